@@ -1,0 +1,119 @@
+"""What the training loop adds to a bare forward, backward and optimizer step of the same encoder.
+
+    python benchmarks/loop.py            # the synthetic set; --data FOLDER for another
+
+Blocks of 20 steps in turn, in one process: the real loop (reading and augmenting batches, mining, MATHM's losses, rules, schedule, checks,
+logs) and bare steps of a copy of its encoder with a linear classifier on one batch that is in memory. The median of the blocks' ratios
+with its quartiles; the first pair of blocks warms up and is left out.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sbirlib import build, folder, synthetic
+from sbirlib.interfaces import Batch, Encoder, Loss, Step
+
+BLOCK = 20
+
+
+class Bare:
+    """The same network, trained in the fewest lines there are."""
+
+    def __init__(self, encoder: Encoder, batch: Batch) -> None:
+        self.encoder = copy.deepcopy(encoder).train()
+        for module in self.encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        self.encoder.requires_grad_(True)
+        self.classifier = nn.Linear(encoder.dim, int(batch.category.max()) + 1, bias=False)
+        parameters = [*self.encoder.parameters(), *self.classifier.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, lr=1e-5, weight_decay=5e-4, fused=True)
+        self.batch = batch
+
+    def step(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        embedding = self.encoder(self.batch).embedding
+        nn.functional.cross_entropy(self.classifier(embedding), self.batch.category).backward()
+        self.optimizer.step()
+
+
+class Stopwatch(Loss):
+    """A loss of nothing, whose hook runs a bare block after every block of the loop and times both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks: list[tuple[float, float]] = []
+        self.count = 0
+        self.bare: Bare | None = None
+        self.started = 0.0
+
+    def forward(self, step: Step) -> Tensor:
+        return step.features.embedding.sum() * 0
+
+    def after_step(self, step: Step) -> None:
+        self.count += 1
+        if self.bare is None:
+            self.bare = Bare(step.encoder, step.batch)
+        elif self.count % BLOCK == 0:
+            loop = time.perf_counter() - self.started
+            started = time.perf_counter()
+            for _ in range(BLOCK):
+                self.bare.step()
+            self.blocks.append((loop, time.perf_counter() - started))
+        if self.count % BLOCK == 0 or self.count == 1:
+            self.started = time.perf_counter()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="a folder of sketches and photos; the synthetic set without it")
+    parser.add_argument("--backbone", default="mobilenetv2_100")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--blocks", type=int, default=7)
+    chosen = parser.parse_args()
+    dataset = folder(chosen.data) if chosen.data else synthetic(size=chosen.size)
+    stopwatch = Stopwatch()
+    losses: dict[str, Any] = {"cross_entropy": {}, "balanced_triplet": {}, "stopwatch": stopwatch}
+    pipeline = build(
+        "mathm",
+        losses=losses,
+        encoder={"backbone": chosen.backbone, "pretrained": False},
+        transform={"size": chosen.size},
+        phases=[
+            {
+                "steps": BLOCK * (chosen.blocks + 1),
+                "weights": dict.fromkeys(losses, 1.0),
+                "schedule": {"warmup": 0},
+                "parameters": [{"of": "encoder.backbone", "lr": 1e-5, "eval": True}],
+            }
+        ],
+    )
+    with tempfile.TemporaryDirectory() as out:
+        pipeline.fit(dataset, out=out, progress=True)
+    ratios = np.array([loop / bare for loop, bare in stopwatch.blocks[1:]])
+    low, median, high = np.percentile(ratios, [25, 50, 75]).round(4).tolist()
+    result = {
+        "loop_over_bare": {"median": median, "quartiles": [low, high], "blocks": len(ratios), "steps_a_block": BLOCK},
+        "bare_seconds_a_step": round(float(np.median([bare for _, bare in stopwatch.blocks])) / BLOCK, 4),
+        "backbone": chosen.backbone,
+        "size": chosen.size,
+        "batch": 128,
+        "data": dataset.name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

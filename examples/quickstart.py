@@ -1,0 +1,23 @@
+"""Train a small MATHM on the synthetic set for a minute, search it with a drawing, and look at what was found."""
+
+from sbirlib import build, synthetic
+
+dataset = synthetic(categories=20, unseen=5, instances=20)
+print(dataset.describe())
+
+pipeline = build(
+    "mathm",
+    encoder={"backbone": "resnet10t", "pretrained": False, "dim": 64},
+    transform={"size": 64},
+    sampler={"categories": 8, "per_modality": 4},
+    phases=[{"steps": 100, "optimizer": {"lr": 1e-3}, "schedule": {"warmup": 10}, "parameters": []}],
+)
+print("before", pipeline.evaluate(dataset))
+pipeline.fit(dataset)
+print("after ", pipeline.evaluate(dataset))
+
+unseen = dataset.test
+index = pipeline.index(unseen.photos)
+sketch, wanted = unseen.sketches.read(0), unseen.categories[unseen.sketches.category[0]]
+for hit in index.search(sketch, k=5):
+    print(f"{hit.rank}  {hit.score:.3f}  {hit.path}  {'right' if hit.category == wanted else 'wrong'}")

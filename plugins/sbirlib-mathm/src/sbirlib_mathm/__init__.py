@@ -1,0 +1,1 @@
+"""Modality-aware triplet hard mining (Huang et al. 2022)."""

@@ -1,0 +1,144 @@
+"""Conditional squeeze-excitation: channel gates that know a sketch from a photo."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sbirlib.encoders.backbone import Backbone
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import Batch, Features
+
+CONDITIONS = ("add", "concatenate")
+# the two linear layers of timm's squeeze-excitation modules, and the gate, which they register last
+SQUEEZE_EXCITATION = (("fc1", "fc2", "gate"), ("fc1", "fc2", "sigmoid"), ("conv_reduce", "conv_expand", "gate"))
+
+
+class Shift(nn.Linear):
+    """x + V m for x [B, C, 1, 1] and the tag m [B, 1]; V [C, 1] starts at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels, bias=False)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, x: Tensor, tag: Tensor) -> Tensor:  # type: ignore[override]
+        return x + super().forward(tag)[:, :, None, None]
+
+
+class Gate(nn.Module):
+    """x * 2 sigmoid(W2 relu(W1 gap(x)) + V m), or with V m inside the relu: 1 at the start, where W2 and V are zero."""
+
+    def __init__(self, channels: int, *, reduction: int, condition: str, channels_last: bool) -> None:
+        super().__init__()
+        self.inside, self.channels_last = condition == "concatenate", channels_last
+        hidden = max(channels // reduction, 1)
+        self.reduce, self.expand = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.tag = nn.Linear(1, hidden if self.inside else channels, bias=False)
+        for parameter in (*self.expand.parameters(), *self.tag.parameters()):
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, tag: Tensor) -> Tensor:
+        axis = x.ndim - 1 if self.channels_last or x.ndim == 3 else 1  # tokens are [B, L, C]
+        squeezed = self.reduce(x.mean([d for d in range(1, x.ndim) if d != axis]))
+        shift = self.tag(tag)
+        logit = self.expand(torch.relu(squeezed + shift)) if self.inside else self.expand(torch.relu(squeezed)) + shift
+        return x * (2 * torch.sigmoid(logit)).reshape([len(x) if d == 0 else -1 if d == axis else 1 for d in range(x.ndim)])
+
+
+class Cse(Backbone):
+    """A backbone whose channel gates are conditioned on the modality tag m, sketch 0 and photo 1 (Liu et al. 2019; Huang et al. 2022).
+
+        s = gate(W2 relu(W1 gap(x)) + V m)        condition "add", in every squeeze-excitation module, as released
+        s = gate(W2 relu(W1 [gap(x), m]))         condition "concatenate"
+
+    A model without such modules gets x * 2 sigmoid(W2 relu(W1 gap(x)) + V m) after each of its stages, with C / `reduction`
+    hidden channels. V, and there W2, start at zero: at first this is the bare backbone, bit for bit. A sketch's tag is zero, so
+    V acts on photos only. What is new is `self.conditions`; `self.backbone` and all other options are those of `Backbone`.
+    Takes images [B, 3, H, W] and modality [B], which may be mixed. Raises InputError for a model that names no stages.
+
+    >>> encoder = Cse(backbone="resnet18", dim=64, pretrained=False)
+    >>> len(encoder.conditions)
+    5
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "seresnet50",
+        dim: int | None = 512,
+        pooling: str | None = None,
+        pretrained: bool = True,
+        weights: str | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        output_stride: int | None = None,
+        timm_options: Mapping[str, Any] | None = None,
+        condition: str = "add",
+        reduction: int = 16,
+    ) -> None:
+        super().__init__(
+            backbone=backbone,
+            dim=dim,
+            pooling=pooling,
+            pretrained=pretrained,
+            weights=weights,
+            mean=mean,
+            std=std,
+            output_stride=output_stride,
+            timm_options=timm_options,
+        )
+        if condition not in CONDITIONS:
+            raise InputError(f"cse knows no condition {condition!r}{nearest(condition, CONDITIONS)}")
+        if reduction < 1:
+            raise InputError(f"reduction must be at least 1, got {reduction}")
+        sites = shifts(self.backbone, condition) or gates(self.backbone, reduction, condition)
+        if not sites:
+            raise InputError(f"{backbone} has no squeeze-excitation and names no stages in feature_info: choose another backbone")
+        self.sites = tuple(sites)
+        self.conditions = nn.ModuleList(sites.values())
+
+    def forward(self, batch: Batch) -> Features:
+        with self.conditioned(batch.modality):
+            return super().forward(batch)
+
+    def feature_map(self, images: Tensor, modality: Tensor | None = None) -> Tensor:
+        if modality is None:
+            raise InputError("cse is conditioned on the modality: call feature_map(images, modality) with a modality [B]")
+        with self.conditioned(modality):
+            return super().feature_map(images)
+
+    @contextmanager
+    def conditioned(self, modality: Tensor) -> Iterator[None]:
+        """The conditions act, for one call: hooks that stayed would be copied with the encoder and act for the copy too."""
+        tag = modality[:, None].to(self.mean.dtype)
+        with ExitStack() as stack:
+            for site, condition in zip(self.sites, self.conditions, strict=True):
+                stack.enter_context(self.backbone.get_submodule(site).register_forward_hook(hook(condition, tag)))
+            yield
+
+
+def hook(condition: nn.Module, tag: Tensor) -> Callable[..., Tensor]:
+    """A forward hook that replaces a module's output by the condition's."""
+    return lambda module, inputs, output: condition(output, tag)
+
+
+def shifts(model: nn.Module, condition: str) -> dict[str, nn.Module]:
+    """A shift after the second linear layer of each squeeze-excitation module, by that layer's name in the model; concatenating
+    the tag to what the first layer reads is the same as a shift after the first."""
+    found: dict[str, nn.Module] = {}
+    for path, module in model.named_modules():
+        children = dict(module.named_children())
+        for first, second, gate in SQUEEZE_EXCITATION:
+            layer = children.get(second if condition == "add" else first)
+            if first in children and tuple(children)[-2:] == (second, gate) and isinstance(layer, nn.Conv2d):
+                found[f"{path}.{second if condition == 'add' else first}"] = Shift(layer.out_channels)
+    return found
+
+
+def gates(model: nn.Module, reduction: int, condition: str) -> dict[str, nn.Module]:
+    """A gate after each stage, by its name in the model."""
+    last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+    stages = getattr(model, "feature_info", [])
+    return {s["module"]: Gate(s["num_chs"], reduction=reduction, condition=condition, channels_last=last) for s in stages}

@@ -1,0 +1,211 @@
+import copy
+import inspect
+import tomllib
+from importlib import resources
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sbirlib.encoders.backbone import Backbone
+from sbirlib.errors import InputError
+from sbirlib.interfaces import PHOTO, SKETCH, Batch
+from sbirlib_mathm.cse import CONDITIONS, Cse, Gate, Shift
+
+RESNET: dict[str, Any] = {"backbone": "test_resnet"}  # timm's own tiny models
+SERESNET: dict[str, Any] = RESNET | {"timm_options": {"block_args": {"attn_layer": "se"}}}
+MODELS = {
+    "seresnet": SERESNET,
+    "efficientnet": {"backbone": "test_efficientnet"},
+    "mobilenetv3": {"backbone": "mobilenetv3_small_050"},
+    "mobilenetv2": {"backbone": "mobilenetv2_035"},
+    "resnet": RESNET,
+    "vit": {"backbone": "test_vit"},
+}
+every_model = pytest.mark.parametrize("model", MODELS)
+every_condition = pytest.mark.parametrize("condition", CONDITIONS)
+
+
+def batch(modality: list[int]) -> Batch:
+    count = len(modality)
+    images = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return Batch(images, torch.tensor(modality), torch.arange(count), torch.arange(count))
+
+
+MIXED = [SKETCH, PHOTO, PHOTO, SKETCH]
+
+
+def encoder(model: str = "seresnet", *, kind: type[Backbone] = Cse, **options: Any) -> Any:
+    torch.manual_seed(0)
+    return kind(**{"dim": 16, "pretrained": False} | MODELS[model] | options).eval()
+
+
+def trained(model: str = "seresnet", **options: Any) -> Any:
+    """An encoder whose conditions have left zero."""
+    made = encoder(model, **options)
+    for parameter in made.conditions.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return made
+
+
+@every_model
+@every_condition
+def test_at_the_start_it_is_the_bare_backbone_bit_for_bit(model: str, condition: str) -> None:
+    bare, cse, given = encoder(model, kind=Backbone), encoder(model, condition=condition), batch(MIXED)
+    assert torch.equal(cse(given).embedding, bare(given).embedding)
+    assert torch.equal(cse.feature_map(given.images, given.modality), bare.feature_map(given.images))
+    assert cse.backbone.state_dict().keys() == bare.backbone.state_dict().keys()
+    assert cse.state_dict().keys() - bare.state_dict().keys() == {f"conditions.{k}" for k in cse.conditions.state_dict()}
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("seresnet", Shift), ("efficientnet", Shift), ("mobilenetv3", Shift), ("mobilenetv2", Gate), ("vit", Gate)]
+)
+def test_gates_are_added_only_where_there_are_none(model: str, kind: type[nn.Module]) -> None:
+    cse = encoder(model)
+    assert all(isinstance(condition, kind) for condition in cse.conditions)
+    if kind is Shift:
+        modules = [n for n, module in cse.backbone.named_modules() if n.endswith(".se") and not isinstance(module, nn.Identity)]
+        assert [site.rpartition(".")[0] for site in cse.sites] == modules
+
+
+@every_model
+@every_condition
+def test_after_a_few_steps_the_tag_changes_the_embedding(model: str, condition: str) -> None:
+    cse, given = encoder(model, condition=condition, dim=None), batch(MIXED)
+    optimizer = torch.optim.Adam(cse.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        cse(given).vector[:, 0].sum().backward()
+        optimizer.step()
+    assert all(parameter.any() for parameter in cse.conditions.parameters())
+    photos, sketches = cse(batch([PHOTO] * 4)).vector, cse(batch([SKETCH] * 4)).vector
+    assert (photos - sketches).abs().amax(1).min() > 1e-6
+    mixed = cse(given).vector
+    torch.testing.assert_close(mixed, torch.where(given.modality[:, None] == PHOTO, photos, sketches), atol=1e-5, rtol=1e-5)
+
+
+@every_model
+def test_row_i_of_a_batch_is_a_batch_of_one(model: str) -> None:
+    cse, given = trained(model), batch(MIXED)
+    whole = cse(given).vector
+    for i in range(len(given)):
+        torch.testing.assert_close(cse(given[i : i + 1]).vector[0], whole[i], atol=1e-5, rtol=1e-5)
+
+
+def literal(module: nn.Module, x: Tensor, modality: Tensor, v: Tensor, condition: str) -> Tensor:
+    """timm's squeeze-excitation of x [B, C, H, W], image by image, with the tag where METHODS puts it."""
+    w1, b1, w2, b2 = (getattr(getattr(module, name), kind).flatten(1) if kind == "weight" else getattr(module, name).bias
+                      for name in ("fc1", "fc2") for kind in ("weight", "bias"))  # fmt: skip
+    rows = []
+    for image, tag in zip(x, modality.to(x.dtype), strict=True):
+        squeezed = image.mean((1, 2))
+        if condition == "concatenate":
+            squeezed, matrix = torch.cat([squeezed, tag[None]]), torch.cat([w1, v], dim=1)
+            logit = w2 @ torch.relu(matrix @ squeezed + b1) + b2
+        else:
+            logit = w2 @ torch.relu(w1 @ squeezed + b1) + b2 + v[:, 0] * tag
+        rows.append(image * torch.sigmoid(logit)[:, None, None])
+    return torch.stack(rows)
+
+
+@every_condition
+def test_squeeze_excitation_against_its_equation(condition: str) -> None:
+    cse, given = trained(condition=condition).double(), batch(MIXED)
+    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+    for site in cse.sites:
+        module = cse.backbone.get_submodule(site.rpartition(".")[0])
+        module.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0], output)))
+    cse(given)
+    assert len(seen) == len(cse.conditions)
+    for (module, x, output), shift in zip(seen, cse.conditions, strict=True):
+        torch.testing.assert_close(output, literal(module, x, given.modality, shift.weight, condition))
+
+
+@every_condition
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NLC"])
+def test_a_gate_against_its_equation(condition: str, layout: str) -> None:
+    torch.manual_seed(0)
+    gate = Gate(6, reduction=2, condition=condition, channels_last=layout == "NHWC").double()
+    for parameter in gate.parameters():
+        nn.init.normal_(parameter)
+    x, modality = torch.randn(4, 6, 3, 5, dtype=torch.float64, requires_grad=True), torch.tensor(MIXED)
+    w1, b1, w2, b2, v = gate.reduce.weight, gate.reduce.bias, gate.expand.weight, gate.expand.bias, gate.tag.weight[:, 0]
+    rows = []
+    for image, tag in zip(x, modality, strict=True):
+        hidden = w1 @ image.mean((1, 2)) + b1 + (v * tag if condition == "concatenate" else 0)
+        logit = w2 @ torch.relu(hidden) + b2 + (v * tag if condition == "add" else 0)
+        rows.append(image * 2 * torch.sigmoid(logit)[:, None, None])
+    expected = torch.stack(rows)
+    laid_out = {"NCHW": x, "NHWC": x.permute(0, 2, 3, 1), "NLC": x.flatten(2).mT}[layout]
+    output = gate(laid_out, modality[:, None].double())
+    back = {"NCHW": output, "NHWC": output.permute(0, 3, 1, 2), "NLC": output.mT.reshape(x.shape)}[layout]
+    torch.testing.assert_close(back, expected)
+    wanted = [x, *gate.parameters()]
+    upstream = torch.randn_like(expected)
+    for found, right in zip(
+        torch.autograd.grad((back * upstream).sum(), wanted), torch.autograd.grad((expected * upstream).sum(), wanted), strict=True
+    ):
+        torch.testing.assert_close(found, right)
+
+
+def test_the_backbone_keeps_no_hook_even_after_an_error() -> None:
+    cse = encoder()
+    cse(batch(MIXED))
+    with pytest.raises(InputError):
+        cse.feature_map(torch.zeros(1, 1, 8, 8), torch.zeros(1))
+    assert not any(module._forward_hooks for module in cse.backbone.modules())
+
+
+def test_a_copy_has_conditions_of_its_own() -> None:
+    cse = trained()
+    twin, before = copy.deepcopy(cse), cse(batch(MIXED)).vector
+    nn.init.zeros_(cse.conditions[0].weight)
+    assert torch.equal(twin(batch(MIXED)).vector, before)
+
+
+def test_half_precision_stays_half_within() -> None:
+    cse, given = trained("resnet"), batch(MIXED)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert cse.feature_map(given.images, given.modality).dtype == torch.bfloat16
+
+
+def test_it_has_every_option_of_the_backbone() -> None:
+    ours, theirs = (inspect.signature(kind).parameters for kind in (Cse, Backbone))
+    assert list(ours) == [*theirs, "condition", "reduction"]
+    assert {n for n in theirs if ours[n].default != theirs[n].default} == {"backbone"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"condition": "added"}, "no condition 'added'; did you mean 'add'"),
+        ({"reduction": 0}, "reduction must be at least 1, got 0"),
+        ({"backbone": "resnet81"}, "no model 'resnet81'"),
+    ],
+)
+def test_what_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        encoder("resnet", **options)
+
+
+def test_a_model_without_stages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sbirlib_mathm.cse.gates", lambda *_: {})
+    with pytest.raises(InputError, match="test_resnet has no squeeze-excitation and names no stages"):
+        encoder("resnet")
+
+
+def test_a_feature_map_needs_the_modality() -> None:
+    with pytest.raises(InputError, match=r"call feature_map\(images, modality\)"):
+        encoder().feature_map(torch.zeros(1, 3, 32, 32))
+
+
+def test_the_recipes_differ_in_the_method_and_in_nothing_else() -> None:
+    folder = resources.files("sbirlib_mathm") / "recipes"
+    full, base = (tomllib.loads((folder / f"{name}.toml").read_text()) for name in ("mathm", "mathm-baseline"))
+    assert {key for key in full if full[key] != base[key]} == {"name", "miner", "losses"}
+    assert full["miner"]["kinds"] == ["cross", "within", "hybrid"]
+    assert base["miner"]["kinds"] == ["cross"]
+    assert base["losses"]["balanced_triplet"]["weighting"] is False
+    assert full["sampler"]["categories"] * full["sampler"]["per_modality"] * 2 == 128

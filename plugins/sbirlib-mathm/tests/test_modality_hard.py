@@ -1,0 +1,89 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Batch, Features
+from sbirlib_mathm.modality_hard import ModalityHard
+
+Rows = list[tuple[int, int, int]]
+
+
+def rows_of(modality: list[int], category: list[int], source: list[int]) -> Features:
+    count = len(category)
+    labels = torch.tensor(category, dtype=torch.int64)
+    batch = Batch(torch.empty(count, 0), torch.tensor(modality, dtype=torch.int64), labels, labels)
+    features = Features.of(batch, torch.randn(count, 3))
+    features.source.copy_(torch.tensor(source, dtype=torch.int64))
+    return features
+
+
+def literal(features: Features, distances: list[list[float]], kind: str, same_source: bool) -> Rows:
+    """Eq. 5 for every anchor of either modality, word by word."""
+    m, y, source = features.modality.tolist(), features.category.tolist(), features.source.tolist()
+    rows = range(len(y))
+    found = []
+    for a in rows:
+        m_p = m[a] if kind == "within" else 1 - m[a]
+        m_n = 1 - m[a] if kind == "cross" else m[a]
+        positives = [i for i in rows if i != a and y[i] == y[a] and m[i] == m_p and (same_source or source[i] != source[a])]
+        negatives = [j for j in rows if y[j] != y[a] and m[j] == m_n]
+        if positives and negatives:
+            found.append((a, max(positives, key=lambda i: distances[a][i]), min(negatives, key=lambda j: distances[a][j])))
+    return found
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data(), st.integers(0, 14), st.booleans())
+def test_equals_equation_5_by_loops(data: st.DataObject, count: int, same_source: bool) -> None:
+    def draw(high: int) -> list[int]:
+        return data.draw(st.lists(st.integers(0, high), min_size=count, max_size=count))
+
+    features = rows_of(draw(1), draw(2), draw(6))
+    torch.manual_seed(data.draw(st.integers(0, 1000)))
+    distances = torch.randint(0, 5, (count, count)).float()  # few values, so many ties
+    found = ModalityHard(same_source=same_source)(features, distances)
+    assert list(found) == ["cross", "within", "hybrid"]
+    for kind, triplets in found.items():
+        rows = list(zip(triplets.anchor.tolist(), triplets.positive.tolist(), triplets.negative.tolist(), strict=True))
+        assert rows == literal(features, distances.tolist(), kind, same_source)
+
+
+def test_only_the_kinds_asked_for_in_their_order() -> None:
+    features = rows_of([0, 1, 0, 1], [0, 0, 1, 1], [0, 1, 2, 3])
+    found = ModalityHard(kinds=["hybrid", "cross"])(features, torch.rand(4, 4))
+    assert {kind: len(triplets) for kind, triplets in found.items()} == {"hybrid": 4, "cross": 4}
+
+
+@pytest.mark.parametrize(
+    ("modality", "category", "sizes"),
+    [
+        ([0, 1, 0, 1], [0, 0, 0, 0], (0, 0, 0)),  # one class
+        ([0, 0, 0, 0], [0, 0, 1, 1], (0, 4, 0)),  # one modality
+        ([0, 1, 0, 1], [0, 1, 2, 3], (0, 0, 0)),  # no positives
+        ([0, 1, 0, 1], [0, 0, 1, 1], (4, 0, 4)),  # one sketch and one photo a class
+        ([], [], (0, 0, 0)),
+    ],
+)
+def test_what_is_not_possible_is_empty(modality: list[int], category: list[int], sizes: tuple[int, int, int]) -> None:
+    features = rows_of(modality, category, list(range(len(category))))
+    found = ModalityHard()(features, torch.rand(len(category), len(category)))
+    assert tuple(len(triplets) for triplets in found.values()) == sizes
+
+
+def test_a_synthesised_view_is_no_positive_of_its_own_image_when_told() -> None:
+    features = rows_of([0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1])
+    assert len(ModalityHard()(features, torch.rand(4, 4))["cross"]) == 4
+    assert len(ModalityHard(same_source=False)(features, torch.rand(4, 4))["cross"]) == 0
+
+
+def test_an_unknown_kind_is_named() -> None:
+    with pytest.raises(InputError, match="no kind 'cros'; did you mean 'cross'"):
+        ModalityHard(kinds=["cros"])
+
+
+@pytest.mark.parametrize("kinds", ["cross", []])
+def test_kinds_must_be_a_list_with_something_in_it(kinds: list[str]) -> None:
+    with pytest.raises(InputError, match="takes a list of kinds"):
+        ModalityHard(kinds=kinds)

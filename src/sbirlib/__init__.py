@@ -1,0 +1,67 @@
+"""Sketch-based image retrieval: `build("mathm")`, `fit`, `evaluate`, `index`, `search`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sbirlib.data.folder import folder, from_lists
+    from sbirlib.data.split import split
+    from sbirlib.data.synthetic import synthetic
+    from sbirlib.errors import InputError
+    from sbirlib.pipeline import Pipeline, build, load, open_index
+    from sbirlib.registry import (
+        list_datasets,
+        list_encoders,
+        list_evaluators,
+        list_indexes,
+        list_losses,
+        list_miners,
+        list_optimizers,
+        list_parts,
+        list_recipes,
+        list_samplers,
+        list_schedules,
+        list_transforms,
+        part,
+    )
+
+_HOME = {
+    "sbirlib.pipeline": ("Pipeline", "build", "load", "open_index"),
+    "sbirlib.registry": (
+        "list_datasets",
+        "list_encoders",
+        "list_evaluators",
+        "list_indexes",
+        "list_losses",
+        "list_miners",
+        "list_optimizers",
+        "list_parts",
+        "list_recipes",
+        "list_samplers",
+        "list_schedules",
+        "list_transforms",
+        "part",
+    ),
+    "sbirlib.data.folder": ("folder", "from_lists"),
+    "sbirlib.data.split": ("split",),
+    "sbirlib.data.synthetic": ("synthetic",),
+    "sbirlib.errors": ("InputError",),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE)  # noqa: PLE0605 - derived, so that it cannot drift
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `import sbirlib` pulls in neither torch nor timm nor faiss."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("sbirlib")
+    if name not in _MODULE:
+        raise AttributeError(f"module 'sbirlib' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,128 @@
+"""Which images make a batch: pure functions of labels, options, seed and epoch, so resuming needs a position and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sbirlib.data.dataset import IntArray
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import PHOTO, SKETCH, Labels
+
+MODALITIES = {"both": (SKETCH, PHOTO), "sketch": (SKETCH,), "photo": (PHOTO,)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balanced:
+    """P classes x (K sketches + K photos): 2PK images, class by class, its K sketches and then its K photos.
+
+    An epoch is n / 2PK batches, at least one. Classes are drawn without replacement until all have been; a class with fewer than K images
+    of a modality repeats them. For triplet and proxy losses (Huang et al. 2022, section 4: P = 16, K = 4, 128 images).
+
+    >>> len(Balanced(categories=2, per_modality=4).batches(dataset, seed=0, epoch=0)[0])  # doctest: +SKIP
+    16
+    """
+
+    categories: int = 16
+    per_modality: int = 4
+
+    def __post_init__(self) -> None:
+        _at_least(self, categories=1, per_modality=1)
+
+    def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
+        rows = self._rows(labels)
+        rng = np.random.default_rng([seed, epoch])
+        drawn: list[int] = []
+        batches = []
+        for _ in range(max(1, len(labels) // (2 * self.categories * self.per_modality))):
+            if len(drawn) < self.categories:  # a new round follows what is left of the old, ordered so that no batch has a class twice
+                drawn = drawn + [c for c in rng.permutation(list(rows)).tolist() if c not in drawn] + drawn
+            batch, drawn = drawn[: self.categories], drawn[self.categories :]
+            batches.append([int(i) for c in batch for group in rows[c] for i in np.resize(rng.permutation(group), self.per_modality)])
+        return batches
+
+    def _rows(self, labels: Labels) -> dict[int, list[IntArray]]:
+        """The sketches and the photos of each class."""
+        category, modality = np.asarray(labels.category), np.asarray(labels.modality)
+        known = np.unique(category[category >= 0]).tolist()
+        if len(known) < self.categories:
+            raise InputError(
+                f"balanced batches take categories={self.categories} classes, and there are {len(known)} to train on: "
+                f"set the sampler's option categories to {max(len(known), 1)} or less, or train on more classes"
+            )
+        rows = {c: [np.flatnonzero((category == c) & (modality == m)) for m in (SKETCH, PHOTO)] for c in known}
+        for c, groups in rows.items():
+            for name, group in zip(("sketches", "photos"), groups, strict=True):
+                if not len(group):
+                    raise InputError(f"balanced batches need both modalities of each class, and class {_name(labels, c)} has no {name}")
+        return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """`pairs` sketches, each followed by its own photo: 2 x pairs images.
+
+    An epoch takes every sketch that has a photo of its instance once, save an incomplete last batch; sketches of one instance are
+    spread over the epoch. For instance-level losses.
+    """
+
+    pairs: int = 32
+
+    def __post_init__(self) -> None:
+        _at_least(self, pairs=1)
+
+    def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
+        instance, modality = np.asarray(labels.instance), np.asarray(labels.modality)
+        photos: dict[int, list[int]] = {}
+        for row in np.flatnonzero((modality == PHOTO) & (instance >= 0)).tolist():
+            photos.setdefault(int(instance[row]), []).append(row)
+        sketches = np.flatnonzero((modality == SKETCH) & np.isin(instance, list(photos)))
+        if len(sketches) < self.pairs:
+            raise InputError(
+                f"pairs={self.pairs} sketches with a photo of their own are needed, and there are {len(sketches)}: "
+                + ("set the sampler's option pairs lower" if len(sketches) else "this dataset tells no instances; use the sampler balanced")
+            )
+        rng = np.random.default_rng([seed, epoch])
+        turn: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)  # the k-th sketch of an instance comes in round k
+        sketches = sorted(rng.permutation(sketches).tolist(), key=lambda row: next(turn[int(instance[row])]))
+        paired = [(row, int(rng.choice(photos[int(instance[row])]))) for row in sketches]
+        return [[row for pair in paired[i : i + self.pairs] for row in pair] for i in range(0, len(paired) - self.pairs + 1, self.pairs)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shuffled:
+    """Every image of a modality (or of both) once an epoch, `size` at a time; the last batch may be smaller, but never of one image."""
+
+    size: int = 128
+    modality: str = "both"
+
+    def __post_init__(self) -> None:
+        _at_least(self, size=2)
+        if self.modality not in MODALITIES:
+            raise InputError(f"unknown modality {self.modality!r}{nearest(self.modality, MODALITIES)}")
+
+    def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
+        rows = np.flatnonzero(np.isin(np.asarray(labels.modality), MODALITIES[self.modality]))
+        if len(rows) < 2:
+            raise InputError(
+                f"a batch needs two images of modality {self.modality!r}, and there are {len(rows)}: check the dataset and its split"
+            )
+        shuffled = np.random.default_rng([seed, epoch]).permutation(rows).tolist()
+        batches = [shuffled[i : i + self.size] for i in range(0, len(shuffled), self.size)]
+        return batches if len(batches[-1]) > 1 else batches[:-1]
+
+
+def _at_least(sampler: object, **limits: int) -> None:
+    for option, least in limits.items():
+        value = getattr(sampler, option)
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{type(sampler).__name__}: {option} must be a whole number of at least {least}, got {value!r}")
+
+
+def _name(labels: Labels, category: int) -> str:
+    names = getattr(labels, "categories", None)
+    return repr(names[category]) if names else str(category)

@@ -1,0 +1,101 @@
+"""Splits as data: the entries of a JSON file, such as `splits.json:qdphoto/zero_shot_15`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sbirlib.data.dataset import Dataset, IntArray
+from sbirlib.data.roles import TEST, by_class, by_file_name, by_photo
+from sbirlib.errors import InputError, nearest
+
+RULE = "per class, file names sorted: the first floor(0.7 n) train, the rest test"
+VALIDATION_RULE = "the last 20 % of each class's training files"
+LISTS = ("unseen", "seen", "validation", "test_photos", "train_photos", "validation_photos", "left_out_photos", "left_out_sketches")
+KINDS = {
+    "unseen": "class names; also seen, validation",
+    "test_photos": "photo names; also train_photos, validation_photos, left_out_photos, left_out_sketches",
+    "rule": f"{RULE!r}; also validation_rule, and counts train, test to check",
+}
+
+
+def from_file(dataset: Dataset, file: Path, name: str, *, seed: int) -> IntArray:
+    """The roles that the entry `name` of `file` gives the images of `dataset`."""
+    known = read_splits(file)
+    if name not in known:
+        raise InputError(f"{file} has no split {name!r}{nearest(name, known)}")
+    entry = known[name]
+    for key, value in entry.items():
+        if key in LISTS and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            raise InputError(f"{file}:{name}: {key!r} must be a list of names, got {value!r}")
+    try:
+        if "unseen" in entry:
+            return _classes(dataset, entry, seed)
+        if "test_photos" in entry:
+            return _photos(dataset, entry, seed)
+        return _rule(dataset, entry)
+    except InputError as error:
+        raise InputError(f"{file}:{name} does not fit the data: {error}") from error
+
+
+def read_splits(file: Path) -> dict[str, Mapping[str, Any]]:
+    """Every split in a file, by its path of keys."""
+    if not file.is_file():
+        raise InputError(
+            f"no such split file: {file}; a split in a file is written FILE.json:ENTRY, such as splits.json:qdphoto/zero_shot_15"
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is not valid JSON: {error}") from error
+
+    def walk(node: Any, path: str) -> dict[str, Mapping[str, Any]]:
+        if not isinstance(node, dict):
+            return {}
+        if path and any(kind in node for kind in KINDS):
+            return {path: node}
+        return {k: v for name, child in node.items() for k, v in walk(child, f"{path}/{name}".lstrip("/")).items()}
+
+    found = walk(content, "")
+    if not found:
+        raise InputError(f"{file} holds no split; an entry has one of " + "; ".join(f"{k!r} ({v})" for k, v in KINDS.items()))
+    return found
+
+
+def _classes(dataset: Dataset, entry: Mapping[str, Any], seed: int) -> IntArray:
+    unseen, validation = entry["unseen"], entry.get("validation", [])
+    if "seen" in entry:
+        seen = set(entry["seen"])
+        if both := sorted(seen & set(unseen)):
+            raise InputError(f"classes both seen and unseen: {', '.join(both)}")
+        if missing := sorted(seen - set(dataset.categories)):
+            raise InputError(f"{dataset.name} lacks the classes {', '.join(missing)}{nearest(missing[0], dataset.categories)}")
+        if extra := sorted(set(dataset.categories) - seen - set(unseen)):
+            raise InputError(f"the split does not say what {', '.join(extra)} should be: list them as seen, or leave 'seen' out")
+    return by_class(dataset, unseen, validation, seed=seed)
+
+
+def _photos(dataset: Dataset, entry: Mapping[str, Any], seed: int) -> IntArray:
+    return by_photo(
+        dataset,
+        train=entry.get("train_photos", []),
+        test=entry["test_photos"],
+        validation=entry.get("validation_photos", []),
+        left_out_photos=entry.get("left_out_photos", []),
+        left_out_sketches=entry.get("left_out_sketches", []),
+        seed=seed,
+    )
+
+
+def _rule(dataset: Dataset, entry: Mapping[str, Any]) -> IntArray:
+    if entry["rule"] != RULE or entry.get("validation_rule", VALIDATION_RULE) != VALIDATION_RULE:
+        raise InputError(f"unknown rule {entry['rule']!r}; expected {RULE!r} and, for validation, {VALIDATION_RULE!r}")
+    role = by_file_name(dataset)
+    tested = int((role == TEST).sum())
+    found = {"train": len(role) - tested, "test": tested}
+    for part, count in found.items():
+        if entry.get(part, count) != count:
+            raise InputError(f"the rule gives {count} images to {part}, the file says {entry[part]}: is this the whole dataset?")
+    return role

@@ -1,0 +1,188 @@
+"""Categories drawn from (seed, c): every one unlike those before it, but for the siblings, which differ from another by one rule."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image, ImageDraw
+
+from sbirlib.data.synthetic.grammar import Figure, Grammar, Part, figure
+from sbirlib.data.synthetic.outline import SHAPES, FloatArray
+
+SIBLINGS = (3, 6, 9)  # of every ten categories these are siblings of the one before: 30 %
+TOO_NEAR = 0.72  # overlap (intersection over union) of two silhouettes of unit size
+SIBLING_OVERLAP = (0.35, 0.9)
+MOST_OUTLINES = 24
+LONGEST = 2.0  # sides, so that an instance can always fill a quarter of the frame
+TRIALS = 64
+
+
+def family(category: int) -> int:
+    """The category that a category is a sibling of; itself where it is none."""
+    return category - 1 if category % 10 in SIBLINGS else category
+
+
+@cache
+def grammars(seed: int, count: int) -> tuple[Grammar, ...]:
+    """The first `count` categories of a seed. More of them leave the first ones as they are."""
+    chosen: list[Grammar] = []
+    shapes: list[FloatArray] = []
+    for category in range(count):
+        rng = np.random.default_rng([seed, category])
+        grammar, shape = _sibling(rng, chosen[-1], shapes) if family(category) < category else _unlike(rng, shapes)
+        chosen.append(grammar)
+        shapes.append(shape)
+    return tuple(chosen)
+
+
+def typical(grammar: Grammar) -> Figure:
+    """The figure in the middle of a category."""
+    return figure(grammar, np.zeros(grammar.values))
+
+
+def _unlike(rng: Generator, shapes: list[FloatArray]) -> tuple[Grammar, FloatArray]:
+    """The first of some trials that is near no other category, or else the one farthest from all."""
+    best, nearest = None, np.inf
+    for _ in range(TRIALS):
+        grammar = _draw(rng)
+        seen = typical(grammar)
+        if not _fits(seen):
+            continue
+        shape = silhouette(seen)
+        overlap = max((_overlap(shape, other) for other in shapes), default=0.0)
+        if overlap < nearest:
+            best, nearest = (grammar, shape), overlap
+        if nearest < TOO_NEAR:
+            break
+    assert best is not None, "no trial made a figure that fits its frame"
+    return best
+
+
+def _sibling(rng: Generator, other: Grammar, shapes: list[FloatArray]) -> tuple[Grammar, FloatArray]:
+    """The other category with one rule changed, so that it shows, and near no third."""
+    best, badness = None, np.inf
+    for _ in range(TRIALS):
+        grammar = _changed(rng, other)
+        seen = typical(grammar)
+        if not _fits(seen):
+            continue
+        shape = silhouette(seen)
+        low, high = SIBLING_OVERLAP
+        overlap = _overlap(shape, shapes[-1])
+        bad = max(low - overlap, overlap - high, 0.0) + max([0.0, *(_overlap(shape, third) - TOO_NEAR for third in shapes[:-1])])
+        if bad < badness:
+            best, badness = (grammar, shape), bad
+        if bad == 0:
+            break
+    assert best is not None, "no trial made a figure that fits its frame"
+    return best
+
+
+def _fits(seen: Figure) -> bool:
+    return len(seen.outlines) <= MOST_OUTLINES and seen.extent.min() * LONGEST >= 1
+
+
+def silhouette(seen: Figure, side: int = 40) -> FloatArray:
+    """The filled figure [side, side] in 0 and 1."""
+    image = Image.new("L", (side, side))
+    draw = ImageDraw.Draw(image)
+    for points, hole in zip((seen.outlines + 0.5) * side, seen.hole, strict=True):
+        draw.polygon(points.ravel().tolist(), fill=0 if hole else 1)
+    return np.asarray(image, dtype=np.float64)
+
+
+def _overlap(one: FloatArray, other: FloatArray) -> float:
+    return float(np.minimum(one, other).sum() / np.maximum(one, other).sum())
+
+
+def _draw(rng: Generator) -> Grammar:
+    """A root and 2 to 6 parts; half the categories are upright and symmetric, the others are seen from the side."""
+    upright = bool(rng.random() < 0.5)
+    parts = [_root(rng, upright)]
+    for _ in range(rng.choice([2, 3, 4, 5, 6], p=[0.3, 0.3, 0.2, 0.1, 0.1])):
+        parts.append(_attachment(rng, parts, upright))
+    return Grammar(tuple(parts), joint=int(rng.integers(1, len(parts))), upright=upright)
+
+
+def _form(rng: Generator, shape: str, mirrored: bool) -> tuple[float, ...]:
+    match shape:
+        case "superellipse":
+            return (float(rng.choice([1.1, 4.0, 6.0])),)
+        case "polygon":
+            return (float(rng.integers(3, 7)),)
+        case "limb":
+            return (float(rng.choice([-0.8, 0.0, 0.5, 0.9])),)
+        case "arc":
+            return (float(rng.choice([0.0, 0.7])),)
+        case "blob":
+            half = rng.uniform(0.45, 1.0, 5)
+            return tuple(map(float, (*half, *half[-2:0:-1]) if mirrored else (*half, *rng.uniform(0.45, 1.0, 2))))
+    return ()
+
+
+def _bend(rng: Generator, shape: str) -> float:
+    sign = float(rng.choice([-1.0, 1.0]))
+    return sign * float(rng.uniform(2.6, 4.4)) if shape == "arc" else sign * float(rng.uniform(0, 0.9)) if shape == "limb" else 0.0
+
+
+def _root(rng: Generator, upright: bool) -> Part:
+    shape = str(rng.choice(["ellipse", "superellipse", "polygon", "blob", "limb"]))
+    return Part(
+        shape=shape,
+        form=_form(rng, shape, upright),
+        width=float(np.exp(rng.uniform(np.log(0.4), np.log(1.1)))),
+        bend=0.0 if upright else _bend(rng, shape) * float(shape == "limb"),
+        hole=float(rng.uniform(0.35, 0.6)) if rng.random() < 0.2 else 0.0,
+    )
+
+
+def _attachment(rng: Generator, parts: list[Part], upright: bool) -> Part:
+    """A part on the root, or on a part of which there is one copy."""
+    single = [k for k, part in enumerate(parts) if k > 0 and part.copies == 1]
+    parent = int(rng.choice(single)) if single and rng.random() < 0.3 else 0
+    shape = str(rng.choice(SHAPES, p=[0.17, 0.12, 0.18, 0.27, 0.12, 0.14]))
+    slim = shape in ("limb", "arc")
+    repeat = rng.random() if parent == 0 else 1.0
+    copies, spread = 1, 1.0
+    if repeat < 0.15:
+        copies = int(rng.integers(3, 9))
+    elif repeat < 0.4:
+        copies, spread = int(rng.integers(2, 7)), float(rng.uniform(0.12, 0.4))
+    on_axis = upright and rng.random() < 0.4
+    at = float(rng.choice([0.0, 0.5])) if on_axis or copies > 2 and upright else float(rng.integers(0, 12)) / 12
+    size = float(rng.uniform(0.55, 1.1)) if copies == 1 else float(rng.uniform(0.3, 0.75))
+    return Part(
+        shape=shape,
+        form=_form(rng, shape, upright),
+        width=float(rng.uniform(0.16, 0.34)) if slim else float(np.exp(rng.uniform(np.log(0.35), np.log(1.2)))),
+        bend=_bend(rng, shape) * float(not (on_axis and shape == "limb")),
+        parent=parent,
+        at=at,
+        angle=0.0 if on_axis or copies > 1 else float(rng.uniform(-0.7, 0.7)),
+        size=size,
+        copies=copies,
+        spread=spread,
+        mirror=upright and not on_axis and parent == 0 and copies < 3,
+        hole=float(rng.uniform(0.4, 0.6)) if not slim and copies == 1 and rng.random() < 0.2 else 0.0,
+        behind=bool(rng.random() < 0.5),
+    )
+
+
+def _changed(rng: Generator, other: Grammar) -> Grammar:
+    """One rule of one part changed: its shape, its place, its size, its number or its hole."""
+    number = int(rng.integers(1, len(other.parts)))
+    part = other.parts[number]
+    match rng.choice(["shape", "place", "size", "number", "hole"]):
+        case "shape":
+            shape = str(rng.choice([s for s in SHAPES if s != part.shape]))
+            part = replace(part, shape=shape, form=_form(rng, shape, other.upright), bend=_bend(rng, shape))
+        case "place":
+            part = replace(part, at=(part.at + float(rng.choice([0.25, 0.5, 0.75]))) % 1)
+        case "size":
+            part = replace(part, size=part.size * float(rng.choice([0.55, 1.8])))
+        case "number":
+            part = replace(part, copies=int(rng.choice([k for k in (1, 3, 4, 5, 6) if abs(k - part.copies) > 1])))
+        case _:
+            part = replace(part, hole=0.0 if part.hole else 0.55)
+    return replace(other, parts=(*other.parts[:number], part, *other.parts[number + 1 :]))

@@ -1,0 +1,144 @@
+"""A photo: the figure in colour, light and shadow, before a background with distractors. All but the figure comes from the style stream."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from sbirlib.data.synthetic.frame import fitted, paint, turned
+from sbirlib.data.synthetic.grammar import Figure
+from sbirlib.data.synthetic.outline import FloatArray
+
+COVER = (0.25, 0.7)  # of the frame, by the figure's bounding box
+TURN = 30.0  # degrees
+SQUEEZE = 0.8
+OCCLUDED = 0.15  # of the figure, at most
+Plane = NDArray[np.float32]
+
+
+def photo(figure: Figure, rng: Generator, *, size: int, others: Sequence[Figure], turn: bool) -> Image.Image:
+    """An RGB photo of the figure, `size` x `size`, with small figures of `others` behind it; drawn at twice the size."""
+    side = 2 * size
+    standing = turned(figure, rng, degrees=TURN if turn else 0.0, squeeze=SQUEEZE if turn else 1.0)
+    standing = fitted(standing, rng, cover=rng.uniform(*COVER))
+    labels = Image.new("L", (side, side))
+    draw = ImageDraw.Draw(labels)
+    scene, first = [], 1
+    for other in others:
+        small = _distractor(other, rng)
+        scene.append(small)
+        first = paint(draw, small, side, first)
+    last = paint(draw, standing, side, first)
+    scene.append(standing)
+    _occlude(labels, rng, (first, last))
+    return _developed(_shaded(np.asarray(labels), scene, rng, last), rng, size)
+
+
+def _distractor(other: Figure, rng: Generator) -> Figure:
+    small = turned(other, rng, degrees=TURN, squeeze=SQUEEZE)
+    small = fitted(small, rng, cover=rng.uniform(0.02, 0.08))
+    width, height = small.extent
+    middle = (small.outlines.reshape(-1, 2).max(0) + small.outlines.reshape(-1, 2).min(0)) / 2
+    return replace(small, outlines=small.outlines - middle + rng.uniform(0, 1, 2))
+
+
+def _occlude(labels: Image.Image, rng: Generator, of: tuple[int, int]) -> None:
+    """Something (label 255) before the figure's edge; it shrinks until it hides no more than the drawn share of the figure."""
+    share = rng.uniform(-OCCLUDED, OCCLUDED)
+    angle, turns = rng.uniform(0, 2 * np.pi), np.arange(12) * (np.pi / 6)
+    blob = rng.uniform(0.6, 1.2, (12, 1)) * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    if share <= 0:
+        return
+    seen = np.asarray(labels)
+    figure = (seen >= of[0]) & (seen < of[1])
+    rows, columns = np.nonzero(figure)
+    reach = (columns - columns.mean()) * np.cos(angle) + (rows - rows.mean()) * np.sin(angle)
+    edge = int(reach.argmax())
+    radius = np.sqrt(share * figure.sum())
+    for _ in range(8):
+        cover = Image.new("1", labels.size)
+        ImageDraw.Draw(cover).polygon((blob * radius + [columns[edge], rows[edge]]).ravel().tolist(), fill=1)
+        if np.asarray(cover)[figure].mean() <= share:
+            labels.paste(255, mask=cover)
+            return
+        radius *= 0.8
+
+
+def _shaded(labels: NDArray[np.uint8], scene: list[Figure], rng: Generator, last: int) -> Plane:
+    """[side, side, 3] in 0 to 255: background, cast shadow, then each outline in a colour of its figure's palette, lit from one side."""
+    side = len(labels)
+    light = rng.uniform(0, 2 * np.pi)
+    ramp = (np.arange(side, dtype=np.float32) + 0.5) / side
+    toward = (ramp * np.float32(np.cos(light)))[None, :] + (ramp * np.float32(np.sin(light)))[:, None]
+    ground = rng.uniform(0, 1)
+    picture = _background(rng, side, ground, toward)
+    mask = labels > 0
+    picture *= 1 - rng.uniform(0.1, 0.6) * _shadow(mask, light, rng)[:, :, None]
+    colour = np.zeros((256, 3), dtype=np.float32)
+    slope, middle = np.zeros(256, dtype=np.float32), np.zeros(256, dtype=np.float32)
+    first = 1
+    for figure in scene:
+        count = len(figure.outlines)
+        palette = _palette(rng, ground, 3)
+        pick = rng.integers(0, 3, 8)[figure.part]
+        colour[first : first + count] = palette[pick] * rng.uniform(0.85, 1.15, (8, 1))[figure.part]
+        middle[first : first + count] = figure.outlines.mean(1) @ [np.cos(light), np.sin(light)]
+        slope[first : first + count] = rng.uniform(0.3, 1.0) / np.maximum(np.ptp(figure.outlines, axis=1).max(1), 0.05)
+        first += count
+    colour[255] = _palette(rng, ground, 1)[0]
+    shade = 1 - slope[labels] * (toward - middle[labels])
+    shade *= _texture(rng, side)
+    np.copyto(picture, colour[labels] * shade[:, :, None], where=mask[:, :, None])
+    return picture
+
+
+def _background(rng: Generator, side: int, ground: float, toward: Plane) -> Plane:
+    """A gradient between two colours under soft noise."""
+    one, two = _palette(rng, (ground + 0.5) % 1, 2)
+    cells = int(rng.choice([3, 6, 12, 24]))
+    noise = Image.fromarray(rng.integers(0, 255, (cells, cells), dtype=np.uint8)).resize((side, side), Image.Resampling.BILINEAR)
+    picture: Plane = one + (two - one) * toward[:, :, None] * np.float32(rng.uniform(0, 0.6))
+    picture += (np.asarray(noise, dtype=np.float32)[:, :, None] - 127) * (rng.uniform(0, 0.35) * rng.uniform(0.3, 1, 3)).astype(np.float32)
+    return picture
+
+
+def _palette(rng: Generator, ground: float, count: int) -> Plane:
+    """Colours [count, 3] whose lightness stands off from that of the ground."""
+    lightness = 255 * ((ground + rng.uniform(0.3, 0.7, (count, 1))) % 1 * 0.85 + 0.1)
+    tint = rng.uniform(-1, 1, (count, 3))
+    return (lightness + 60 * (tint - tint.mean(1, keepdims=True))).astype(np.float32)
+
+
+def _shadow(mask: NDArray[np.bool_], light: float, rng: Generator) -> Plane:
+    """The scene's shadow [side, side] in 0 to 1, thrown away from the light and blurred."""
+    small = Image.fromarray(mask.astype(np.uint8) * 255).reduce(4)
+    step = rng.uniform(0.02, 0.08) * small.width
+    moved = small.transform(small.size, Image.Transform.AFFINE, (1, 0, -step * np.cos(light), 0, 1, -step * np.sin(light)))
+    blurred = moved.filter(ImageFilter.BoxBlur(1)).resize(mask.shape, Image.Resampling.BILINEAR)
+    return np.asarray(blurred, dtype=np.float32) / 255
+
+
+def _texture(rng: Generator, side: int) -> Plane:
+    """Stripes [side, side] around 1."""
+    angle, pitch, phase = rng.uniform(0, np.pi), rng.uniform(0.03, 0.2), rng.uniform(0, 2 * np.pi)
+    strength = max(rng.uniform(-0.2, 0.2), 0)
+    at = np.arange(side, dtype=np.float32) * np.float32(2 * np.pi / pitch / side)
+    one, two = at * np.float32(np.cos(angle)) + np.float32(phase), at * np.float32(np.sin(angle))
+    wave = np.sin(one)[None, :] * np.cos(two)[:, None] + np.cos(one)[None, :] * np.sin(two)[:, None]  # sin(one + two)
+    texture: Plane = 1 + np.float32(strength) * wave
+    return texture
+
+
+def _developed(picture: Plane, rng: Generator, size: int) -> Image.Image:
+    """Reduced by area, with sensor noise and the marks of JPEG."""
+    drawn = Image.fromarray(np.clip(picture, 0, 255, out=picture).astype(np.uint8)).reduce(2)
+    small = rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(rng.uniform(0, 10)) + np.asarray(drawn)
+    buffer = BytesIO()
+    Image.fromarray(small.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=int(rng.integers(40, 96)))
+    image = Image.open(buffer)
+    image.load()
+    return image

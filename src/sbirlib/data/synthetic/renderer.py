@@ -1,0 +1,97 @@
+"""Item i of the synthetic set, drawn on demand from (seed, i)."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+from torch.quasirandom import SobolEngine
+
+from sbirlib.data.synthetic.categories import grammars, typical
+from sbirlib.data.synthetic.grammar import Figure, figure
+from sbirlib.data.synthetic.outline import FloatArray
+from sbirlib.data.synthetic.photo import photo
+from sbirlib.data.synthetic.sketch import sketch, strokes
+
+DISTRACTORS = 4
+_ABSTRACTION, _STYLE = 0, 1  # streams of an item
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Photos first (category by category, instance by instance), then `sketches` of each instance in the same order.
+
+    The figure of an item comes from `seed` and its category and instance; everything else from (`style_seed`, i), so no style knows a shape.
+    `extras` are the categories whose figures may stand in the background.
+    """
+
+    categories: int
+    instances: int
+    sketches: int
+    size: int
+    seed: int
+    difficulty: float
+    extras: tuple[int, ...]
+    turn: bool
+    style_seed: int
+
+    @property
+    def photos(self) -> int:
+        """How many of the items are photos: those before this position."""
+        return self.categories * self.instances
+
+    def __len__(self) -> int:
+        return self.photos * (1 + self.sketches)
+
+    def instance(self, i: int) -> int:
+        """The instance, numbered through all categories, that item i shows."""
+        return i if i < self.photos else (i - self.photos) // self.sketches
+
+    def figure(self, i: int) -> Figure:
+        """The shape of item i, before any style."""
+        category, k = divmod(self.instance(i), self.instances)
+        grammar = grammars(self.seed, self.categories)[category]
+        return figure(grammar, _values(self.seed, category, grammar.values, self.instances)[k])
+
+    def abstraction(self, i: int) -> float:
+        """How freely sketch i is drawn, in [0, 1]: uniform around the difficulty, as far as there is room on both sides."""
+        if i < self.photos:
+            return 0.0
+        room = min(self.difficulty, 1 - self.difficulty)
+        return float(self.difficulty + room * self._stream(i, _ABSTRACTION).uniform(-1, 1))
+
+    def strokes(self, i: int) -> list[FloatArray]:
+        """The strokes of sketch i as polylines [P, 2] in the frame [0, 1]^2, x to the right, y down."""
+        return self._strokes(i, self._stream(i, _STYLE))
+
+    def __call__(self, i: int) -> Image.Image:
+        rng = self._stream(i, _STYLE)
+        if i >= self.photos:
+            return sketch(self._strokes(i, rng), rng, size=self.size).convert("RGB")
+        return photo(self.figure(i), rng, size=self.size, others=self._others(i, rng), turn=self.turn)
+
+    def _strokes(self, i: int, rng: Generator) -> list[FloatArray]:
+        return strokes(self.figure(i), rng, abstraction=self.abstraction(i), turn=self.turn)
+
+    def _others(self, i: int, rng: Generator) -> list[Figure]:
+        own = i // self.instances
+        there = [c for c in self.extras if c != own]
+        count = rng.integers(0, DISTRACTORS + 1) if there else 0
+        return [_typical(self.seed, self.categories, int(c)) for c in rng.choice(there, count)] if count else []
+
+    def _stream(self, i: int, stream: int) -> Generator:
+        return np.random.default_rng([self.style_seed, i, stream])
+
+
+@cache
+def _typical(seed: int, categories: int, category: int) -> Figure:
+    return typical(grammars(seed, categories)[category])
+
+
+@cache
+def _values(seed: int, category: int, count: int, instances: int) -> FloatArray:
+    """Values in [-1, 1], [instances, count]: a Sobol sequence, scrambled for each category."""
+    scramble = int(np.random.default_rng([seed, category, 1]).integers(2**31))
+    points: FloatArray = SobolEngine(count, scramble=True, seed=scramble).draw(instances).double().numpy() * 2 - 1
+    return points

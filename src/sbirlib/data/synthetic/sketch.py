@@ -1,0 +1,103 @@
+"""A sketch: the visible contours of the figure's parts as strokes, drawn with a hand that `abstraction` makes freer."""
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from sbirlib.data.synthetic.frame import fitted, paint, turned
+from sbirlib.data.synthetic.grammar import Figure
+from sbirlib.data.synthetic.outline import POINTS, FloatArray
+
+CORNER = 0.7  # radians between neighbouring segments: a stroke ends here
+RASTER = 160  # pixels, to see what hides what
+Indices = NDArray[np.int64]
+
+
+def strokes(figure: Figure, rng: Generator, *, abstraction: float, turn: bool) -> list[FloatArray]:
+    """Polylines [P, 2] in the frame [0, 1]^2 (x to the right, y down); every deviation from the contour scales with `abstraction` in [0, 1]."""
+    lines = _drawn(_contours(figure, rng), figure.part, rng, abstraction)
+    points = figure.outlines.reshape(-1, 2)[np.concatenate(lines)]
+    part = np.repeat([figure.part[line[0] // POINTS] for line in lines], [len(line) for line in lines])
+    ends = np.cumsum([len(line) for line in lines])
+    points = _jittered(points, part, rng, abstraction) + _wobble(len(points), rng, 0.004 + 0.014 * abstraction)
+    for end, past in ((ends - 1, -1), (np.r_[0, ends[:-1]], 1)):  # overshoot: past the corner, along the last steps
+        points[end] += (points[end] - points[end + 2 * past]) * rng.uniform(0, 1.2 * abstraction, (len(lines), 1))
+    count = len(points)
+    cloud = Figure(points.reshape(count, 1, 2), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_))
+    cloud = turned(cloud, rng, degrees=25 * abstraction if turn else 0.0, squeeze=1.0)
+    cloud = fitted(cloud, rng, cover=rng.uniform(0.7 - 0.35 * abstraction, 0.8))
+    return np.split(cloud.outlines[:, 0], ends[:-1])
+
+
+def sketch(lines: list[FloatArray], rng: Generator, *, size: int) -> Image.Image:
+    """Black ink, 1 to 4 px wide, on white, `size` x `size`; drawn at twice the size."""
+    image = Image.new("L", (2 * size, 2 * size), 255)
+    draw = ImageDraw.Draw(image)
+    width = round(2 * rng.uniform(1, 4))
+    for line in lines:
+        draw.line((line * (2 * size)).ravel().tolist(), fill=0, width=width)
+    return image.reduce(2)
+
+
+def _contours(figure: Figure, rng: Generator) -> list[Indices]:
+    """The visible runs of all outlines, cut at corners, as indices into the figure's points [K * POINTS]."""
+    raster = Image.new("L", (RASTER, RASTER))
+    framed = Figure(figure.outlines * 0.96 + 0.5, figure.part, np.zeros_like(figure.hole))
+    paint(ImageDraw.Draw(raster), framed, RASTER, 1)
+    column, row = np.moveaxis((framed.outlines * RASTER).astype(int), -1, 0)
+    visible = np.asarray(raster)[row, column] <= 1 + np.arange(len(figure.outlines))[:, None]
+    step = np.roll(figure.outlines, -1, axis=1) - figure.outlines
+    angle = np.arctan2(step[:, :, 1], step[:, :, 0])
+    corner = np.abs((angle - np.roll(angle, 1, axis=1) + np.pi) % (2 * np.pi) - np.pi) > CORNER
+    runs = []
+    for k, (shown, cut, start) in enumerate(zip(visible, corner | ~visible, rng.integers(0, POINTS, len(visible)), strict=True)):
+        first = int(cut.argmax()) if cut.any() else int(start)
+        order = (first + np.arange(POINTS + 1)) % POINTS
+        bounds = np.unique(np.r_[0, np.flatnonzero(cut[order]), POINTS])
+        pieces = (order[a : b + 1] for a, b in pairwise(bounds))
+        runs += [k * POINTS + piece[shown[piece]] for piece in pieces if shown[piece].sum() > 2]
+    return runs
+
+
+def _drawn(runs: list[Indices], part: Indices, rng: Generator, abstraction: float) -> list[Indices]:
+    """The strokes that are put down: some left out (never of the root), some with a gap, some traced twice."""
+    loose = [k for k, run in enumerate(runs) if part[run[0] // POINTS] > 0]
+    missing = int((0.05 + 0.2 * abstraction) * len(runs) + rng.random())
+    left_out = set(rng.permutation(loose)[:missing].tolist())
+    lines = []
+    for k, run in enumerate(runs):
+        chance, where = rng.random(3), rng.random()
+        if k in left_out:
+            continue
+        if chance[0] < 0.5 * abstraction and len(run) > 14:
+            gap = 4 + int(where * (len(run) - 12))
+            lines += [run[:gap], run[gap + 4 :]]
+        else:
+            lines.append(run)
+        if chance[1] < 0.4 * abstraction:
+            lines.append(run)
+    return lines
+
+
+def _jittered(points: FloatArray, part: Indices, rng: Generator, abstraction: float) -> FloatArray:
+    """Every part under an affine map of its own, about its own centre."""
+    number = int(part.max()) + 1
+    matrices = np.eye(2) + rng.normal(0, 0.08 * abstraction, (number, 2, 2))
+    shift = rng.normal(0, 0.02 * abstraction, (number, 2))
+    count = np.maximum(np.bincount(part, minlength=number), 1)
+    centre = np.stack([np.bincount(part, axis, number) / count for axis in points.T], axis=1)
+    away: FloatArray = np.einsum("nij,nj->ni", matrices[part], points - centre[part])
+    return away + (centre + shift)[part]
+
+
+def _wobble(count: int, rng: Generator, amplitude: float) -> FloatArray:
+    """A smooth random walk about 0, [count, 2]."""
+    knots = rng.standard_normal((count // 6 + 3, 2))
+    at = np.arange(count) / 6
+    knot = at.astype(int)
+    t = (1 - np.cos(np.pi * (at - knot)))[:, None] / 2
+    smooth: FloatArray = amplitude * (knots[knot] * (1 - t) + knots[knot + 1] * t)
+    return smooth

@@ -1,0 +1,132 @@
+"""From any picture to the square that the network sees, and its random change in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args, get_type_hints
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import SKETCH
+
+INK = 16  # grey levels that part ink from paper
+WHITE = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sbir:
+    """Sketches become dark ink on white, scaled and centred; photos fill the square; both are uint8 [3, S, S].
+
+    A drawing in the alpha channel is found there, light ink on dark is inverted (`polarity`), off-white paper becomes white, and a blank
+    sketch is a white image. `sketch_fit`: "centre" scales the ink's bounding box uniformly into the square less `sketch_margin` a side;
+    "pad" keeps the whole sheet, "squash" ignores its aspect. `photo_fit`: "squash", "pad" (white) or "crop" (the middle).
+    `augment` keeps a random square of at least `crop` of the side, flips, and turns by up to `rotation` degrees.
+
+    >>> Sbir(size=96).prepare(Image.new("L", (400, 300), 255), SKETCH).shape
+    torch.Size([3, 96, 96])
+    """
+
+    size: int = 224
+    flip: bool = True
+    crop: float = 0.8
+    rotation: float = 0.0
+    sketch_fit: Literal["centre", "pad", "squash"] = "centre"
+    sketch_margin: float = 0.05
+    polarity: Literal["auto", "dark", "light"] = "auto"
+    photo_fit: Literal["squash", "pad", "crop"] = "squash"
+
+    def __post_init__(self) -> None:
+        types = get_type_hints(type(self))
+        for option in (f.name for f in fields(self)):
+            choices, value = get_args(types[option]), getattr(self, option)
+            if choices and value not in choices:
+                raise InputError(f"transform: unknown {option} {value!r}{nearest(str(value), choices)}")
+        if self.size < 8:
+            raise InputError(f"transform: size must be at least 8 pixels, got {self.size}")
+        if not 0 < self.crop <= 1:
+            raise InputError(f"transform: crop is a share of the side in (0, 1], got {self.crop}")
+        if not 0 <= self.sketch_margin < 0.5:
+            raise InputError(f"transform: sketch_margin is a share of the side in [0, 0.5), got {self.sketch_margin}")
+        if not 0 <= self.rotation <= 180:
+            raise InputError(f"transform: rotation is in degrees from 0 to 180, got {self.rotation}")
+
+    def prepare(self, image: Image.Image, modality: int) -> Tensor:
+        """A PIL image to uint8 [3, S, S], the same every time."""
+        if modality != SKETCH:
+            return self._fit(tv.pil_to_tensor(on_white(image).convert("RGB")), self.photo_fit)
+        sheet = drawing(image, self.polarity)
+        if self.sketch_fit != "centre":
+            grey = self._fit(tv.pil_to_tensor(sheet), self.sketch_fit)
+        elif (box := sheet.point([WHITE * (v < WHITE - INK) for v in range(256)]).getbbox()) is None:
+            grey = torch.full((1, self.size, self.size), WHITE, dtype=torch.uint8)
+        else:
+            grey = self._fit(tv.pil_to_tensor(sheet.crop(box)), "pad", margin=self.sketch_margin)
+        return grey.expand(3, -1, -1).contiguous()
+
+    def augment(self, image: Tensor, modality: int) -> Tensor:
+        """A random crop, flip and turn of a prepared picture, by torch's global generator; the same rules for both modalities."""
+        scale, top, left, mirror, turn = torch.rand(5).tolist()
+        side = round(self.size * (1 - scale * (1 - self.crop)))
+        if self.rotation:
+            image = tv.rotate(image, (2 * turn - 1) * self.rotation, tv.InterpolationMode.BILINEAR, fill=[float(WHITE)])
+        if side < self.size:
+            y, x = (round(share * (self.size - side)) for share in (top, left))
+            part = image[None, :, y : y + side, x : x + side]
+            image = torch.nn.functional.interpolate(part, size=(self.size, self.size), mode="bilinear")[0]
+        return image.flip(-1) if self.flip and mirror < 0.5 else image
+
+    def _fit(self, image: Tensor, how: str, *, margin: float = 0.0) -> Tensor:
+        height, width = image.shape[-2:]
+        if how == "squash":
+            return tv.resize(image, [self.size, self.size])
+        room = self.size - 2 * round(self.size * margin)
+        scale = room / (max if how == "pad" else min)(height, width)
+        image = tv.resize(image, [max(1, round(height * scale)), max(1, round(width * scale))])
+        if how == "crop":
+            return tv.center_crop(image, [self.size, self.size])
+        height, width = image.shape[-2:]
+        top, left = (self.size - height) // 2, (self.size - width) // 2
+        return tv.pad(image, [left, top, self.size - width - left, self.size - height - top], fill=WHITE)
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """The picture without transparency, as it looks on white paper."""
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def drawing(image: Image.Image, polarity: str = "auto") -> Image.Image:
+    """The sketch as mode L, dark ink on white. Parted at the middle grey, the side with fewer pixels is the ink."""
+    grey = alpha_ink(image)
+    if grey is not None:
+        polarity = "dark"
+    else:
+        grey = on_white(image).convert("L")
+    darkest, brightest = grey.getextrema()
+    if brightest - darkest < INK:
+        return Image.new("L", grey.size, WHITE)
+    histogram, middle = np.array(grey.histogram()), (darkest + brightest) // 2 + 1
+    light = polarity == "light" or (polarity == "auto" and histogram[:middle].sum() > histogram[middle:].sum())
+    if light:
+        histogram, middle = histogram[::-1], 256 - middle
+    paper = middle + int(histogram[middle:].argmax())  # the commonest level on the bright side becomes white
+    levels = np.arange(256)[:: -1 if light else 1] * (WHITE / paper)
+    return grey.point(levels.clip(0, WHITE).round().astype(int).tolist())
+
+
+def alpha_ink(image: Image.Image) -> Image.Image | None:
+    """The drawing that an alpha channel carries, dark on white, where all that can be seen has one colour; else None."""
+    if not image.has_transparency_data:
+        return None
+    colour, alpha = (np.asarray(image.convert("RGBA"))[..., part] for part in (slice(0, 3), 3))
+    visible = colour[alpha > 0]
+    if alpha.min() == alpha.max() or np.ptp(visible, axis=0).max() > INK:
+        return None
+    return Image.fromarray(WHITE - alpha)

@@ -1,0 +1,63 @@
+"""Euclidean distances of all pairs: one matrix product forward, at most one backward."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class _Euclidean(torch.autograd.Function):
+    """The gradient is written out because autograd's costs six passes over [N, N] and two products.
+
+    With C = G / D (zero where D is zero) and S = C + C^T, dL/dx = (S 1) x - S x. A loss over mined triplets touches a few
+    entries a row: S is then kept sparse.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, vectors: Tensor) -> Tensor:
+        squares = (vectors * vectors).sum(1)
+        squared = torch.addmm(squares[None, :], vectors, vectors.T, alpha=-2).add_(squares[:, None])
+        squared.fill_diagonal_(0)
+        distances = squared.clamp_(min=0).sqrt_()
+        ctx.save_for_backward(vectors, distances)
+        return distances
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+        vectors, distances = ctx.saved_tensors  # type: ignore[attr-defined]
+        (gradient,) = gradients
+        row, column = gradient.nonzero(as_tuple=True)
+        if len(row) * 16 > gradient.numel():
+            share = _over(gradient, distances)
+            share = share + share.T
+            return share.sum(1, keepdim=True) * vectors - share @ vectors
+        share = _over(gradient[row, column], distances[row, column]).repeat(2)
+        other = torch.cat([column, row])
+        row, order = torch.cat([row, column]).sort()
+        share, start = share[order], torch.searchsorted(row, torch.arange(len(vectors), device=row.device))
+        pull = F.embedding_bag(other[order], vectors, start, mode="sum", per_sample_weights=share)  # S x, row by row
+        return torch.zeros_like(vectors[:, 0]).index_add_(0, row, share)[:, None] * vectors - pull
+
+
+def _over(gradient: Tensor, distances: Tensor) -> Tensor:
+    return torch.where(distances > 0, gradient / distances, 0.0)
+
+
+def euclidean(vectors: Tensor) -> Tensor:
+    """D[i, j] = ||x_i - x_j||_2 for vectors [N, V], as [N, N]; zero on the diagonal, with gradient zero where D is zero.
+
+    Half precision is promoted to float32, float64 stays.
+
+    >>> euclidean(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+    tensor([[0., 5.],
+            [5., 0.]])
+    """
+    if vectors.ndim != 2:
+        raise ValueError(f"euclidean takes vectors [N, V], got {list(vectors.shape)}")
+    with torch.autocast(vectors.device.type, enabled=False):
+        distances: Tensor = _Euclidean.apply(at_least_float32(vectors))  # type: ignore[no-untyped-call]
+    return distances
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision promoted to float32; float32 and float64 as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -1,0 +1,1 @@
+"""Encoders that more than one method needs."""

@@ -1,0 +1,89 @@
+"""Pretrained weights: read from a safetensors file, found in the hub's cache or fetched, put into a model; never unpickled."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import huggingface_hub
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sbirlib.distance import at_least_float32
+from sbirlib.errors import InputError
+
+FILE = "model.safetensors"
+WAYS_ON = "give weights=FILE, a local safetensors file, or pretrained=False for a random start"
+PROBE_SECONDS = 2.0
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name, half precision cast up to float32.
+
+    Raises InputError where there is no such file, where it is a pickle (which could run any code), and where it is damaged.
+
+    >>> save_file({"fc.bias": torch.zeros(2, dtype=torch.float16)}, "w.safetensors")  # doctest: +SKIP
+    >>> read_weights("w.safetensors")  # doctest: +SKIP
+    {'fc.bias': tensor([0., 0.])}
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no weights file {str(path)!r}: weights takes the path of a local safetensors file")
+    with path.open("rb") as file:
+        start = file.read(512)
+    if start.startswith((b"PK", b"\x80")) or start[257:262] == b"ustar":
+        raise InputError(
+            f"{str(path)!r} is a pickle, which can run any code when it is opened, and is never read: convert it, where you trust it, by\n"
+            f"  import safetensors.torch, torch\n"
+            f"  safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True), {path.with_suffix('.safetensors').name!r})"
+        )
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{str(path)!r} is not a whole safetensors file ({error}): fetch or copy it again") from error
+    return {name: at_least_float32(tensor) for name, tensor in tensors.items()}
+
+
+def fetch_weights(model: str, repository: str | None) -> str:
+    """The path of the weights of a timm `model`, from the hub's cache or else fetched from its `repository`.
+
+    Raises InputError, naming the ways on, where there is none or it cannot be had: one request finds that out, because the
+    hub's own retries take most of a minute.
+    """
+    if not repository:
+        raise InputError(f"timm has no pretrained safetensors weights of {model}: {WAYS_ON}")
+    cached = huggingface_hub.try_to_load_from_cache(repository, FILE)
+    if isinstance(cached, str):
+        return cached
+    url = huggingface_hub.hf_hub_url(repository, FILE)
+    try:
+        status = huggingface_hub.get_session().head(url, timeout=PROBE_SECONDS).status_code
+        if status >= 400:
+            raise ConnectionError(f"it answered {status}")
+        return huggingface_hub.hf_hub_download(repository, FILE)
+    except Exception as error:  # the kinds differ between versions of the hub's client, and the way on does not
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"the pretrained weights of {model} are not in the cache, nor could {url} be had ({reason}): {WAYS_ON}") from error
+
+
+def put_weights(model: nn.Module, tensors: dict[str, Tensor], *, source: str, dropped: Iterable[str] = ()) -> None:
+    """Load `tensors` into a model whole, but for layers named in `dropped` (a classifier it was built without).
+
+    Raises InputError that names tensors of the wrong shape, missing ones and unexpected ones; the model is then as before.
+    """
+    own = model.state_dict()
+    tensors = {name: tensor for name, tensor in tensors.items() if name in own or name.rpartition(".")[0] not in dropped}
+    counters = {name for name in own if name.endswith("num_batches_tracked")}  # older files have none
+    wrong = [
+        f"{name} (expected {list(own[name].shape)}, found {list(tensor.shape)})"
+        for name, tensor in tensors.items()
+        if name in own and tensor.shape != own[name].shape
+    ]
+    faults = {
+        "of another shape": wrong,
+        "missing": sorted(own.keys() - tensors.keys() - counters),
+        "unexpected": sorted(tensors.keys() - own.keys()),
+    }
+    found = [f"{len(names)} {fault}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for fault, names in faults.items() if names]
+    if found:
+        raise InputError(f"the weights in {source!r} are not those of this model: {'; '.join(found)}. Check the backbone and its options")
+    model.load_state_dict(tensors)

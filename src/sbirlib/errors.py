@@ -1,0 +1,21 @@
+"""What the user can mend: one exception, and the words that suggest the nearest name."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something given by the user is wrong; the message says what, what was expected and what to do."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Words that end an error about an unknown name.
+
+    >>> nearest("resnet81", ["resnet18", "vgg16"])
+    "; did you mean 'resnet18'? (known: resnet18, vgg16)"
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    suggestion = f"; did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(names[:12]) + (f", ... {len(names)} in all" if len(names) > 12 else "")
+    return f"{suggestion} (known: {shown or 'none'})" if suggestion else f"; known: {shown or 'none'}"

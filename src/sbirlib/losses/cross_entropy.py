@@ -1,0 +1,57 @@
+"""The softmax classifier, and the cross entropy that every classifier here shares."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sbirlib.distance import at_least_float32
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Features, Loss, Step
+
+
+def check_labels(category: Tensor, categories: int) -> None:
+    """Raise InputError for a category [N] outside 0..C-1, which the GPU would only report by dying."""
+    if category.numel():
+        low, high = (int(value) for value in category.aminmax())
+        if low < 0 or high >= categories:
+            raise InputError(
+                f"categories {low} to {high} were given to a classifier of {categories}, which takes 0 to {categories - 1}: "
+                "let the pipeline fill in `categories`, or number the training set's categories from 0 (dataset.train does)"
+            )
+
+
+def cross_entropy(logits: Tensor, category: Tensor) -> Tensor:
+    """-log softmax(logits)[category], the mean over rows of logits [N, C]; zero, with a gradient, when there are none."""
+    check_labels(category, logits.shape[1])
+    return F.cross_entropy(logits, category, reduction="sum") / max(len(category), 1)
+
+
+class CrossEntropy(Loss):
+    """Softmax cross entropy of a linear classifier on the un-normalised embedding (Huang et al. 2022, eq. 2).
+
+        L = -log exp(W_y . f) / sum_c exp(W_c . f)        with a scale s: f is s times the L2-normalised embedding
+
+    Embedding [N, D] and category [N] to the mean over rows; W [C, D] and `bias` [C] are the classifier's. `dim` is D and
+    `categories` is C: the pipeline fills them in. Raises InputError for a category outside 0..C-1.
+
+    >>> loss = CrossEntropy(dim=512, categories=10)
+    >>> loss.classifier
+    Linear(in_features=512, out_features=10, bias=False)
+    """
+
+    def __init__(self, *, dim: int, categories: int, bias: bool = False, scale: float | None = None) -> None:
+        super().__init__()
+        self.scale = scale
+        self.classifier = nn.Linear(dim, categories, bias=bias)
+
+    def logits(self, features: Features) -> Tensor:
+        """[N, C]"""
+        embedding = at_least_float32(features.embedding)
+        if self.scale is not None:
+            embedding = self.scale * F.normalize(embedding, dim=1)
+        weight, bias = (None if value is None else value.to(embedding.dtype) for value in (self.classifier.weight, self.classifier.bias))
+        with torch.autocast(embedding.device.type, enabled=False):
+            return F.linear(embedding, weight, bias)
+
+    def forward(self, step: Step) -> Tensor:
+        return cross_entropy(self.logits(step.features), step.features.category)

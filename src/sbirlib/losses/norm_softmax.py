@@ -1,0 +1,38 @@
+"""The normalised softmax: a classifier of cosines."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sbirlib.distance import at_least_float32
+from sbirlib.interfaces import Features, Loss, Step
+from sbirlib.losses.cross_entropy import cross_entropy
+
+
+class NormSoftmax(Loss):
+    """Cross entropy of cosines with one proxy a category, over a temperature (Zhai & Wu 2019; ACNet, eq. 3).
+
+        L = -log exp(x . p_y / t) / sum_c exp(x . p_c / t), x and p of unit length
+
+    Embedding [N, D] and category [N] to the mean over rows; proxies [C, D] are drawn from N(0, 1). `dim` is D and `categories`
+    is C: the pipeline fills them in. Equals pytorch-metric-learning's NormalizedSoftmaxLoss, but never changes the proxies'
+    dtype. Raises InputError for a category outside 0..C-1.
+
+    >>> NormSoftmax(dim=512, categories=10).proxies.shape
+    torch.Size([10, 512])
+    """
+
+    def __init__(self, *, dim: int, categories: int, temperature: float = 0.05) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.proxies = nn.Parameter(torch.randn(categories, dim))
+
+    def logits(self, features: Features) -> Tensor:
+        """[N, C]"""
+        embedding = at_least_float32(features.embedding)
+        with torch.autocast(embedding.device.type, enabled=False):
+            proxies = F.normalize(self.proxies.to(embedding.dtype), dim=1)
+            return F.linear(F.normalize(embedding, dim=1), proxies) / self.temperature
+
+    def forward(self, step: Step) -> Tensor:
+        return cross_entropy(self.logits(step.features), step.features.category)

@@ -1,0 +1,156 @@
+"""Losses of pytorch-metric-learning by name: "pml:MultiSimilarityLoss"."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pytorch_metric_learning import losses, miners
+from pytorch_metric_learning.distances import LpDistance
+from torch import Tensor
+
+from sbirlib.distance import at_least_float32
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import Features, Loss, Step
+from sbirlib.losses.cross_entropy import check_labels
+
+REFUSED = {
+    "CrossBatchMemory": "it loses its place in the queue when it is loaded, so training could not be resumed",
+    "DynamicSoftMarginLoss": "its histogram is not in its state_dict, so training could not be resumed",
+    "ManifoldLoss": "it takes no categories",
+    "MultipleLosses": "a recipe names several losses itself, each with its weight",
+    "SelfSupervisedLoss": "it needs two views of every image (ref_emb), and takes no categories",
+    "SmoothAPLoss": "it takes for granted that rows are sorted by category, and is wrong without a word where they are not",
+    "VICRegLoss": "it needs two views of every image (ref_emb), and takes no categories",
+}
+# Objects cannot stand in a recipe; the regularizers' weights are nothing without them.
+OBJECTS = {"distance", "reducer", "embedding_regularizer", "embedding_reg_weight", "weight_regularizer", "weight_reg_weight"}
+OBJECTS |= {"weight_init_func", "collect_stats", "mat_based_loss"}
+OURS = {"embedding_size": "dim", "descriptors_dim": "dim", "num_classes": "categories"}
+
+
+class EncoderDistance(LpDistance):  # type: ignore[misc]
+    """The encoder's distances [N, N] in the place of PML's; other pairs, such as rows and proxies, as PML measures them."""
+
+    matrix: Tensor | None = None
+
+    def forward(self, query: Tensor, reference: Tensor | None = None) -> Tensor:
+        if self.matrix is None or not (reference is None or reference is query):
+            measured: Tensor = super().forward(query, reference)
+            return measured
+        return self.matrix**self.power
+
+
+class PmlLoss(Loss):
+    """A PML loss over the step's rows, in float32 at least, with its parameters' dtype left alone.
+
+    A loss of Euclidean distances reads the encoder's own [N, N], one of similarities its embedding [N, D]. `triplets=True`
+    hands it the miner's triplets of all kinds; `miner` names a PML miner for it alone, pair miners included.
+    """
+
+    def __init__(self, loss: Any, *, triplets: bool, miner: str | Mapping[str, Any] | None, categories: int | None) -> None:
+        super().__init__()
+        self.loss, self.categories, self.triplets = loss, categories, triplets
+        self.miner = None if miner is None else make_miner(miner)
+        if triplets and miner is not None:
+            raise InputError("a PML loss takes `triplets=True` (the recipe's miner) or a `miner` of PML, not both: leave out one")
+        if triplets:
+            self.needs = frozenset({"triplets"})
+        for part in filter(None, (self.loss, self.miner)):
+            if type(part.distance) is LpDistance and part.distance.p == 2:
+                part.distance = EncoderDistance(power=part.distance.power)
+
+    def forward(self, step: Step) -> Tensor:
+        embedding, category = at_least_float32(step.features.embedding), step.features.category
+        if self.categories is not None:
+            check_labels(category, self.categories)
+        # PML casts parameters to the embedding's dtype, for good: it is given copies that have it already.
+        parameters = {name: value.to(embedding.dtype) for name, value in self.loss.named_parameters()}
+        measures = [part.distance for part in (self.loss, self.miner) if part is not None and isinstance(part.distance, EncoderDistance)]
+        try:
+            for measure in measures:
+                measure.matrix = at_least_float32(step.distances)
+            with torch.autocast(embedding.device.type, enabled=False):
+                loss = torch.func.functional_call(self.loss, parameters, (embedding, category, self.indices(step, embedding)))
+        finally:
+            for measure in measures:
+                measure.matrix = None
+        return loss.sum() + 0 * embedding.sum()  # some give a plain 0 where nothing is valid
+
+    def indices(self, step: Step, embedding: Tensor) -> tuple[Tensor, ...] | None:
+        """The pairs or triplets that PML is to use; None for its own choice."""
+        if self.triplets:
+            chosen = list(step.triplets.values())
+            return tuple(torch.cat([getattr(t, rows) for t in chosen]) for rows in ("anchor", "positive", "negative"))
+        if self.miner is not None:
+            mined: tuple[Tensor, ...] = self.miner(embedding.detach(), step.features.category)
+            return mined
+        return None
+
+
+class PmlClassifier(PmlLoss):
+    """A PML loss with a score for every category."""
+
+    def logits(self, features: Features) -> Tensor:
+        """[N, C]"""
+        embedding = at_least_float32(features.embedding)
+        with torch.autocast(embedding.device.type, enabled=False):
+            scores: Tensor = self.loss.get_logits(embedding.to(next(self.loss.parameters()).dtype))
+        return -scores if isinstance(self.loss, losses.ProxyNCALoss) else scores  # these are distances
+
+
+def make_miner(given: str | Mapping[str, Any]) -> Any:
+    """A PML miner from its name, or a table of its name and options."""
+    options = {"name": given} if isinstance(given, str) else dict(given)
+    name = options.pop("name", None)
+    known = [n for n in dir(miners) if n.endswith("Miner") and n != "BaseMiner"]
+    if name not in known:
+        raise InputError(f"pytorch-metric-learning has no miner {name!r}{nearest(str(name), known)}")
+    return getattr(miners, name)(**options)
+
+
+def options(kind: type) -> dict[str, inspect.Parameter]:
+    """A PML class's own options, its parents' included, under our names where the pipeline fills them in."""
+    found: dict[str, inspect.Parameter] = {}
+    for ancestor in kind.__mro__:
+        for name, option in inspect.signature(ancestor.__init__).parameters.items():  # type: ignore[misc]
+            named = option.kind in (option.POSITIONAL_OR_KEYWORD, option.KEYWORD_ONLY)
+            if named and name not in {"self", *OBJECTS} and name not in {o.name for o in found.values()}:
+                ours = OURS.get(name, name) if option.default is option.empty else name
+                found[ours] = option
+    return found
+
+
+def adapt(name: str) -> Callable[..., PmlLoss]:
+    """A constructor of the PML loss `name`, with its own options keyword-only, and `triplets` and `miner` (see PmlLoss).
+
+    Sizes are called `dim` and `categories`, which the pipeline fills in. Raises InputError for a name that PML does not have,
+    one that cannot be adapted, and an option that the loss does not have.
+
+    >>> loss = adapt("MultiSimilarityLoss")(alpha=2, miner="MultiSimilarityMiner")
+    """
+    known = [n for n in dir(losses) if n.endswith("Loss") and n != "GenericPairLoss" and n not in REFUSED]
+    if name in REFUSED:
+        raise InputError(f"pml:{name} cannot be used here: {REFUSED[name]}")
+    if name not in known:
+        raise InputError(f"pytorch-metric-learning has no loss {name!r}{nearest(name, known)}")
+    kind = getattr(losses, name)
+    taken = options(kind)
+    own = {"triplets": False, "miner": None}
+    parameters = [inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=p.default) for o, p in taken.items()]
+    parameters += [inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=default) for o, default in own.items()]
+
+    def make(**given: Any) -> PmlLoss:
+        for option in given:
+            if option not in taken and option not in own:
+                raise InputError(f"pml:{name} has no option {option!r}{nearest(option, [*taken, *own])}")
+        if missing := sorted(o for o, p in taken.items() if p.default is p.empty and o not in given):
+            raise InputError(f"pml:{name} needs the options {', '.join(missing)}")
+        theirs = kind(**{taken[option].name: value for option, value in given.items() if option in taken})
+        adapted = PmlClassifier if hasattr(kind, "get_logits") else PmlLoss
+        mine = {option: given.get(option, default) for option, default in own.items()}
+        return adapted(theirs, **mine, categories=given.get("categories"))
+
+    make.__signature__ = inspect.Signature(parameters, return_annotation=PmlLoss)  # type: ignore[attr-defined]
+    make.__name__, make.__doc__ = name, kind.__doc__
+    return make

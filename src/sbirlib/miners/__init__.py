@@ -1,0 +1,1 @@
+"""Miners that more than one method needs."""

@@ -1,0 +1,40 @@
+"""The search that the hard miners share: for each row, its hardest candidate."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sbirlib.interfaces import Features, Triplets
+
+
+def pairs(features: Features, *, same_source: bool) -> tuple[Tensor, Tensor]:
+    """Which rows may be each row's positives and negatives, as masks [N, N]: of its category or not, never the row itself.
+
+    `same_source=False` also leaves out positives made from the row's own image.
+    """
+    same = features.category[:, None] == features.category
+    negative = ~same
+    if same_source:
+        return same.fill_diagonal_(False), negative
+    return same.logical_and_(features.source[:, None] != features.source), negative
+
+
+def hardest(distances: Tensor, candidates: Tensor, *, farthest: bool) -> Tensor:
+    """The farthest (or nearest) candidate of each row [N], the lowest one at ties, -1 where a row has none.
+
+    >>> distances = torch.tensor([[0.0, 2.0, 2.0]])
+    >>> hardest(distances, torch.tensor([[False, True, True]]), farthest=True)
+    tensor([1])
+    """
+    if not distances.numel():
+        return torch.full((len(distances),), -1, device=distances.device)
+    masked = torch.where(candidates, distances, -math.inf if farthest else math.inf)
+    row = (masked.max(1) if farthest else masked.min(1)).indices
+    return torch.where(candidates.gather(1, row[:, None]).squeeze(1), row, -1)
+
+
+def join(positive: Tensor, negative: Tensor) -> Triplets:
+    """Triplets of the rows that have both a positive and a negative [N]."""
+    anchor = ((positive >= 0) & (negative >= 0)).nonzero().squeeze(1)
+    return Triplets(anchor, positive[anchor], negative[anchor])

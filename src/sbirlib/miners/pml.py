@@ -1,0 +1,74 @@
+"""Triplet miners of pytorch-metric-learning by name: "pml:TripletMarginMiner"."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from pytorch_metric_learning import miners
+from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_triplets
+from torch import Tensor
+
+from sbirlib.distance import at_least_float32
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import Features, Miner, Triplets
+
+TRIPLET_MINERS = ("AngularMiner", "BatchEasyHardMiner", "BatchHardMiner", "DistanceWeightedMiner", "TripletMarginMiner")
+PAIRS = "it mines pairs, not triplets: give it to a PML loss, as that loss's option miner={name!r}"
+REFUSED = dict.fromkeys(("HDCMiner", "MultiSimilarityMiner", "PairMarginMiner", "UniformHistogramMiner"), PAIRS)
+REFUSED["EmbeddingsAlreadyPackagedAsTriplets"] = "it takes rows for triplets by their order, and batches here have none"
+
+
+class EncoderDistance(LpDistance):  # type: ignore[misc]
+    """The encoder's distances [N, N] in the place of PML's."""
+
+    matrix: Tensor
+
+    def forward(self, query: Tensor, reference: Tensor | None = None) -> Tensor:
+        return self.matrix.clone()
+
+
+class PmlMiner(Miner):
+    """A PML triplet miner on the encoder's distances [N, N], and its vectors [N, V] where it reads those, as the kind "pml"."""
+
+    def __init__(self, miner: Any) -> None:
+        super().__init__()
+        self.miner = miner
+
+    def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        self.miner.distance.matrix = at_least_float32(distances)
+        try:
+            mined = self.miner(at_least_float32(features.vector), features.category)
+        finally:
+            del self.miner.distance.matrix
+        return {"pml": Triplets(*convert_to_triplets(mined, features.category))}
+
+
+def adapt(name: str) -> Callable[..., PmlMiner]:
+    """A constructor of the PML triplet miner `name`, with its own options, keyword-only.
+
+    Raises InputError for a name that PML does not have, a miner of pairs (which belongs in a PML loss's option `miner`), and an
+    option that the miner does not have.
+
+    >>> miner = adapt("TripletMarginMiner")(margin=0.1, type_of_triplets="semihard")
+    """
+    if name in REFUSED:
+        raise InputError(f"pml:{name} cannot be used here: {REFUSED[name].format(name=name)}")
+    if name not in TRIPLET_MINERS:
+        raise InputError(f"pytorch-metric-learning has no triplet miner {name!r}{nearest(name, TRIPLET_MINERS)}")
+    kind = getattr(miners, name)
+    known = [
+        option.replace(kind=option.KEYWORD_ONLY)
+        for option in inspect.signature(kind).parameters.values()
+        if option.kind is not option.VAR_KEYWORD
+    ]
+
+    def make(**given: Any) -> PmlMiner:
+        for option in given:
+            if option not in {o.name for o in known}:
+                raise InputError(f"pml:{name} has no option {option!r}{nearest(option, [o.name for o in known])}")
+        return PmlMiner(kind(**given, distance=EncoderDistance()))
+
+    make.__signature__ = inspect.Signature(known, return_annotation=PmlMiner)  # type: ignore[attr-defined]
+    make.__name__, make.__doc__ = name, kind.__doc__
+    return make

@@ -1,0 +1,28 @@
+"""A random positive and negative for each row."""
+
+import torch
+from torch import Tensor
+
+from sbirlib.interfaces import Features, Miner, Triplets
+from sbirlib.miners.hardest import hardest, join, pairs
+
+
+class Random(Miner):
+    """For each anchor one positive and one negative, uniformly, of any modality, as the kind "random".
+
+    Draws from torch's global generator. An anchor without both gives no triplet. `same_source=False` leaves out positives
+    made from the anchor's own image.
+
+    >>> torch.manual_seed(0)  # doctest: +SKIP
+    >>> Random()(features, distances)["random"].negative  # doctest: +SKIP
+    tensor([5, 4, 6, 7, 0, 3, 1, 2])
+    """
+
+    def __init__(self, *, same_source: bool = True) -> None:
+        super().__init__()
+        self.same_source = same_source
+
+    def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        positive, negative = pairs(features, same_source=self.same_source)
+        draw = torch.rand(distances.shape, device=distances.device)  # the hardest under random distances is a uniform draw
+        return {"random": join(hardest(draw, positive, farthest=True), hardest(draw, negative, farthest=True))}

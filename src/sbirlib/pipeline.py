@@ -1,0 +1,308 @@
+"""The front door: `build` a pipeline from a recipe or from parts, `load` one, and use it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from sbirlib import recipe as recipes
+from sbirlib import registry
+from sbirlib.data.batches import Prepared
+from sbirlib.data.dataset import Dataset
+from sbirlib.data.folder import images
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Encoder, Evaluator, Loss, Miner, Transform
+from sbirlib.recipe import Recipe
+from sbirlib.retrieval.encode import encode
+from sbirlib.retrieval.flat import Flat
+from sbirlib.search import Photos, SearchIndex
+from sbirlib.training import checkpoint
+from sbirlib.training.loop import Run, train
+from sbirlib.training.model import Model
+
+PARTS = ("encoder", "miner", "transform", "sampler")
+Objects = dict[str, Any]
+
+
+def build(name: str | Mapping[str, Any] | None = None, /, **given: Any) -> Pipeline:
+    """A pipeline from a recipe's name (or TOML file, or tables), or from parts alone; any key of the recipe may be changed.
+
+    A part is a name, a table of options to change, or an object; a dotted key reaches anything else. Pure: no network, no files but
+    the recipe's. Unknown keys, parts and options are refused with the nearest name.
+
+    >>> build("mathm", encoder={"backbone": "resnet18"}, **{"phases.0.steps": 300})        # doctest: +SKIP
+    >>> build(encoder="backbone", miner="batch_hard", losses=["triplet", "norm_softmax"])  # doctest: +SKIP
+    """
+    tables: dict[str, Any] = recipes.read(name) if isinstance(name, str) else dict(name or {})
+    changes, objects = _objects(given)
+    if isinstance(given.get("losses"), Sequence):  # a list replaces the recipe's losses, and then all weigh 1
+        tables = {**tables, "losses": {}, "phases": [{**phase, "weights": {}} for phase in tables.get("phases", [{"steps": 1000}])]}
+    for key, value in changes.items():
+        tables = recipes.assign(tables, key, value)
+    return Pipeline(Recipe.of(tables), objects=objects)
+
+
+def load(path: str | Path, **objects: Any) -> Pipeline:
+    """A pipeline as it was saved, exported or checkpointed; nothing is fetched. Parts that were objects are handed over again by kind."""
+    tensors, about = checkpoint.read(path)
+    pipeline = Pipeline(Recipe.of(about["recipe"]), objects=_objects(objects)[1], categories=about["categories"])
+    if not about["exported"]:
+        pipeline.make_losses(tuple(about["categories"]), about["instances"])
+    try:
+        if about["exported"]:
+            pipeline.encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in tensors.items()})
+        else:
+            pipeline.model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(("optimizer.", "rng."))})
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit the recipe it carries ({error}): was it made by another version of a plugin?") from error
+    return pipeline
+
+
+def open_index(folder: str | Path) -> SearchIndex:
+    """An index as `Pipeline.index(...).save(folder)` left it, with the encoder that made it."""
+    pipeline = load(Path(folder) / "model.safetensors")
+    return SearchIndex.open(folder, encoder=pipeline.encoder, transform=pipeline.transform, digest=pipeline.recipe.digest, export=pipeline.export)
+
+
+class Pipeline:
+    """One method, ready to train, measure and serve. `repr` prints the `build` call that makes it."""
+
+    def __init__(self, recipe: Recipe, *, objects: Objects | None = None, categories: Sequence[str] = ()) -> None:
+        self.recipe = recipe.check()
+        self.objects = dict(objects or {})
+        self.categories = tuple(categories)
+        self.instances = 0
+        self.encoder: Encoder = self._make("encoder", self.recipe.encoder)
+        self.transform: Transform = self._make("transform", self.recipe.transform)
+        self._make("sampler", self.recipe.sampler)
+        self.evaluators: dict[str, Evaluator] = {k: self._make("evaluator", t, f"evaluators.{k}") for k, t in self.recipe.evaluators.items()}
+        miner: Miner | None = self._make("miner", self.recipe.miner) if self.recipe.miner else None
+        self.model = Model(self.encoder, miner=miner)
+
+    def __repr__(self) -> str:
+        return _build_call(self.recipe)
+
+    @property
+    def losses(self) -> dict[str, Loss]:
+        """The losses by their names in the recipe; none before `fit`, which tells them how many categories there are."""
+        return {name: self.model.loss(name) for name in self.model.losses}
+
+    def fit(
+        self,
+        dataset: Dataset,
+        *,
+        out: str | Path | None = None,
+        resume: bool = False,
+        device: str | None = None,
+        workers: int = 0,
+        save_every: int = 500,
+        log_every: int = 10,
+        validate_every: int | None = None,
+        progress: bool = True,
+        tensorboard: bool = True,
+    ) -> Pipeline:
+        """Train on the dataset's training part. Checkpoints, `log.jsonl` and TensorBoard events go into `out`; `resume=True` goes on from there.
+
+        On the CPU a resumed run ends bit-identical to one that was never stopped. Ctrl-C finishes the step, saves, and says how to go on.
+        """
+        run = Run(
+            out=None if out is None else Path(out),
+            resume=resume,
+            device=_device(device),
+            workers=workers,
+            save_every=save_every,
+            log_every=log_every,
+            validate_every=validate_every,
+            show=progress,
+            tensorboard=tensorboard,
+        )
+        if run.checkpoint is not None and run.checkpoint.exists() and not resume:
+            raise InputError(f"{run.out} holds the checkpoint of an earlier run: resume=True goes on with it; a new run needs another out=FOLDER")
+        seen = dataset.train
+        if len(seen) == 0:
+            raise InputError(f"{dataset.name} has no training images in split {dataset.split_name!r}")
+        samplers = [self._make("sampler", phase.sampler or self.recipe.sampler) for phase in self.recipe.phases]
+        self.make_losses(seen.categories, int(seen.instance.max(initial=-1)) + 1)
+        if not (resume and run.checkpoint is not None and run.checkpoint.exists()):
+            self.model.load_weights()
+        self.model.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        prepared = Prepared(seen, self.transform)
+        prepared.warm(progress=progress)
+        validate = (lambda: self.evaluate(dataset, role="validation", device=str(run.device), progress=False)) if len(dataset.validation) else None
+        about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}}
+        train(self.model, self.recipe, prepared, samplers, run, about=about, validate=validate)
+        self.model.eval()
+        return self
+
+    def evaluate(
+        self, dataset: Dataset, *, role: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
+    ) -> dict[str, float]:
+        """The recipe's metrics with sketches as queries and photos as gallery, on one part of the dataset (all of it, if it is not split)."""
+        measured = dataset.part(role)
+        if len(measured) == 0:
+            raise InputError(f"{dataset.name} has no {role} images in split {dataset.split_name!r}")
+        classifier = next((loss for loss in self.losses.values() if hasattr(loss, "logits")), None)
+        if classifier is not None and set(measured.categories) <= set(self.categories):
+            measured = measured.numbered_as(self.categories)
+        else:
+            classifier = None
+        self.model.load_weights()
+        self.model.to(_device(device))
+        common: dict[str, Any] = {"batch_size": batch_size, "device": str(_device(device)), "progress": progress, "classifier": classifier}
+        queries = encode(self.encoder, measured.sketches, self.transform, role="query", **common)
+        gallery = encode(self.encoder, measured.photos, self.transform, role="gallery", **common) if len(measured.photos) else queries[:0]
+        metrics: dict[str, float] = {}
+        for evaluator in self.evaluators.values():
+            metrics |= evaluator.evaluate(queries, gallery)
+        return metrics
+
+    def embed(self, pictures: Any, *, role: str = "gallery", device: str | None = None, batch_size: int = 128, progress: bool = True) -> Tensor:
+        """Vectors of images (a dataset, a folder, or paths and PIL images): [G, V'] for the gallery, [Q, S, V'] for queries (sketches)."""
+        modality = "sketch" if role == "query" else "photo"
+        dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality=modality)
+        self.model.load_weights()
+        self.model.to(_device(device))
+        return encode(
+            self.encoder, dataset, self.transform, role=role, batch_size=batch_size, device=str(_device(device)), progress=progress
+        ).vectors
+
+    def index(self, photos: Any, *, device: str | None = None, batch_size: int = 128, progress: bool = True) -> SearchIndex:
+        """An index over photos: a dataset, a folder, or a list of paths and PIL images."""
+        dataset = photos if isinstance(photos, Dataset) else images(photos)
+        flat = Flat()
+        flat.add(self.embed(dataset.photos, device=device, batch_size=batch_size, progress=progress))
+        return SearchIndex(self.encoder, self.transform, Photos.of(dataset.photos), flat, digest=self.recipe.digest, export=self.export)
+
+    def classify(self, pictures: Any, *, k: int = 5, device: str | None = None, batch_size: int = 128) -> list[list[tuple[str, float]]]:
+        """For each sketch the k likeliest training categories with their probabilities, likeliest first."""
+        classifier = next((loss for loss in self.losses.values() if hasattr(loss, "logits")), None)
+        if classifier is None:
+            raise InputError("no loss of this pipeline is a classifier (or it was exported without its losses, or not trained): use save, not export")
+        dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch")
+        self.model.to(_device(device))
+        encoded = encode(
+            self.encoder, dataset, self.transform, role="query", batch_size=batch_size, device=str(_device(device)), progress=True, classifier=classifier
+        )
+        best = cast(Tensor, encoded.logits).softmax(1).topk(min(k, len(self.categories)))
+        rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        return [[(self.categories[c], p) for p, c in zip(*row, strict=True)] for row in rows]
+
+    def save(self, path: str | Path) -> None:
+        """The whole pipeline, losses included, in one safetensors file; `load` reads it."""
+        checkpoint.write(path, self.model.tensors(), self._about(exported=False))
+
+    def export(self, path: str | Path) -> None:
+        """What search needs and no more: encoder, transform and recipe in one safetensors file; `load` reads it."""
+        tensors = {k: v for k, v in self.model.tensors().items() if k.startswith("encoder.")}
+        checkpoint.write(path, tensors, self._about(exported=True))
+
+    def make_losses(self, categories: Sequence[str], instances: int) -> None:
+        """Make the losses for so many categories and instances, unless they are already there for the same."""
+        if self.losses and self.categories == tuple(categories):
+            return
+        self.categories, self.instances = tuple(categories), instances
+        fill = {"dim": self.encoder.dim, "categories": len(categories), "instances": instances}
+        made = {k: self._make("loss", t, f"losses.{k}", fill) for k, t in self.recipe.losses.items()}
+        for name, loss in made.items():
+            self._check_loss(name, loss)
+        self.model = Model(self.encoder, made, self.model.miner)
+
+    def _make(self, kind: str, table: Mapping[str, Any], path: str | None = None, fill: Mapping[str, Any] | None = None) -> Any:
+        """A part, with initial values that depend on the recipe's seed and the part's place alone."""
+        place = path or kind
+        if table["name"].startswith("object:"):
+            if place not in self.objects:
+                raise InputError(f"{place} was handed over as an object ({table['name']}): hand it over again, load(path, {kind}=...)")
+            return self.objects[place]
+        with _seeded(self.recipe.seed, place):
+            return registry.construct(kind, table, fill=fill)
+
+    def _check_loss(self, name: str, loss: Loss) -> None:
+        there = self.encoder.provides | ({"triplets"} if self.model.miner is not None else set())
+        for need in sorted(loss.needs - there):
+            way = "give the recipe a miner" if need == "triplets" else "choose an encoder that provides it"
+            raise InputError(f"loss {name!r} needs {need!r}, which nothing here provides: {way} (provided: {', '.join(sorted(there)) or 'nothing'})")
+        told = self.recipe.losses[name].get("dim")
+        if told is not None and told != self.encoder.dim:
+            raise InputError(f"losses.{name}.dim is {told}, but the encoder's embedding has {self.encoder.dim} dimensions: leave it out to have it filled in")
+
+    def _about(self, *, exported: bool) -> dict[str, Any]:
+        return {"recipe": self.recipe.tables(), "categories": list(self.categories), "instances": self.instances, "exported": exported}
+
+
+@contextmanager
+def _seeded(seed: int, place: str) -> Iterator[None]:
+    """Draw from a stream of one's own, and leave the global one as it was."""
+    before = torch.get_rng_state()
+    digest = hashlib.sha256(f"{seed}/{place}".encode()).digest()
+    torch.default_generator.manual_seed(int.from_bytes(digest[:7], "big"))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of that name, or the GPU if there is one."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {name!r} was asked for, but torch finds no GPU: leave it out, or say device='cpu'")
+    return torch.device(name)
+
+
+def _objects(changes: Mapping[str, Any]) -> tuple[dict[str, Any], Objects]:
+    """Take the objects out of a `build` call: their places in the recipe hold only what they are."""
+    plain, objects = dict(changes), {}
+
+    def taken(place: str, value: Any) -> Any:
+        if value is None or isinstance(value, str | Mapping):
+            return value
+        objects[place] = value
+        return {"name": f"object:{type(value).__name__}"}
+
+    for key in PARTS:
+        if key in plain:
+            plain[key] = taken(key, plain[key])
+    for key in ("losses", "evaluators"):
+        given = plain.get(key)
+        if isinstance(given, Mapping):
+            plain[key] = {name: taken(f"{key}.{name}", value) for name, value in given.items()}
+        elif given is not None:
+            names = [v if isinstance(v, str) else v["name"] if isinstance(v, Mapping) else type(v).__name__ for v in given]
+            plain[key] = [taken(f"{key}.{name}", value) for name, value in zip(names, given, strict=True)]
+            plain[key] = {n: {"name": v} if isinstance(v, str) else v for n, v in zip(names, plain[key], strict=True)}
+    return plain, objects
+
+
+def _build_call(recipe: Recipe) -> str:
+    """The call that makes a recipe: its name and what differs from it, or the whole of it."""
+    try:
+        base = Recipe.of(recipes.read(recipe.name)).check().tables()
+    except InputError:
+        return f"build({recipe.tables()!r})"
+    changes = _difference(base, recipe.tables())
+    return f"build({', '.join([repr(recipe.name), *(['**' + repr(changes)] if changes else [])])})"
+
+
+def _difference(base: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys whose values differ; a table of another part, or a list of another length, counts whole."""
+    changes: dict[str, Any] = {}
+    for key, value in now.items():
+        before, path = base.get(key), f"{prefix}{key}"
+        if before == value:
+            continue
+        if isinstance(before, list) and isinstance(value, list) and len(before) == len(value) and all(isinstance(v, dict) for v in value):
+            for number, (old, new) in enumerate(zip(before, value, strict=True)):
+                changes |= _difference(old, new, f"{path}.{number}.")
+        elif isinstance(before, dict) and isinstance(value, dict) and before.get("name") == value.get("name") and before.keys() <= value.keys():
+            changes |= _difference(before, value, f"{path}.")
+        else:
+            changes[path] = value
+    return changes

@@ -1,0 +1,1 @@
+"""Exact metrics, evaluators and indexes."""

@@ -1,0 +1,31 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from sbirlib.errors import InputError
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` once the block has ended; if it fails, what stood there is untouched."""
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own way
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{str(target)!r} could not be written ({reason}); make room, or choose a place where you may write") from error
+    finally:
+        if target.parent.is_dir():
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""A dataset's images as vectors, ready to be measured or indexed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+from torch import Tensor, nn
+
+from sbirlib.data.dataset import Dataset
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Batch, Encoded, Encoder, Loss, Transform
+
+PATIENCE = 2.0  # seconds after which a progress bar is worth showing
+
+
+def encode(
+    encoder: Encoder,
+    dataset: Dataset,
+    transform: Transform,
+    *,
+    role: Literal["query", "gallery"],
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+    classifier: Loss | None = None,
+) -> Encoded:
+    """Vectors of all images, [n, S, V] as queries or [n, V] as a gallery, in float32 on the CPU, with labels and the classifier's logits.
+
+    Parts are moved to `device` and run in eval mode, which is then put back as it was. `progress` shows a bar after two seconds.
+    """
+    if role not in ("query", "gallery"):
+        raise InputError(f"role is 'query' or 'gallery', got {role!r}")
+    if len(dataset) == 0:
+        raise InputError(f"{dataset.name} has no image to encode as {role}: check the folder, the split and the modality that was chosen")
+    logits_of: Callable[..., Tensor] | None = getattr(classifier, "logits", None)
+    if classifier is not None and logits_of is None:
+        raise InputError(f"{type(classifier).__name__} has no logits, so it cannot classify: take a loss such as 'cross_entropy'")
+    parts: list[nn.Module] = [part.to(device) for part in (encoder, classifier) if part is not None]
+    vectors_of = encoder.query_vectors if role == "query" else encoder.gallery_vectors
+    vectors, logits = [], []
+    with torch.inference_mode(), _eval_mode(parts), _bar(f"encoding {dataset.name}", len(dataset), progress) as advance:
+        for batch in _batches(dataset, transform, batch_size):
+            on_device = batch.to(device)
+            vectors.append(vectors_of(on_device).float().cpu())
+            if logits_of is not None:
+                logits.append(logits_of(encoder(on_device)).float().cpu())
+            advance(len(batch))
+    return Encoded(torch.cat(vectors), *_labels(dataset, slice(None)), logits=torch.cat(logits) if logits else None)
+
+
+def _batches(dataset: Dataset, transform: Transform, batch_size: int) -> Iterator[Batch]:
+    """Batches in order; while one is encoded, threads read the next."""
+
+    def prepare(i: int) -> Tensor:
+        return transform.prepare(dataset.read(i), int(dataset.modality[i]))
+
+    with ThreadPoolExecutor(4) as pool:
+        every = range(len(dataset))
+        following = pool.map(prepare, every[:batch_size])
+        for start in every[::batch_size]:
+            rows = slice(start, start + batch_size)
+            images = torch.stack(list(following)).float() / 255
+            following = pool.map(prepare, every[rows.stop : rows.stop + batch_size])
+            yield Batch(images, *_labels(dataset, rows))
+
+
+def _labels(dataset: Dataset, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.tensor(dataset.modality[rows]), torch.tensor(dataset.category[rows]), torch.tensor(dataset.instance[rows])
+
+
+@contextmanager
+def _eval_mode(parts: list[nn.Module]) -> Iterator[None]:
+    """Each module apart, for a frozen one inside a training one is in eval mode already and must stay so."""
+    modes = {module: module.training for part in parts for module in part.modules()}
+    try:
+        for part in parts:
+            part.eval()
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _bar(title: str, total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """A function that counts images done, and shows a bar on stderr once it has taken a while."""
+    begun, shown = time.monotonic(), False
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True))
+    task = bar.add_task(title, total=total)
+
+    def advance(count: int) -> None:
+        nonlocal shown
+        bar.advance(task, count)
+        if wanted and not shown and time.monotonic() - begun > PATIENCE:
+            bar.start()
+            shown = True
+
+    try:
+        yield advance
+    finally:
+        if shown:
+            bar.stop()

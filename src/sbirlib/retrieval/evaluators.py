@@ -1,0 +1,98 @@
+"""What is asked of a retrieval: photos of the right category, the very photo that was drawn, or the name of the category."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import Encoded
+from sbirlib.retrieval.metrics import Measured, measure, read_metrics
+
+
+class Category:
+    """Category-level retrieval: a photo is relevant if it is of the query's category. Metric names are those of `retrieval.metrics`.
+
+    Goes with any encoder; needs categories. `queries_left_out` is reported when some query's category has no photo in the gallery.
+
+    >>> Category(metrics=["mAP@all"]).evaluate(sketches, photos)
+    {'mAP@all': 0.3312}
+    """
+
+    def __init__(self, *, metrics: Sequence[str] = ("mAP@all", "Prec@100"), ties: str = "expected") -> None:
+        read_metrics(metrics, ties)
+        self.metrics, self.ties = metrics, ties
+
+    def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        return _report(measure(queries.vectors, gallery.vectors, queries.category, gallery.category, metrics=self.metrics, ties=self.ties))
+
+
+class Instance:
+    """Instance-level (fine-grained) retrieval: only photos of the query's own instance are relevant, and Acc@k counts a tie as a miss.
+
+    Ranks `all` photos, or those of the query's own `category`; needs instances. `queries_left_out` is reported when some query's
+    photo is not in the gallery.
+
+    >>> Instance(metrics=["Acc@1"], gallery="category").evaluate(sketches, photos)
+    {'Acc@1': 0.21}
+    """
+
+    def __init__(self, *, metrics: Sequence[str] = ("Acc@1", "Acc@5", "Acc@10"), gallery: Literal["all", "category"] = "all") -> None:
+        if gallery not in ("all", "category"):
+            raise InputError(f"gallery is which photos to rank, got {gallery!r}{nearest(gallery, ('all', 'category'))}")
+        read_metrics(metrics)
+        self.metrics, self.gallery = metrics, gallery
+
+    def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        if self.gallery == "all":
+            return _report(self._measure(queries, gallery))
+        values = {name: torch.full((len(queries),), torch.nan, dtype=torch.float64) for name in self.metrics}
+        for category in set(queries.category.tolist()):
+            own, photos = queries.category == category, gallery.category == category
+            if photos.any():
+                for name, found in self._measure(queries[own], gallery[photos]).values.items():
+                    values[name][own] = found
+        return _report(Measured(values))
+
+    def _measure(self, queries: Encoded, gallery: Encoded) -> Measured:
+        return measure(queries.vectors, gallery.vectors, queries.instance, gallery.instance, metrics=self.metrics)
+
+
+class Classification:
+    """Naming the query's category from its logits [Q, C]: the share named rightly, its mean over classes, and the classes' mean AP.
+
+    The AP of a class ranks all queries by the class's probability. Needs a recipe with a classifier (a loss with `logits`).
+
+    >>> Classification().evaluate(sketches, photos)
+    {'accuracy': 0.75, 'class_accuracy': 0.70, 'class_AP': 0.81}
+    """
+
+    def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        logits, category = queries.logits, queries.category
+        if logits is None:
+            raise InputError("classification needs logits: give the recipe a loss that classifies, such as losses=['cross_entropy']")
+        least, most, count = int(category.min()), int(category.max()), logits.shape[1]
+        if least < 0 or most >= count:
+            raise InputError(f"categories 0 to {count - 1} have logits, got {least} to {most}: classify categories that were trained")
+        classes = torch.tensor(sorted(set(category.tolist())))
+        right = (logits.argmax(1) == category).double()
+        of_classes = torch.eye(logits.shape[1], dtype=torch.float64)[classes, None]
+        ranked = measure(of_classes, logits.double().softmax(1), classes, category, metrics=["mAP@all"])
+        return {
+            "accuracy": float(right.mean()),
+            "class_accuracy": float(torch.stack([right[category == c].mean() for c in classes]).mean()),
+            "class_AP": ranked.means["mAP@all"],
+        }
+
+
+def chance(queries: Encoded, gallery: Encoded) -> dict[str, float]:
+    """Category's mAP@all and Prec@100 of a random ranking, exactly: their expectation where all photos tie."""
+    blank = torch.zeros(len(queries), 1, 1), torch.zeros(len(gallery), 1)
+    return _report(measure(*blank, queries.category, gallery.category, metrics=["mAP@all", "Prec@100"]))
+
+
+def _report(measured: Measured) -> dict[str, float]:
+    """The means, and `queries_left_out` if there are any."""
+    return measured.means | ({"queries_left_out": float(measured.left_out)} if measured.left_out else {})

@@ -1,0 +1,183 @@
+"""Retrieval metrics: one name, one definition, computed exactly and in chunks of queries.
+
+R relevant photos in the gallery, hits: the relevant ones in the top k, precision at a hit: the share of hits down to its place.
+
+    mAP@all           sum of the precision at each relevant photo / R
+    mAP@k             sum of the precision at each hit / min(k, R)
+    mAP@k:hits        ... / hits (sem-pcyc, torchmetrics)
+    mAP@k:total       ... / R (pytorch-metric-learning)
+    mAP@k:k           ... / k (Yelamarthi et al.)
+    mAP@all:voc       as mAP@all, each precision raised to the highest of those at later hits (SAKE, MATHM, ACNet, ZSE-SBIR)
+    mAP@k:voc         as mAP@k, each precision raised to the highest of those at later hits in the top k
+    Prec@k            hits / k, even where the gallery is smaller than k
+    Prec@k:min        hits / min(k, R)
+    Prec@k:zse        precision at min(k, R) (ZSE-SBIR)
+    Acc@k             1 where a relevant photo is in the top k, a tie counting against us; else 0
+
+Equal scores: `expected` is the mean over all their orders, exactly; the others are in `ranking.settle`. The interpolated metrics have no
+closed form for that mean: under `expected` they take equals in gallery order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sbirlib.distance import at_least_float32
+from sbirlib.errors import InputError, nearest
+from sbirlib.retrieval.ranking import TIES, Ranking, rank, settle
+
+
+def _precision_sum(ranking: Ranking, k: float) -> Tensor:
+    return ranking.precisions(k).sum(1, keepdim=True)
+
+
+def _interpolated(ranking: Ranking, k: float) -> Tensor:
+    highest = ranking.precisions(k).flip(1).cummax(1).values
+    return (highest * ranking.places(k).flip(1)).sum(1, keepdim=True) / ranking.relevant.clamp(max=k)
+
+
+def _precision_at_relevant(ranking: Ranking, k: float) -> Tensor:
+    cut = ranking.relevant.clamp(max=k)
+    return ranking.hits_in(cut) / cut
+
+
+METRICS: Mapping[str, Callable[[Ranking, float], Tensor]] = {
+    "mAP@all": lambda ranking, k: _precision_sum(ranking, k) / ranking.relevant,
+    "mAP@all:voc": _interpolated,
+    "mAP@k": lambda ranking, k: _precision_sum(ranking, k) / ranking.relevant.clamp(max=k),
+    "mAP@k:hits": Ranking.mean_precision,
+    "mAP@k:total": lambda ranking, k: _precision_sum(ranking, k) / ranking.relevant,
+    "mAP@k:k": lambda ranking, k: _precision_sum(ranking, k) / k,
+    "mAP@k:voc": _interpolated,
+    "Prec@k": lambda ranking, k: ranking.hits_in(k) / k,
+    "Prec@k:min": lambda ranking, k: ranking.hits_in(k) / ranking.relevant.clamp(max=k),
+    "Prec@k:zse": _precision_at_relevant,
+    "Acc@k": lambda ranking, k: (ranking.hits_in(k) > 0).double(),
+}
+
+
+class Metric(NamedTuple):
+    """A metric that has been read: its formula, its k (infinity for all), and the rule by which it meets ties."""
+
+    formula: Callable[[Ranking, float], Tensor]
+    k: float
+    ties: str
+
+
+def read_metric(name: str, ties: str = "expected") -> Metric:
+    """A metric by its name.
+
+    >>> read_metric("Prec@100").k
+    100.0
+    >>> read_metric("map@10")
+    Traceback (most recent call last):
+        ...
+    sbirlib.errors.InputError: there is no metric 'map@10'; did you mean 'mAP@10'? (known: Acc@10, Prec@10, Prec@10:min, ...
+    """
+    if ties not in TIES:
+        raise InputError(f"there is no rule {ties!r} for ties{nearest(ties, TIES)}")
+    digits = re.search(r"@([1-9][0-9]*)", name)
+    template = name.replace(digits[0], "@k", 1) if digits else name
+    if template not in METRICS or (digits is None and "@k" in template):
+        k = digits[1] if digits else "100"
+        hint = " k counts from 1." if "@0" in name else ""
+        raise InputError(f"there is no metric {name!r}{nearest(name, [t.replace('@k', f'@{k}') for t in METRICS])}{hint}")
+    if template.startswith("Acc"):
+        ties = "pessimistic"
+    if template.endswith("voc") and ties == "expected":
+        ties = "stable"
+    return Metric(METRICS[template], float(digits[1]) if digits else torch.inf, ties)
+
+
+def read_metrics(names: Sequence[str], ties: str = "expected") -> dict[str, Metric]:
+    """Metrics by their names, at least one."""
+    if not names:
+        raise InputError("no metric was asked for; ask for some, such as metrics=['mAP@all', 'Prec@100']")
+    return {name: read_metric(name, ties) for name in names}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`values` [Q] of each metric, NaN for a query without a relevant photo."""
+
+    values: dict[str, Tensor]
+
+    @property
+    def left_out(self) -> int:
+        """How many queries have no relevant photo; they count in no mean."""
+        return int(next(iter(self.values.values())).isnan().sum())
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean of each metric over the queries that have a relevant photo."""
+        means = {name: float(values.nanmean()) for name, values in self.values.items()}
+        if any(mean != mean for mean in means.values()):
+            raise InputError("no query has a relevant photo in the gallery: queries and gallery must share labels. Check their split")
+        return means
+
+
+def measure(
+    queries: Tensor,
+    gallery: Tensor,
+    query_labels: Tensor,
+    gallery_labels: Tensor,
+    *,
+    metrics: Sequence[str],
+    ties: str = "expected",
+    memory: int = 2**28,
+) -> Measured:
+    """Ranks the gallery [G, V] for each query [Q, S, V] by the largest of its S inner products; relevant is what has the query's label.
+
+    Labels are [Q] and [G]; a negative one is unknown and equals none. `memory` bounds the working set in bytes, roughly; it does not
+    change the result.
+
+    >>> query, gallery = torch.tensor([[[1.0]]]), torch.tensor([[0.9], [0.8], [0.8], [0.1]])
+    >>> measure(query, gallery, torch.tensor([7]), torch.tensor([7, 7, 1, 1]), metrics=["mAP@all", "Acc@2"]).means
+    {'mAP@all': 0.9166666666666666, 'Acc@2': 1.0}
+
+    (The second relevant photo ties with another: (1 + 2/2) / 2 or (1 + 2/3) / 2, and the mean of these is 11/12.)
+    """
+    read = read_metrics(metrics, ties)
+    _check_shapes(queries, gallery, query_labels, gallery_labels)
+    dtype = torch.promote_types(at_least_float32(queries).dtype, at_least_float32(gallery).dtype)
+    queries, gallery = queries.to(dtype), gallery.to(dtype)
+    labels, by_label = gallery_labels.sort(stable=True)
+    first = torch.searchsorted(labels, query_labels)
+    relevant = (torch.searchsorted(labels, query_labels, right=True) - first).masked_fill(query_labels < 0, 0)
+
+    values = {name: torch.full((len(queries),), torch.nan, dtype=torch.float64) for name in read}
+    rows = memory // ((queries.shape[1] + 2) * len(gallery) * dtype.itemsize + 150 * int(relevant.max()))
+    by_relevant = relevant.argsort(stable=True)[(relevant == 0).sum() :]  # alike together, so that little is padded
+    for some in torch.split(by_relevant, max(rows, 1)) if len(by_relevant) else ():
+        columns = first[some, None] + torch.arange(int(relevant[some].max()))
+        columns = by_label[columns.clamp(max=len(gallery) - 1)]
+        distances = _distances(queries[some], gallery)
+        tied = rank(distances, columns, relevant[some, None])
+        rankings = {rule: settle(tied, rule, distances, columns) for rule in {metric.ties for metric in read.values()}}
+        for name, metric in read.items():
+            values[name][some] = metric.formula(rankings[metric.ties], metric.k).squeeze(1)
+    return Measured(values)
+
+
+def _distances(queries: Tensor, gallery: Tensor) -> Tensor:
+    """Scores [q, G] with their sign changed, so that the best is first in ascending order."""
+    rows = -queries.flatten(0, 1)
+    if len(rows) == 1:  # a product with one row may round equal photos differently, which would hide a tie
+        return (rows.expand(2, -1) @ gallery.T)[:1]
+    return (rows @ gallery.T).reshape(*queries.shape[:2], len(gallery)).amin(1)
+
+
+def _check_shapes(queries: Tensor, gallery: Tensor, query_labels: Tensor, gallery_labels: Tensor) -> None:
+    if queries.ndim != 3 or gallery.ndim != 2 or queries.shape[2] != gallery.shape[1]:
+        raise InputError(f"queries [Q, S, V] and a gallery [G, V] were expected, got {list(queries.shape)} and {list(gallery.shape)}")
+    for what, vectors, labels in (("queries", queries, query_labels), ("gallery photos", gallery, gallery_labels)):
+        if vectors.numel() == 0:
+            raise InputError(f"there are no {what} to measure: got vectors {list(vectors.shape)}")
+        if labels.shape != vectors.shape[:1] or labels.is_floating_point():
+            raise InputError(f"{len(vectors)} {what} need as many integer labels, got {list(labels.shape)} of {labels.dtype}")

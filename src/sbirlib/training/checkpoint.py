@@ -1,0 +1,67 @@
+"""Models and checkpoints: one safetensors file of tensors, and JSON in its metadata. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sbirlib.errors import InputError
+from sbirlib.files import whole_file
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors and what there is to say about them, whole or not at all."""
+    with whole_file(path) as partial:
+        save_file(dict(tensors), partial, metadata={"sbirlib": json.dumps(about)})
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and what was written about them."""
+    source = Path(path)
+    if not source.is_file():
+        raise InputError(f"there is no file {str(source)!r}")
+    try:
+        with safetensors.safe_open(source, framework="pt") as file:
+            about = (file.metadata() or {}).get("sbirlib")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(f"{str(source)!r} is not a whole safetensors file ({error}): sbirlib saves and loads nothing else, and unpickles nothing") from error
+    if about is None:
+        raise InputError(f"{str(source)!r} holds tensors but no recipe, so it is not a model of sbirlib; bare backbone weights go into the option weights=FILE")
+    return tensors, json.loads(about)
+
+
+def pack(optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Optimizers as tensors by name and the rest as JSON."""
+    tensors: dict[str, Tensor] = {}
+    rest: dict[str, Any] = {}
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        plain: dict[str, dict[str, Any]] = {}
+        for number, values in state["state"].items():
+            for key, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{name}.{number}.{key}"] = value.detach().to("cpu", copy=True).contiguous()
+                else:
+                    plain.setdefault(str(number), {})[key] = value
+        rest[name] = {"groups": state["param_groups"], "plain": plain}
+    return tensors, rest
+
+
+def unpack(optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
+    """Put back what `pack` made."""
+    for name, optimizer in optimizers.items():
+        state: dict[int, dict[str, Any]] = {int(n): dict(values) for n, values in rest[name]["plain"].items()}
+        prefix = f"optimizer.{name}."
+        for key, value in tensors.items():
+            if key.startswith(prefix):
+                number, entry = key.removeprefix(prefix).split(".", 1)
+                state.setdefault(int(number), {})[entry] = value
+        optimizer.load_state_dict({"state": state, "param_groups": rest[name]["groups"]})

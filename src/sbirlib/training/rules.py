@@ -1,0 +1,102 @@
+"""Which parameters train in a phase, at which rate, and from which step on."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import Part
+from sbirlib.recipe import Phase, Rule
+from sbirlib.training.model import Model
+
+
+def matches(name: str, of: str) -> bool:
+    """Whether a parameter or module is the one named, lies under it, or fits the wildcard.
+
+    >>> matches("encoder.backbone.conv1.weight", "encoder.backbone"), matches("encoder.embedding.bias", "*.bias")
+    (True, True)
+    """
+    return name == of or name.startswith(f"{of}.") or fnmatch.fnmatchcase(name, of)
+
+
+class Rules:
+    """A phase's parameter rules, held against a model. A rule that matches nothing is an error with the nearest name."""
+
+    def __init__(self, model: Model, phase: Phase) -> None:
+        self.model, self.phase = model, phase
+        names = [n for n, _ in model.named_parameters()] + [n for n, _ in model.named_modules() if n]
+        for rule in phase.parameters:
+            if not any(matches(name, rule.of) for name in names):
+                raise InputError(f"no parameter is named {rule.of!r}{nearest(rule.of, names)}")
+        trained = f"encoder.{phase.encoder}" if phase.encoder else "encoder"
+        if trained not in names:
+            raise InputError(f"the encoder has no part {phase.encoder!r}{nearest(str(phase.encoder), [n for n, _ in model.encoder.named_modules()])}")
+        self.roots = (trained, "miner", *(f"losses.{name}" for name in phase.weights))
+        self.opponents = tuple(f"losses.{name}.discriminator" for name in model.discriminators())
+
+    def settings(self, name: str) -> Rule:
+        """All rules for one name, merged: later ones win."""
+        merged: dict[str, Any] = {}
+        for rule in self.phase.parameters:
+            if matches(name, rule.of):
+                merged |= {k: v for k, v in vars(rule).items() if v is not None}
+        return Rule(**{"of": name, **merged})
+
+    def frozen(self, name: str, step: int) -> bool:
+        """Whether a parameter or module does not train at this step; what the phase does not train never does."""
+        if not any(matches(name, root) for root in self.roots):
+            return True
+        until = self.settings(name).frozen
+        return until is True or (until is not False and until is not None and step < until)
+
+    def opposes(self, name: str) -> bool:
+        return any(matches(name, opponent) for opponent in self.opponents)
+
+    @property
+    def turning_points(self) -> set[int]:
+        """The steps at which something thaws."""
+        return {0, *(int(r.frozen) for r in self.phase.parameters if r.frozen is not None and not isinstance(r.frozen, bool))}
+
+    def apply(self, step: int) -> None:
+        """Set gradients and modes as they are at this step: what is frozen is in eval mode and without gradient."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not self.frozen(name, step))
+        for name, module in self.model.named_modules():
+            norm = isinstance(module, _NormBase) and self.settings(name).eval
+            module.training = not norm and (not name or not self.frozen(name, step))
+        self.turn(step, opponents=False)
+
+    def turn(self, step: int, *, opponents: bool) -> None:
+        """Thaw the discriminators for their own turn, or freeze them for the encoder's."""
+        for name, loss in self.model.discriminators().items():
+            trains = opponents and not self.frozen(f"losses.{name}.discriminator", step)
+            loss.discriminator.train(trains).requires_grad_(trains)
+
+    def parts(self, step: int) -> list[Part]:
+        """The parts whose hooks are called: those that train."""
+        return [part for name, part in self.model.parts() if not self.frozen(name, step)]
+
+    def groups(self, *, opponents: bool = False) -> list[dict[str, Any]]:
+        """Parameter groups for an optimizer: one for each rate, of everything that trains at any step of the phase."""
+        grouped: dict[tuple[Any, Any], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            rule = self.settings(name)
+            if self.opposes(name) == opponents and not self.frozen(name, self.phase.steps):
+                grouped.setdefault((rule.lr, rule.weight_decay), []).append(parameter)
+        options = (dict(zip(("lr", "weight_decay"), key, strict=True)) for key in grouped)
+        return [{"params": p, **{k: v for k, v in o.items() if v is not None}} for o, p in zip(options, grouped.values(), strict=True)]
+
+
+def scale_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> float:
+    """Set every group's rate to its own initial rate times the schedule's factor; returns the first group's."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * factor
+    return float(optimizers[0].param_groups[0]["lr"])

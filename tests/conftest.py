@@ -1,0 +1,88 @@
+"""What many tests share: a small separable dataset, a small encoder, and no network."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torch import nn
+
+from sbirlib.data.dataset import Dataset
+from sbirlib.data.folder import from_lists
+from sbirlib.interfaces import Batch, Encoder, Features
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+class TinyEncoder(Encoder):
+    """Two convolutions, a batch norm and a dropout: enough to train, and to notice lost state."""
+
+    def __init__(self, *, dim: int = 8) -> None:
+        super().__init__()
+        self.dim = self.vector_dim = dim
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 5, 2, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU())
+        self.dropout = nn.Dropout(0.1)
+        self.embedding = nn.Linear(16 * 16, dim)
+
+    def forward(self, batch: Batch) -> Features:
+        maps = nn.functional.adaptive_avg_pool2d(self.backbone(batch.images - 0.5), 4)
+        return Features.of(batch, self.embedding(self.dropout(maps.flatten(1))))
+
+
+def figure(category: int, instance: int, sketch: bool) -> Image.Image:
+    """A bar, a disc, a square or a cross, outlined in a sketch and filled in a photo."""
+    random = np.random.default_rng([category, instance])
+    image = Image.new("RGB", (32, 32), "white" if sketch else tuple(random.integers(100, 256, 3)))
+    draw = ImageDraw.Draw(image)
+    x, y = random.integers(2, 8, 2)
+    ink = (0, 0, 0) if sketch else tuple(random.integers(0, 80, 3))
+    fill = None if sketch else ink
+    box = (x, y, x + 20, y + 20)
+    shapes: list[Callable[[], None]] = [
+        lambda: draw.rectangle((x, y + 8, x + 20, y + 12), fill, ink),
+        lambda: draw.ellipse(box, fill, ink),
+        lambda: draw.rectangle(box, fill, ink),
+        lambda: draw.line((x, y, x + 20, y + 20), ink, 1 if sketch else 5),
+        lambda: draw.polygon([(x, y + 20), (x + 10, y), (x + 20, y + 20)], fill, ink),
+        lambda: draw.rectangle((x + 8, y, x + 12, y + 20), fill, ink),
+    ]
+    shapes[category]()
+    return image
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    """Six categories x 6 instances, a sketch and a photo of each."""
+    made = [(f"class{c}", f"{c}-{i}", c, i) for c in range(6) for i in range(6)]
+    return from_lists(
+        "figures",
+        sketches=[(figure(c, i, True), name, instance) for name, instance, c, i in made],
+        photos=[(figure(c, i, False), name, instance) for name, instance, c, i in made],
+    )
+
+
+@pytest.fixture
+def fresh() -> Callable[[], TinyEncoder]:
+    """Makes encoders that start alike."""
+
+    def make() -> TinyEncoder:
+        torch.manual_seed(0)
+        return TinyEncoder()
+
+    return make
+
+
+@pytest.fixture
+def encoder(fresh: Callable[[], TinyEncoder]) -> TinyEncoder:
+    return fresh()
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    """The folder of real data; tests that need it skip, and say so, where SBIRLIB_DATA is not set."""
+    if "SBIRLIB_DATA" not in os.environ:
+        pytest.skip("SBIRLIB_DATA is not set: real sketches and photos are needed")
+    return Path(os.environ["SBIRLIB_DATA"])

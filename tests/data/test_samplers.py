@@ -1,0 +1,150 @@
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sbirlib.data.dataset import IntArray
+from sbirlib.data.samplers import Balanced, Pairs, Shuffled
+from sbirlib.errors import InputError
+from sbirlib.interfaces import PHOTO, SKETCH
+
+
+@dataclass
+class Rows:
+    modality: IntArray
+    category: IntArray
+    instance: IntArray
+
+    def __len__(self) -> int:
+        return len(self.modality)
+
+
+def rows(counts: list[tuple[int, int]]) -> Rows:
+    """(sketches, photos) of each class, shuffled; no instances."""
+    made = [(m, c) for c, both in enumerate(counts) for m, n in zip((SKETCH, PHOTO), both, strict=True) for _ in range(n)]
+    modality, category = np.random.default_rng(0).permutation(np.array(made)).T
+    return Rows(modality, category, np.full(len(made), -1))
+
+
+def paired(photos: int, sketches: int) -> Rows:
+    """Each photo's number is its instance, and each has as many sketches."""
+    instance = np.concatenate([np.arange(photos), np.repeat(np.arange(photos), sketches)])
+    modality = np.concatenate([np.full(photos, PHOTO), np.full(photos * sketches, SKETCH)])
+    return Rows(modality, np.zeros_like(instance), instance)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    counts=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=3, max_size=12),
+    per_modality=st.integers(1, 5),
+    epoch=st.integers(0, 3),
+)
+def test_a_balanced_batch_is_class_by_class_sketches_then_photos(counts: list[tuple[int, int]], per_modality: int, epoch: int) -> None:
+    labels = rows(counts)
+    batches = Balanced(categories=3, per_modality=per_modality).batches(labels, seed=1, epoch=epoch)
+    assert len(batches) == max(1, len(labels) // (6 * per_modality))
+    for batch in batches:
+        table = np.array(batch).reshape(3, 2, per_modality)
+        assert len({int(labels.category[i]) for i in table[:, 0, 0]}) == 3
+        for block in table:
+            assert len(set(labels.category[block].ravel().tolist())) == 1
+            for modality, group in zip((SKETCH, PHOTO), block, strict=True):
+                assert set(labels.modality[group].tolist()) == {modality}
+                there = counts[int(labels.category[group[0]])][0 if modality == SKETCH else 1]
+                assert len(set(group.tolist())) == min(there, per_modality)  # repeats only where there are too few
+
+
+@pytest.mark.parametrize(("classes", "taken"), [(7, 3), (16, 16), (20, 16), (33, 16)])
+def test_classes_are_drawn_without_replacement_until_all_have_been(classes: int, taken: int) -> None:
+    labels = rows([(40, 40)] * classes)
+    batches = Balanced(categories=taken, per_modality=1).batches(labels, seed=0, epoch=0)
+    drawn = [int(labels.category[batch[2 * p]]) for batch in batches for p in range(taken)]
+    for start in range(0, len(drawn) - classes + 1, classes):
+        assert sorted(drawn[start : start + classes]) == list(range(classes))
+
+
+@pytest.mark.parametrize("sampler", [Balanced(categories=3, per_modality=2), Pairs(pairs=4), Shuffled(size=5)])
+def test_batches_depend_on_seed_and_epoch_alone(sampler: Balanced | Pairs | Shuffled) -> None:
+    labels = paired(12, 2)
+    labels.category = labels.instance % 4
+    first = sampler.batches(labels, seed=0, epoch=0)
+    np.random.default_rng().random()
+    assert sampler.batches(labels, seed=0, epoch=0) == first
+    assert sampler.batches(labels, seed=0, epoch=1) != first
+    assert sampler.batches(labels, seed=1, epoch=0) != first
+    assert all(type(i) is int for batch in first for i in batch)
+
+
+def test_too_few_classes_for_a_balanced_batch() -> None:
+    with pytest.raises(InputError, match="categories=16 classes, and there are 5 to train on: set the sampler's option categories to 5 or less"):
+        Balanced().batches(rows([(4, 4)] * 5), seed=0, epoch=0)
+
+
+def test_a_class_of_one_modality_cannot_be_balanced() -> None:
+    with pytest.raises(InputError, match="need both modalities of each class, and class 1 has no sketches"):
+        Balanced(categories=2).batches(rows([(4, 4), (0, 4), (4, 4)]), seed=0, epoch=0)
+
+
+def test_unlabelled_images_are_in_no_balanced_batch() -> None:
+    labels = rows([(4, 4)] * 3)
+    labels.category[labels.category == 2] = -1
+    chosen = {i for batch in Balanced(categories=2, per_modality=2).batches(labels, seed=0, epoch=0) for i in batch}
+    assert set(labels.category[list(chosen)].tolist()) == {0, 1}
+
+
+def test_pairs_are_a_sketch_and_its_own_photo_and_every_sketch_comes_once() -> None:
+    labels = paired(10, 3)
+    batches = Pairs(pairs=5).batches(labels, seed=0, epoch=0)
+    assert [len(b) for b in batches] == [10] * 6
+    sketches, photos = np.array(batches).reshape(-1, 2).T
+    assert (labels.modality[sketches] == SKETCH).all()
+    assert (labels.modality[photos] == PHOTO).all()
+    assert (labels.instance[sketches] == labels.instance[photos]).all()
+    assert Counter(sketches.tolist()) == Counter(range(10, 40))
+    for batch in batches:
+        assert len(set(labels.instance[batch].tolist())) == 5  # ten instances in two batches: none twice in one
+
+
+def test_pairs_leave_out_sketches_without_a_photo() -> None:
+    labels = paired(6, 1)
+    labels.instance[[6, 7]] = [-1, 99]
+    batches = Pairs(pairs=4).batches(labels, seed=0, epoch=0)
+    assert {i for batch in batches for i in batch if i >= 6} == {8, 9, 10, 11}
+
+
+def test_pairs_need_instances() -> None:
+    with pytest.raises(InputError, match=r"pairs=32 sketches .* there are 0: this dataset tells no instances"):
+        Pairs().batches(rows([(40, 40)]), seed=0, epoch=0)
+    with pytest.raises(InputError, match="there are 6: set the sampler's option pairs lower"):
+        Pairs().batches(paired(6, 1), seed=0, epoch=0)
+
+
+@pytest.mark.parametrize(("modality", "count"), [("both", 21), ("sketch", 9), ("photo", 12)])
+def test_shuffled_takes_every_image_of_its_modality_once(modality: str, count: int) -> None:
+    labels = rows([(9, 12)])
+    batches = Shuffled(size=5, modality=modality).batches(labels, seed=0, epoch=0)
+    chosen = [i for batch in batches for i in batch]
+    left = count % 5
+    assert len(chosen) == len(set(chosen)) == count - (left == 1)  # a batch of one image is dropped
+    assert {len(b) for b in batches} == {5} | ({left} if left > 1 else set())
+    if modality != "both":
+        assert set(labels.modality[chosen].tolist()) == {SKETCH if modality == "sketch" else PHOTO}
+
+
+def test_shuffled_says_what_is_missing() -> None:
+    with pytest.raises(InputError, match="needs two images of modality 'sketch', and there are 0"):
+        Shuffled(modality="sketch").batches(rows([(0, 4)]), seed=0, epoch=0)
+    with pytest.raises(InputError, match="unknown modality 'skecth'; did you mean 'sketch'"):
+        Shuffled(modality="skecth")
+
+
+def test_sizes_are_checked() -> None:
+    with pytest.raises(InputError, match="Balanced: categories must be a whole number of at least 1, got 0"):
+        Balanced(categories=0)
+    with pytest.raises(InputError, match="Pairs: pairs must be a whole number of at least 1, got -3"):
+        Pairs(pairs=-3)
+    with pytest.raises(InputError, match="Shuffled: size must be a whole number of at least 2, got 1"):
+        Shuffled(size=1)

@@ -1,0 +1,232 @@
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from sbirlib.data.transforms import Sbir, alpha_ink, drawing, on_white
+from sbirlib.errors import InputError
+from sbirlib.interfaces import PHOTO, SKETCH
+
+
+def stroke(mode: str = "L", ink: Any = 0, paper: Any = 255, size: tuple[int, int] = (200, 120), width: int = 4) -> Image.Image:
+    """A box of lines near the left top corner."""
+    image = Image.new(mode, size, paper)
+    ImageDraw.Draw(image).rectangle((20, 10, 100, 50), outline=ink, width=width)
+    return image
+
+
+def ink_box(image: Tensor) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of what is dark; right and bottom outside."""
+    y, x = torch.nonzero(image[0] < 200, as_tuple=True)
+    return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
+
+
+def test_a_prepared_picture_is_a_square_of_bytes_alike_in_all_channels() -> None:
+    made = Sbir(size=64).prepare(stroke(), SKETCH)
+    assert (made.dtype, list(made.shape), made.is_contiguous()) == (torch.uint8, [3, 64, 64], True)
+    assert torch.equal(made[0], made[1])
+    assert torch.equal(made[0], made[2])
+    assert torch.equal(made, Sbir(size=64).prepare(stroke(), SKETCH))
+
+
+def test_the_drawing_is_scaled_and_centred_wherever_it_was() -> None:
+    transform = Sbir(size=100, sketch_margin=0.1)
+    made = transform.prepare(stroke(), SKETCH)
+    left, top, right, bottom = ink_box(made)
+    assert abs(left - 10) <= 1
+    assert abs(right - 90) <= 1
+    assert abs((top + bottom) / 2 - 50) <= 1
+    assert abs((bottom - top) / (right - left) - 41 / 81) < 0.05  # its aspect is kept
+    moved = stroke(size=(400, 300))
+    assert torch.equal(made, transform.prepare(moved, SKETCH))
+
+
+@pytest.mark.parametrize(("fit", "box"), [("pad", (10, 25, 51, 46)), ("squash", (10, 8, 51, 43))])
+def test_other_fits_keep_the_sheet(fit: Any, box: tuple[int, ...]) -> None:
+    made = Sbir(size=100, sketch_fit=fit).prepare(stroke(), SKETCH)
+    assert all(abs(a - b) <= 1 for a, b in zip(ink_box(made), box, strict=True))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        stroke(ink=255, paper=0),
+        stroke("RGB", "white", "black"),
+        stroke("RGBA", (0, 0, 0, 255), (0, 0, 0, 0)),  # black on black, told by alpha
+        stroke("RGBA", (255, 255, 255, 255), (255, 255, 255, 0)),
+        stroke("RGBA", (0, 0, 0, 255), (255, 255, 255, 0)),
+        stroke("LA", (0, 255), (0, 0)),
+        stroke(ink=0, paper=180),  # grey paper
+    ],
+    ids=["inverted", "rgb inverted", "alpha black", "alpha white", "alpha", "la", "grey paper"],
+)
+def test_however_a_drawing_is_stored_it_becomes_dark_ink_on_white(other: Image.Image) -> None:
+    assert torch.equal(Sbir(size=64).prepare(other, SKETCH), Sbir(size=64).prepare(stroke(), SKETCH))
+
+
+def test_polarity_may_be_told() -> None:
+    full = Image.new("L", (50, 50), 255)
+    ImageDraw.Draw(full).rectangle((5, 5, 44, 44), fill=0)  # more ink than paper
+    assert drawing(full, "auto").getpixel((25, 25)) == 255
+    assert drawing(full, "dark").getpixel((25, 25)) == 0
+    assert drawing(full, "light").getpixel((25, 25)) == 255
+    assert drawing(stroke(), "light").getpixel((0, 0)) == 0  # as told, though it is the minority that is dark
+
+
+def test_ink_in_alpha_is_never_inverted() -> None:
+    full = Image.new("RGBA", (50, 50), (0, 0, 0, 0))
+    ImageDraw.Draw(full).rectangle((2, 2, 47, 47), fill=(0, 0, 0, 255))
+    assert drawing(full).getpixel((25, 25)) == 0
+    assert drawing(full).getpixel((0, 0)) == 255
+
+
+def test_alpha_carries_the_drawing_only_where_one_colour_is_seen() -> None:
+    assert alpha_ink(stroke()) is None
+    assert alpha_ink(stroke("RGB", "white", "black").convert("RGBA")) is None  # opaque
+    cut_out = stroke("RGBA", (0, 0, 0, 255), (255, 255, 255, 255))
+    cut_out.paste((0, 0, 0, 0), (150, 0, 200, 120))  # a drawing on a white card, transparent beside it
+    assert alpha_ink(cut_out) is None
+    assert torch.equal(Sbir(size=64).prepare(cut_out, SKETCH), Sbir(size=64).prepare(stroke(), SKETCH))
+
+
+@pytest.mark.parametrize("blank", [0, 7, 128, 255])
+@pytest.mark.parametrize("fit", ["centre", "pad", "squash"])
+def test_a_blank_sketch_is_white(blank: int, fit: Any) -> None:
+    assert (Sbir(size=32, sketch_fit=fit).prepare(Image.new("L", (50, 40), blank), SKETCH) == 255).all()
+
+
+def test_a_transparent_sheet_is_white() -> None:
+    assert (Sbir(size=32).prepare(Image.new("RGBA", (50, 40), (0, 0, 0, 0)), SKETCH) == 255).all()
+
+
+def test_faint_strokes_stay_inside_the_box() -> None:
+    image = stroke()
+    ImageDraw.Draw(image).line((150, 60, 190, 110), fill=225, width=2)
+    made = Sbir(size=100, sketch_margin=0.0).prepare(image, SKETCH)
+    assert (made[0, 70:80, 90:] < 250).any()  # the far end of the faint line
+
+
+@pytest.mark.parametrize("size", [64, 96, 224])
+def test_thin_strokes_survive_shrinking(size: int) -> None:
+    sheet = Image.new("L", (1000, 1000), 255)
+    ImageDraw.Draw(sheet).line((100, 100, 900, 850), fill=0, width=3)
+    made = Sbir(size=size).prepare(sheet, SKETCH)[0]
+    rows = made[size // 8 : -size // 8].min(1).values
+    assert (rows < 215).all()  # the line is unbroken
+    assert (made == 255).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5)])
+@pytest.mark.parametrize("modality", [SKETCH, PHOTO])
+def test_odd_sizes_are_fine(size: tuple[int, int], modality: int) -> None:
+    for fit in ("squash", "pad", "crop"):
+        made = Sbir(size=16, photo_fit=fit).prepare(Image.new("RGB", size, (10, 20, 30)), modality)
+        assert made.shape == (3, 16, 16)
+
+
+def halves() -> Image.Image:
+    """Twice as wide as high: red on the left, blue on the right."""
+    image = Image.new("RGB", (80, 40), "red")
+    image.paste((0, 0, 255), (40, 0, 80, 40))
+    return image
+
+
+def test_photos_are_squashed_padded_or_cropped() -> None:
+    squash = Sbir(size=40).prepare(halves(), PHOTO)
+    assert squash[:, 20, 2].tolist() == [255, 0, 0]
+    assert squash[:, 20, 37].tolist() == [0, 0, 255]
+    pad = Sbir(size=40, photo_fit="pad").prepare(halves(), PHOTO)
+    assert pad[:, 4, 20].tolist() == [255, 255, 255]
+    assert pad[:, 20, 2].tolist() == [255, 0, 0]
+    crop = Sbir(size=40, photo_fit="crop").prepare(halves(), PHOTO)
+    assert crop[:, 2, 2].tolist() == [255, 0, 0]
+    assert crop[:, 37, 37].tolist() == [0, 0, 255]
+
+
+def test_a_photo_without_background_lies_on_white() -> None:
+    image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    image.paste((200, 10, 10, 255), (5, 5, 15, 15))
+    made = Sbir(size=20).prepare(image, PHOTO)
+    assert made[:, 0, 0].tolist() == [255, 255, 255]
+    assert made[:, 10, 10].tolist() == [200, 10, 10]
+    assert on_white(image.convert("LA")).convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_grey_photo_is_not_inverted() -> None:
+    assert (Sbir(size=16).prepare(Image.new("L", (30, 30), 20), PHOTO) == 20).all()
+
+
+def picture() -> Tensor:
+    return torch.arange(3 * 64 * 64, dtype=torch.int64).reshape(3, 64, 64).div(64).remainder(256).to(torch.uint8)
+
+
+def test_augment_draws_from_the_global_generator_alone() -> None:
+    transform = Sbir(size=64)
+    torch.manual_seed(3)
+    first, second = transform.augment(picture(), SKETCH), transform.augment(picture(), SKETCH)
+    torch.manual_seed(3)
+    assert torch.equal(first, transform.augment(picture(), PHOTO))
+    assert not torch.equal(first, second)
+    assert (first.dtype, first.shape) == (torch.uint8, (3, 64, 64))
+
+
+def test_augment_changes_nothing_where_all_is_off() -> None:
+    given = picture()
+    assert torch.equal(Sbir(size=64, flip=False, crop=1).augment(given, PHOTO), given)
+
+
+def test_flip_mirrors_about_half_of_the_pictures() -> None:
+    given, transform = picture(), Sbir(size=64, crop=1)
+    given[:, :, 0] = 99
+    torch.manual_seed(0)
+    kinds = [0 if torch.equal(made, given) else 1 if torch.equal(made, given.flip(-1)) else 2 for made in (transform.augment(given, 0) for _ in range(200))]
+    assert 2 not in kinds
+    assert 60 < sum(kinds) < 140
+
+
+def test_a_crop_is_a_square_within_its_limits() -> None:
+    """On a ramp in x the crop's first and last columns tell its place and its side."""
+    ramp = torch.linspace(0, 255, 256).round().to(torch.uint8).expand(3, 256, 256)
+    transform = Sbir(size=256, flip=False, crop=0.5)
+    torch.manual_seed(0)
+    spans = []
+    for _ in range(60):
+        row = transform.augment(ramp, PHOTO)[0, 100].int()
+        spans.append(int(row[-1] - row[0]) + 1)
+    assert min(spans) >= 127
+    assert max(spans) <= 256
+    assert max(spans) - min(spans) > 80
+
+
+def test_rotation_turns_within_its_limit_and_fills_with_white() -> None:
+    torch.manual_seed(0)
+    black = torch.zeros(3, 64, 64, dtype=torch.uint8)
+    turned = [Sbir(size=64, flip=False, crop=1, rotation=30).augment(black, SKETCH) for _ in range(10)]
+    assert all((t[:, 0, 0] > 200).all() or t.float().mean() < 30 for t in turned)
+    assert any((t[:, 0, 0] > 200).all() for t in turned)
+    assert all((t[:, 32, 32] == 0).all() for t in turned)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sketch_fit": "center"}, "transform: unknown sketch_fit 'center'; did you mean 'centre'?"),
+        ({"polarity": "black"}, "transform: unknown polarity 'black'; known: auto, dark, light"),
+        ({"photo_fit": "centre"}, "transform: unknown photo_fit 'centre'"),
+        ({"size": 4}, "size must be at least 8 pixels, got 4"),
+        ({"crop": 0}, "crop is a share of the side in (0, 1], got 0"),
+        ({"sketch_margin": 0.5}, "sketch_margin is a share of the side in [0, 0.5), got 0.5"),
+        ({"rotation": -5}, "rotation is in degrees from 0 to 180, got -5"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        Sbir(**options)
+
+
+def test_the_array_of_a_drawing_has_only_ink_and_paper() -> None:
+    assert set(np.unique(np.asarray(drawing(stroke(ink=40, paper=200)))).tolist()) == {51, 255}

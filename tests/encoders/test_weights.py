@@ -1,0 +1,144 @@
+import io
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from torch import nn
+
+from sbirlib.encoders.weights import FILE, fetch_weights, put_weights, read_weights
+from sbirlib.errors import InputError
+
+REPOSITORY = "timm/resnet18.a1_in1k"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, status: int | Exception) -> list[str]:
+    """A session of the hub that answers every request so; returns the list of addresses asked for."""
+    asked = []
+
+    def head(url: str, **_: Any) -> SimpleNamespace:
+        asked.append(url)
+        if isinstance(status, Exception):
+            raise status
+        return SimpleNamespace(status_code=status)
+
+    monkeypatch.setattr(huggingface_hub, "get_session", lambda: SimpleNamespace(head=head))
+    return asked
+
+
+def test_half_precision_is_cast_up(tmp_path: Path) -> None:
+    kept = {"half": torch.randn(3).half(), "brain": torch.randn(3).bfloat16(), "single": torch.randn(3), "count": torch.tensor(7)}
+    save_file(kept, tmp_path / "w.safetensors")
+    tensors = read_weights(tmp_path / "w.safetensors")
+    assert {name: tensor.dtype for name, tensor in tensors.items()} == {
+        "half": torch.float32,
+        "brain": torch.float32,
+        "single": torch.float32,
+        "count": torch.int64,
+    }
+    assert all(torch.equal(tensors[name], kept[name].to(tensors[name].dtype)) for name in kept)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no weights file .*nowhere.*local safetensors"):
+        read_weights(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "tar"])
+def test_pickles_are_refused_whatever_their_name(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "w.safetensors"
+    if kind == "tar":
+        with tarfile.open(path, "w") as archive:
+            archive.addfile(tarfile.TarInfo("pickle"), io.BytesIO())
+    else:
+        torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=kind == "zip")
+    with pytest.raises(InputError, match=r"(?s)is a pickle, which can run any code.*save_file\(torch\.load\(.*weights_only=True"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -8])
+def test_a_truncated_file(tmp_path: Path, kept: int) -> None:
+    save_file({"a": torch.randn(100)}, tmp_path / "whole.safetensors")
+    (tmp_path / "w.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:kept])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        read_weights(tmp_path / "w.safetensors")
+
+
+def test_weights_fill_a_model_and_its_classifier_is_dropped() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    tensors = {name: torch.randn_like(tensor) for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    put_weights(model, tensors | {"fc.weight": torch.zeros(5, 2), "fc.bias": torch.zeros(5)}, source="w", dropped=["fc"])
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in tensors.items())
+
+
+def test_what_does_not_fit_is_named_and_nothing_changes() -> None:
+    model = nn.Sequential(*(nn.Linear(3, 2) for _ in range(5)))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tensors = {f"{i}.weight": torch.zeros(2, 4) for i in range(4)} | {"4.weight": torch.zeros(2, 3), "head.weight": torch.zeros(1)}
+    with pytest.raises(InputError) as caught:
+        put_weights(model, tensors, source="w.safetensors", dropped=["fc"])
+    message = str(caught.value)
+    assert "4 of another shape: 0.weight (expected [2, 3], found [2, 4]), 1.weight" in message
+    assert "5 missing: 0.bias, 1.bias, 2.bias, ..." in message
+    assert "1 unexpected: head.weight." in message
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
+
+
+def test_the_cache_comes_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = cache / "models--timm--resnet18.a1_in1k" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    (snapshot / FILE).write_bytes(b"")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0123")
+    asked = answer(monkeypatch, ConnectionError("no network"))
+    assert fetch_weights("resnet18", REPOSITORY) == str(snapshot / FILE)
+    assert not asked
+
+
+@pytest.mark.parametrize("status", [404, 503, ConnectionError("no network")])
+def test_one_request_finds_out_that_they_cannot_be_had(cache: Path, monkeypatch: pytest.MonkeyPatch, status: int | Exception) -> None:
+    asked = answer(monkeypatch, status)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("tried to download"))
+    with pytest.raises(InputError, match=r"resnet18 are not in the cache.*(404|503|no network).*weights=FILE.*pretrained=False"):
+        fetch_weights("resnet18", REPOSITORY)
+    assert asked == [huggingface_hub.hf_hub_url(REPOSITORY, FILE)]
+
+
+def test_offline_mode_is_honoured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"(?i)offline.*weights=FILE"):
+        fetch_weights("resnet18", REPOSITORY)
+
+
+def test_a_reachable_hub_is_downloaded_from(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, 200)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repository, file: f"{repository}/{file}")
+    assert fetch_weights("resnet18", REPOSITORY) == f"{REPOSITORY}/{FILE}"
+
+
+def test_a_download_that_breaks_off(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, 200)
+
+    def broken(*_: str) -> str:
+        raise OSError("connection reset")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", broken)
+    with pytest.raises(InputError, match=r"connection reset.*weights=FILE"):
+        fetch_weights("resnet18", REPOSITORY)
+
+
+def test_a_model_without_published_weights() -> None:
+    with pytest.raises(InputError, match=r"no pretrained safetensors weights of mixer_s16_224.*pretrained=False"):
+        fetch_weights("mixer_s16_224", None)

@@ -1,0 +1,147 @@
+"""Encoding: order, modes, labels and what is refused."""
+
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sbirlib.data.dataset import Dataset
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Batch, Encoder, Features, Loss, Step
+from sbirlib.retrieval import encode as encode_module
+from sbirlib.retrieval.encode import encode
+
+
+class Plain:
+    """A transform that only resizes, and darkens sketches so that the modality shows."""
+
+    size = 4
+
+    def prepare(self, image: Any, modality: int) -> Tensor:
+        values = torch.tensor(list(image.resize((4, 4)).tobytes()), dtype=torch.uint8)
+        return values.reshape(4, 4, 3).permute(2, 0, 1) // (2 if modality == 0 else 1)
+
+    def augment(self, image: Tensor, modality: int) -> Tensor:
+        raise AssertionError("encoding must not augment")
+
+
+class Small(Encoder):
+    dim = vector_dim = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop, self.project = nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Linear(48, 6)
+        self.norm.eval()  # as a rule that freezes it would leave it
+
+    def forward(self, batch: Batch) -> Features:
+        return Features.of(batch, self.project(self.drop(self.norm(batch.images).flatten(1))))
+
+    def query_vectors(self, batch: Batch) -> Tensor:
+        vectors = self.gallery_vectors(batch).double()
+        return torch.stack([vectors, -vectors], 1)
+
+
+class Classifier(Loss):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3))
+
+    def forward(self, step: Step) -> Tensor:
+        raise NotImplementedError
+
+    def logits(self, features: Features) -> Tensor:
+        scores: Tensor = self.head(features.vector)
+        return scores
+
+
+def pictures(count: int) -> Dataset:
+    return Dataset.of(
+        "pictures",
+        categories=("a", "b", "c"),
+        modality=[i % 2 for i in range(count)],
+        category=[i % 3 for i in range(count)],
+        instance=[i // 2 for i in range(count)],
+        keys=[f"{i}.png" for i in range(count)],
+        reader=lambda i: Image.new("RGB", (5, 7), (20 * i % 256, 90, 255 - 10 * i)),
+    )
+
+
+@pytest.fixture
+def encoder() -> Small:
+    torch.manual_seed(0)
+    return Small()
+
+
+@pytest.mark.parametrize("role", ["query", "gallery"])
+def test_row_i_is_image_i_whatever_the_batch(encoder: Small, role: Any) -> None:
+    dataset = pictures(11)
+    whole = encode(encoder, dataset, Plain(), role=role, batch_size=4)
+    assert whole.vectors.shape == ((11, 2, 6) if role == "query" else (11, 6))
+    assert (whole.vectors.dtype, whole.logits) == (torch.float32, None)
+    assert not whole.vectors.is_inference()
+    for i in range(11):
+        one = encode(encoder, dataset.subset([i]), Plain(), role=role, batch_size=1)
+        torch.testing.assert_close(one.vectors[0], whole.vectors[i])
+        assert [int(one.modality), int(one.category), int(one.instance)] == [i % 2, i % 3, i // 2]
+    assert torch.equal(whole.category, torch.tensor(dataset.category))
+    encoder.eval()
+    image = Plain().prepare(dataset.read(6), 0)[None].float() / 255
+    direct = encoder.gallery_vectors(Batch(image, *(torch.zeros(1).long(),) * 3))
+    torch.testing.assert_close(whole.vectors[6] if role == "gallery" else whole.vectors[6, 0], direct[0].detach())
+
+
+def test_the_modes_of_all_modules_are_put_back(encoder: Small) -> None:
+    classifier = Classifier()
+    before = [module.training for part in (encoder, classifier) for module in part.modules()]
+    first = encode(encoder, pictures(5), Plain(), role="gallery", classifier=classifier)
+    assert [module.training for part in (encoder, classifier) for module in part.modules()] == before
+    assert True in before
+    assert False in before
+    second = encode(encoder, pictures(5), Plain(), role="gallery", classifier=classifier)
+    assert first.logits is not None
+    assert second.logits is not None
+    assert torch.equal(first.logits, second.logits)  # no dropout
+    torch.testing.assert_close(first.logits, classifier.head[1](first.vectors).detach())
+
+
+def test_modes_are_put_back_after_an_unreadable_image(encoder: Small) -> None:
+    dataset = pictures(5)
+
+    def broken(i: int) -> Image.Image:
+        if i == 3:
+            raise InputError("3.png cannot be read")
+        return Image.new("RGB", (4, 4))
+
+    bad = Dataset.of(
+        "bad", categories="abc", modality=[1] * 5, category=dataset.category, instance=[-1] * 5, keys=dataset.keys, reader=broken
+    )
+    with pytest.raises(InputError, match=r"3\.png cannot be read"):
+        encode(encoder, bad, Plain(), role="gallery", batch_size=2)
+    assert encoder.training
+    assert not encoder.norm.training
+
+
+def test_a_bar_is_shown_on_stderr_only_when_it_takes_long(
+    encoder: Small, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode(encoder, pictures(3), Plain(), role="gallery", progress=True)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(encode_module, "PATIENCE", -1.0)
+    encode(encoder, pictures(3), Plain(), role="gallery")
+    assert capsys.readouterr() == ("", "")
+    encode(encoder, pictures(3), Plain(), role="gallery", progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "encoding pictures" in err
+    assert "3/3" in err
+
+
+def test_bad_input_is_refused(encoder: Small) -> None:
+    with pytest.raises(InputError, match="pictures has no image to encode as query"):
+        encode(encoder, pictures(4).subset([]), Plain(), role="query")
+    with pytest.raises(InputError, match="role is 'query' or 'gallery', got 'photo'"):
+        encode(encoder, pictures(2), Plain(), role="photo")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Loss has no logits"):
+        encode(encoder, pictures(2), Plain(), role="query", classifier=Loss())

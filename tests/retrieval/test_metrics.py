@@ -1,0 +1,204 @@
+"""Every metric against its definition, read off one order of the photos at a time."""
+
+import doctest
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sbirlib.errors import InputError
+from sbirlib.retrieval import metrics
+from sbirlib.retrieval.metrics import measure, read_metric
+from sbirlib.retrieval.ranking import TIES
+
+FORMS = [
+    "mAP@all",
+    "mAP@all:voc",
+    "mAP@{}",
+    "mAP@{}:hits",
+    "mAP@{}:total",
+    "mAP@{}:k",
+    "mAP@{}:voc",
+    "Prec@{}",
+    "Prec@{}:min",
+    "Prec@{}:zse",
+]
+
+
+def literal(flags: list[bool], name: str) -> float:
+    """The metric of one order, `flags` saying which photos are relevant, best first."""
+    relevant = sum(flags)
+    family, _, rest = name.partition("@")
+    k, _, variant = rest.partition(":")
+    top = flags if k == "all" else flags[: int(k)]
+    precision = [sum(top[: i + 1]) / (i + 1) for i in range(len(top))]
+    if family == "Prec":
+        least = min(int(k), relevant)
+        return {"": sum(top) / int(k), "min": sum(top) / least, "zse": precision[least - 1]}[variant]
+    if variant == "voc":
+        precision = [max(precision[i:]) for i in range(len(top))]
+    total = sum(p for p, hit in zip(precision, top, strict=True) if hit)
+    least = relevant if k == "all" else min(int(k), relevant)
+    if variant == "hits":
+        return total / sum(top) if any(top) else 0.0
+    return total / {"": least, "voc": least, "total": relevant, "k": k}[variant] if variant != "k" else total / int(k)
+
+
+def orders(scores: list[float], relevant: list[bool], ties: str) -> list[list[bool]]:
+    """All orders of the photos that a rule for ties allows, each as likely as another."""
+    if ties != "expected":
+        last = {"stable": lambda i: i, "optimistic": lambda i: not relevant[i], "pessimistic": lambda i: relevant[i]}[ties]
+        return [[relevant[i] for i in sorted(range(len(scores)), key=lambda i: (-scores[i], last(i)))]]
+    groups = []
+    for score in sorted(set(scores), reverse=True):
+        flags = [r for s, r in zip(scores, relevant, strict=True) if s == score]
+        chosen = itertools.combinations(range(len(flags)), sum(flags))
+        groups.append([[i in hits for i in range(len(flags))] for hits in chosen])
+    return [list(itertools.chain(*parts)) for parts in itertools.product(*groups)]
+
+
+def wanted(scores: list[float], relevant: list[bool], name: str, ties: str) -> float:
+    if not any(relevant):
+        return math.nan
+    if name.startswith("Acc"):
+        return float(any(orders(scores, relevant, "pessimistic")[0][: int(name.partition("@")[2])]))
+    allowed = orders(scores, relevant, "stable" if ties == "expected" and name.endswith("voc") else ties)
+    return sum(literal(flags, name) for flags in allowed) / len(allowed)
+
+
+def with_scores(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries and a gallery whose inner products are `scores` [Q, S, G]."""
+    return scores, torch.eye(scores.shape[2], dtype=scores.dtype)
+
+
+@st.composite
+def retrievals(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
+    queries, draws, photos = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 8))
+    levels = draw(st.sampled_from([1, 2, 3, 50]))
+
+    def numbers(least: int, most: int, count: int) -> Tensor:
+        return torch.tensor(draw(st.lists(st.integers(least, most), min_size=count, max_size=count)))
+
+    scores = numbers(-levels, levels - 1, queries * draws * photos).double().reshape(queries, draws, photos)
+    return scores, numbers(-1, 2, queries), numbers(-1, 2, photos)
+
+
+@pytest.mark.parametrize("ties", TIES)
+@settings(max_examples=60, deadline=None)
+@given(retrieval=retrievals(), k=st.integers(1, 10))
+def test_every_metric_is_its_definition(ties: str, retrieval: tuple[Tensor, Tensor, Tensor], k: int) -> None:
+    scores, query_labels, gallery_labels = retrieval
+    names = [form.format(k) for form in [*FORMS, "Acc@{}"]]
+    measured = measure(*with_scores(scores), query_labels, gallery_labels, metrics=names, ties=ties)
+    best = scores.amax(1).tolist()
+    relevant = ((query_labels[:, None] == gallery_labels) & (query_labels[:, None] >= 0)).tolist()
+    assert measured.left_out == sum(not any(row) for row in relevant)
+    for name in names:
+        expected = [wanted(row, flags, name, ties) for row, flags in zip(best, relevant, strict=True)]
+        assert measured.values[name].tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True), name
+
+
+@pytest.mark.parametrize("levels", [4, 40, 10**9])
+def test_a_larger_gallery_with_ties_is_exact(levels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(levels, (3, 1, 400), generator=generator).double()
+    labels, mine = torch.randint(3, (400,), generator=generator), torch.arange(3)
+    measured = measure(*with_scores(scores), mine, labels, metrics=["mAP@all", "mAP@100", "Prec@100"])
+    for row in range(3):
+        shares, hits = [], []  # expected precision and expected relevance by place, group of equals after group
+        before = place = 0
+        for score in scores[row, 0].unique().flip(0):
+            flags = labels[scores[row, 0] == score] == row
+            n, r = len(flags), int(flags.sum())
+            for i in range(n):
+                shares.append(r / n * (before + 1 + (i * (r - 1) / (n - 1) if n > 1 else 0)) / (place + i + 1))
+                hits.append(r / n)
+            before, place = before + r, place + n
+        total = int((labels == row).sum())
+        assert float(measured.values["mAP@all"][row]) == pytest.approx(sum(shares) / total, abs=1e-12)
+        assert float(measured.values["mAP@100"][row]) == pytest.approx(sum(shares[:100]) / min(100, total), abs=1e-12)
+        assert float(measured.values["Prec@100"][row]) == pytest.approx(sum(hits[:100]) / 100, abs=1e-12)
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_chunks_do_not_change_the_result(ties: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    queries = torch.randint(-1, 2, (30, 3, 8), generator=generator).float()
+    gallery = torch.randint(-1, 2, (57, 8), generator=generator).float()
+    labels = torch.randint(5, (30,), generator=generator), torch.randint(1, 7, (57,), generator=generator)
+    names = [form.format(5) for form in [*FORMS, "Acc@{}"]]
+    whole = measure(queries, gallery, *labels, metrics=names, ties=ties)
+    for memory in (1, 3000, 20000):
+        parts = measure(queries, gallery, *labels, metrics=names, ties=ties, memory=memory)
+        for name in names:
+            torch.testing.assert_close(parts.values[name], whole.values[name], rtol=0, atol=1e-15, equal_nan=True)
+
+
+def test_equal_photos_tie_even_for_a_single_query() -> None:
+    query = torch.randn(1, 1, 512, generator=torch.Generator().manual_seed(0))
+    gallery = query[0].expand(1003, 512).contiguous()
+    labels = torch.arange(1003)
+    values = measure(query, gallery, torch.tensor([0]), labels, metrics=["Acc@1", "Acc@1002", "Acc@1003", "Prec@1"]).values
+    assert [float(v) for v in values.values()] == [0, 0, 1, pytest.approx(1 / 1003)]
+
+
+def test_negative_infinity_ranks_last_and_half_precision_is_promoted() -> None:
+    scores = torch.tensor([[[1.0, 2.0, 3.0]]], dtype=torch.float16)
+    labels = torch.tensor([0]), torch.tensor([0, 1, 1])
+    assert measure(*with_scores(scores), *labels, metrics=["mAP@all"]).means["mAP@all"] == pytest.approx(1 / 3, abs=1e-12)
+    gallery = torch.tensor([[-torch.inf], [0.5], [-torch.inf]])
+    measured = measure(torch.ones(1, 1, 1), gallery, torch.tensor([0]), torch.tensor([0, 1, 0]), metrics=["mAP@all"])
+    assert measured.means["mAP@all"] == pytest.approx((1 / 2 + 2 / 3) / 2, abs=1e-12)
+
+
+def test_means_leave_out_queries_without_a_relevant_photo() -> None:
+    scores = torch.tensor([[[2.0, 1.0]], [[2.0, 1.0]], [[1.0, 2.0]]])
+    measured = measure(*with_scores(scores), torch.tensor([0, 5, 0]), torch.tensor([0, 1]), metrics=["mAP@all"])
+    assert (measured.left_out, measured.means["mAP@all"]) == (1, pytest.approx(0.75))
+    assert measured.values["mAP@all"][1].isnan()
+    with pytest.raises(InputError, match="no query has a relevant photo"):
+        _ = measure(*with_scores(scores), torch.full((3,), 5), torch.tensor([0, 1]), metrics=["mAP@all"]).means
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("map@all", "no metric 'map@all'; did you mean 'mAP@all'"),
+        ("Prec@20:mni", "did you mean 'Prec@20:min'"),
+        ("mAP@100:min", "no metric 'mAP@100:min'"),
+        ("mAP@0", "k counts from 1"),
+        ("mAP@k", "no metric 'mAP@k'"),
+        ("Prec@all", "no metric 'Prec@all'"),
+        ("Acc@5x", "did you mean 'Acc@5'"),
+        ("", "no metric ''"),
+    ],
+)
+def test_an_unknown_metric_is_refused_with_the_nearest(name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_metric(name)
+
+
+def test_bad_input_is_refused() -> None:
+    query, gallery, mine, labels = torch.ones(2, 1, 3), torch.ones(4, 3), torch.zeros(2).long(), torch.zeros(4).long()
+
+    def refused(said: str, *args: Tensor, names: tuple[str, ...] = ("mAP@all",), ties: str = "expected") -> None:
+        with pytest.raises(InputError, match=said):
+            measure(*args, metrics=names, ties=ties)
+
+    refused(r"\[Q, S, V\] and a gallery \[G, V\] were expected, got \[2, 3\]", query[:, 0], gallery, mine, labels)
+    refused("were expected, got", query, gallery[:, :2], mine, labels)
+    refused("there are no queries", query[:0], gallery, mine[:0], labels)
+    refused("there are no gallery photos", query, gallery[:0], mine, labels[:0])
+    refused("2 queries need as many integer labels", query, gallery, mine[:1], labels)
+    refused("4 gallery photos need as many integer labels", query, gallery, mine, labels.float())
+    refused("a score is not a number", query * torch.nan, gallery, mine, labels)
+    refused("did you mean 'stable'", query, gallery, mine, labels, ties="stabel")
+    refused("no metric was asked for", query, gallery, mine, labels, names=())
+
+
+def test_the_examples_run() -> None:
+    assert doctest.testmod(metrics, optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL) == (0, 4)

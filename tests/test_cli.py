@@ -1,0 +1,99 @@
+"""Each verb as a user types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sbirlib import cli
+from sbirlib.data.dataset import Dataset
+
+SETTINGS = [
+    "encoder.backbone=resnet10t",
+    "encoder.pretrained=false",
+    "encoder.dim=8",
+    "transform.size=32",
+    "sampler.categories=2",
+    "sampler.per_modality=2",
+    "phases.0.steps=2",
+    "phases.0.parameters=[]",
+]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr("sys.argv", ["sbirlib", *words])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+def tree(dataset: Dataset, tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    for i in range(len(dataset)):
+        modality = "sketch" if dataset.modality[i] == 0 else "photo"
+        folder = root / modality / dataset.categories[dataset.category[i]]
+        folder.mkdir(parents=True, exist_ok=True)
+        dataset.read(i).save(folder / f"{dataset.instance[i]}.png")
+    return root
+
+
+def test_from_training_to_searching(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    out, index, found = tmp_path / "run", tmp_path / "index", tmp_path / "found.png"
+    settings = [word for s in SETTINGS for word in ("--set", s)]
+    data = ["--data", str(tree), "--split", "class4,class5"]
+    assert run(monkeypatch, "train", "mathm", *data, "--out", str(out), "--device", "cpu", *settings) == 0
+    printed = capsys.readouterr().out
+    assert "mAP@all" in printed
+    assert "->" in printed
+    assert "class4,class5" in printed
+    model = str(out / "model.safetensors")
+    assert run(monkeypatch, "eval", model, *data, "--out", str(tmp_path / "metrics.json")) == 0
+    assert set(json.loads((tmp_path / "metrics.json").read_text())["metrics"]) == {"mAP@all", "Prec@100"}
+    assert run(monkeypatch, "embed", model, str(tree / "photo"), "--out", str(tmp_path / "v.safetensors")) == 0
+    assert run(monkeypatch, "index", model, str(tree), "--out", str(index)) == 0
+    capsys.readouterr()
+    sketch = tree / "sketch" / "class4" / "24.png"
+    assert run(monkeypatch, "search", str(sketch), "--index", str(index), "-k", "3", "--grid", str(found)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["1", "2", "3"]
+    assert found.is_file()
+
+
+def test_listing_and_showing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "list", "recipe", "*hm") == 0
+    assert capsys.readouterr().out.split() == ["mathm"]
+    assert run(monkeypatch, "list") == 0
+    assert "modality_hard" in capsys.readouterr().out
+    assert run(monkeypatch, "show", "mathm") == 0
+    assert json.loads(capsys.readouterr().out)["encoder"]["backbone"] == "seresnet50"
+    assert run(monkeypatch, "show", "balanced_triplet") == 0
+    assert "eq. 9 to 13" in capsys.readouterr().out
+    assert run(monkeypatch, "plugins") == 0
+    assert "sbirlib-mathm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("show", "mathmm"), "did you mean 'mathm'"),
+        (("train", "mathmm", "--data", "synthetic"), "did you mean 'mathm'"),
+        (("train", "mathm", "--data", "no-such-folder"), "no-such-folder"),
+        (("train", "mathm", "--data", "synthetic", "--set", "phases"), "--set takes KEY=VALUE"),
+        (("eval", "no-such-model", "--data", "synthetic"), "no-such-model"),
+        (("search", "a.png", "--index", "nowhere"), "nowhere"),
+    ],
+)
+def test_mistakes_are_one_line_without_a_traceback(
+    words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, *words) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_settings_read_as_toml_or_text() -> None:
+    assert cli._settings(["a.b=3", "c=[1, 2]", "d=resnet18", "e=false", 'f="4"']) == {"a.b": 3, "c": [1, 2], "d": "resnet18", "e": False, "f": "4"}

@@ -1,0 +1,91 @@
+"""Parts by name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sbirlib import registry
+from sbirlib.errors import InputError
+
+
+def distribution(folder: Path, name: str, entry_points: str, modules: dict[str, str] | None = None) -> None:
+    info = folder / f"{name.replace('-', '_')}-1.2.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(entry_points)
+    for module, text in (modules or {}).items():
+        (folder / f"{module}.py").write_text(text)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_names_match_wildcards() -> None:
+    assert registry.list_recipes("*hm") == ["mathm"]
+    assert {"backbone", "cse"} <= set(registry.list_encoders())
+    assert registry.list_losses("no*where") == []
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"unknown miner 'modality_hrad'; did you mean 'modality_hard'"):
+        registry.part("miner", "modality_hrad")
+    with pytest.raises(InputError, match="unknown kind of part 'minor'; did you mean 'miner'"):
+        registry.list_parts("minor")
+
+
+def test_an_unknown_option_suggests_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"'triplet' has no option 'margn'; did you mean 'margin'"):
+        registry.part("loss", "triplet", margn=1)
+
+
+def test_a_missing_option_is_named() -> None:
+    with pytest.raises(InputError, match="'cross_entropy' needs the option 'dim'"):
+        registry.part("loss", "cross_entropy", categories=3)
+
+
+def test_an_object_is_itself() -> None:
+    thing = object()
+    assert registry.part("miner", thing) is thing
+
+
+def test_a_broken_plugin_harms_only_who_asks_for_it(scratch: Path) -> None:
+    distribution(scratch, "broken", "[sbirlib.losses]\nsnapped = broken_part:Loss\n", {"broken_part": "import no_such_module"})
+    assert "snapped" in registry.list_losses()
+    with pytest.raises(InputError, match=r"loss 'snapped' of broken 1\.2 cannot be imported: ModuleNotFoundError: .*no_such_module"):
+        registry.load("loss", "snapped")
+    assert registry.load("loss", "triplet") is not None
+
+
+def test_two_distributions_with_one_name_show_the_way_out(scratch: Path) -> None:
+    for name in ("first-plugin", "second-plugin"):
+        module = name.replace("-", "_")
+        distribution(scratch, name, f"[sbirlib.losses]\ntwice = {module}:Loss\n", {module: f"class Loss:\n    origin = '{name}'"})
+    with pytest.raises(InputError, match=r"first-plugin 1\.2 and by second-plugin 1\.2: write 'twice@first-plugin' or 'twice@second-plugin'"):
+        registry.entry("loss", "twice")
+    assert registry.load("loss", "twice@second-plugin").origin == "second-plugin"  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="not offered by 'third'"):
+        registry.entry("loss", "twice@third")
+
+
+def test_a_malformed_file_leaves_the_others_found(scratch: Path) -> None:
+    distribution(scratch, "malformed", "[sbirlib.losses\nthis is not = = an entry point\nneither this\n")
+    distribution(scratch, "sound", "[sbirlib.losses]\nsound = sound_part:Loss\n", {"sound_part": "class Loss: ..."})
+    names = registry.list_losses()
+    assert {"sound", "triplet", "balanced_triplet"} <= set(names)
+
+
+def test_finding_imports_nothing() -> None:
+    code = "import sys, sbirlib; sbirlib.list_recipes(); print([m for m in ('torch', 'timm', 'faiss', 'pytorch_metric_learning') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_every_entry_of_ours_can_be_used() -> None:
+    ours = [e for e in registry.found().entries if e.distribution.startswith("sbirlib") and e.kind != "recipe"]
+    assert len(ours) > 20
+    for entry in ours:
+        assert callable(registry.load(entry.kind, entry.name)), entry

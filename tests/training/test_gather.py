@@ -1,0 +1,55 @@
+"""Two processes equal one."""
+
+import subprocess
+import sys
+
+WORKER = """
+import os, sys, torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from sbirlib.interfaces import Batch, Features, Step
+from sbirlib.training.gather import average_gradients, gather
+
+def gradients(images, part, whole):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 4).double()
+    proxies = torch.nn.Parameter(torch.ones(4, 3, dtype=torch.float64))
+    mine = slice(0, 8) if whole else slice(4 * part, 4 * part + 4)
+    count = mine.stop - mine.start
+    labels = torch.arange(8)[mine] % 3
+    batch = Batch(images[mine], labels, labels, labels)
+    local = Features.of(batch, layer(images[mine]))
+    step = Step(gather(local), encoder=None, batch=batch, local=local)
+    vectors = step.features.vector
+    joint = torch.cdist(vectors, vectors + 1).pow(2).mean() + (vectors @ proxies).logsumexp(1).mean()
+    own = step.mean(local.embedding.pow(2).sum(1), keep=batch.category == 1)
+    (joint + own).backward()
+    parameters = [layer.weight, layer.bias, proxies]
+    average_gradients(parameters)
+    return [p.grad for p in parameters], step.features.source
+
+def work(rank, expected):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29581"}
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    images = torch.arange(48.0, dtype=torch.float64).view(8, 6).sin()
+    found, source = gradients(images, rank, False)
+    assert source.tolist() == list(range(8)), source
+    worst = max(float((a - b).abs().max()) for a, b in zip(found, expected))
+    dist.destroy_process_group()
+    assert worst < 1e-12, worst
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    images = torch.arange(48.0, dtype=torch.float64).view(8, 6).sin()
+    expected, _ = gradients(images, 0, True)
+    mp.spawn(work, args=(expected,), nprocs=2)
+    print("equal")
+"""
+
+
+def test_gradients_of_two_processes_are_those_of_one(tmp_path: object) -> None:
+    file = f"{tmp_path}/worker.py"
+    with open(file, "w", encoding="utf-8") as written:
+        written.write(WORKER)
+    done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "equal", done.stderr

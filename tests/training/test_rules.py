@@ -1,0 +1,122 @@
+"""Which parameters train, at which rate, and when."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sbirlib.errors import InputError
+from sbirlib.interfaces import AdversarialLoss, Encoder, Loss, Step
+from sbirlib.recipe import Phase, Rule
+from sbirlib.training.model import Model
+from sbirlib.training.rules import Rules, matches, scale_rates
+
+
+class Proxies(Loss):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3, 8))
+
+    def forward(self, step: Step) -> Tensor:
+        return (step.features.embedding @ self.weight.T).sum()
+
+
+class Opponent(AdversarialLoss):
+    def __init__(self) -> None:
+        super().__init__()
+        self.discriminator = nn.Linear(8, 1)
+
+    def forward(self, step: Step) -> Tensor:
+        value: Tensor = self.discriminator(step.features.embedding).mean()
+        return value
+
+    def discriminator_loss(self, step: Step) -> Tensor:
+        return -self(step)
+
+
+def model(encoder: Encoder) -> Model:
+    return Model(encoder, {"proxies": Proxies(), "opponent": Opponent()})
+
+
+def phase(*rules: Rule, weights: tuple[str, ...] = ("proxies", "opponent")) -> Phase:
+    return Phase(steps=10, weights=dict.fromkeys(weights, 1.0), parameters=rules)
+
+
+def trains(model: Model) -> set[str]:
+    return {name.rsplit(".", 1)[0] for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_names_prefixes_and_wildcards() -> None:
+    assert matches("encoder.backbone.0.weight", "encoder.backbone")
+    assert matches("encoder.embedding.bias", "*.bias")
+    assert not matches("encoder.backbone2.weight", "encoder.backbone")
+
+
+def test_a_frozen_part_thaws_at_its_step_and_is_in_eval_mode_until_then(encoder: Encoder) -> None:
+    whole = model(encoder)
+    rules = Rules(whole, phase(Rule(of="encoder.backbone", frozen=4)))
+    assert rules.turning_points == {0, 4}
+    rules.apply(0)
+    assert trains(whole) == {"encoder.embedding", "losses.proxies"}
+    assert not encoder.get_submodule("backbone.1").training
+    assert encoder.get_submodule("dropout").training
+    rules.apply(4)
+    assert "encoder.backbone.0" in trains(whole)
+    assert encoder.get_submodule("backbone.1").training
+
+
+def test_norms_stay_in_eval_mode_where_a_rule_says_so(encoder: Encoder) -> None:
+    whole = model(encoder)
+    Rules(whole, phase(Rule(of="encoder.backbone", eval=True))).apply(0)
+    assert not encoder.get_submodule("backbone.1").training
+    assert encoder.get_submodule("backbone.0").training
+    assert "encoder.backbone.1" in trains(whole)
+
+
+def test_later_rules_win_and_rates_make_groups(encoder: Encoder) -> None:
+    rules = Rules(model(encoder), phase(Rule(of="encoder", lr=0.1), Rule(of="encoder.embedding", lr=0.2, weight_decay=0.0)))
+    rates = {(g.get("lr"), g.get("weight_decay")): len(g["params"]) for g in rules.groups()}
+    assert rates == {(0.1, None): 6, (0.2, 0.0): 2, (None, None): 1}
+
+
+def test_what_the_phase_does_not_weigh_does_not_train(encoder: Encoder) -> None:
+    whole = model(encoder)
+    Rules(whole, phase(weights=("opponent",))).apply(0)
+    assert not any(name.startswith("losses.proxies") for name in trains(whole))
+
+
+def test_a_phase_of_one_part_of_the_encoder_trains_it_alone(encoder: Encoder) -> None:
+    whole = model(encoder)
+    rules = Rules(whole, Phase(steps=2, weights={"proxies": 1.0}, encoder="embedding"))
+    rules.apply(0)
+    assert trains(whole) == {"encoder.embedding", "losses.proxies"}
+    assert whole.encoder not in rules.parts(0)
+    with pytest.raises(InputError, match="no part 'embeding'; did you mean 'embedding'"):
+        Rules(whole, Phase(steps=2, encoder="embeding"))
+
+
+def test_discriminators_train_in_their_own_turn_and_optimizer_only(encoder: Encoder) -> None:
+    whole = model(encoder)
+    rules = Rules(whole, phase())
+    rules.apply(0)
+    assert "losses.opponent.discriminator" not in trains(whole)
+    rules.turn(0, opponents=True)
+    assert "losses.opponent.discriminator" in trains(whole)
+    mine = {id(p) for g in rules.groups() for p in g["params"]}
+    theirs = {id(p) for g in rules.groups(opponents=True) for p in g["params"]}
+    assert not mine & theirs
+    assert len(theirs) == 2
+    frozen = Rules(whole, phase(Rule(of="losses.opponent.discriminator", frozen=True)))
+    frozen.turn(0, opponents=True)
+    assert "losses.opponent.discriminator" not in trains(whole)
+
+
+def test_a_rule_that_matches_nothing_is_refused(encoder: Encoder) -> None:
+    with pytest.raises(InputError, match=r"no parameter is named 'encoder.backbon'; did you mean 'encoder.backbone'"):
+        Rules(model(encoder), phase(Rule(of="encoder.backbon", lr=1.0)))
+
+
+def test_rates_scale_from_their_own_start(encoder: Encoder) -> None:
+    optimizer = torch.optim.SGD(Rules(model(encoder), phase(Rule(of="encoder", lr=0.5))).groups(), lr=1.0)
+    scale_rates([optimizer], 0.5)
+    scale_rates([optimizer], 0.1)
+    assert sorted(g["lr"] for g in optimizer.param_groups) == pytest.approx([0.05, 0.1])
