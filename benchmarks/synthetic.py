@@ -1,7 +1,7 @@
 """Does the synthetic set measure something? Every check of docs/synthetic.md with its bound, and the contact sheet.
 
-    python benchmarks/synthetic.py                 # everything; on two cores the training takes most of the time
-    python benchmarks/synthetic.py --steps 0       # what needs no training
+python benchmarks/synthetic.py                 # everything; on two cores the training takes most of the time
+python benchmarks/synthetic.py --steps 0       # what needs no training
 """
 
 from __future__ import annotations

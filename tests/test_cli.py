@@ -40,7 +40,9 @@ def tree(dataset: Dataset, tmp_path: Path) -> Path:
     return root
 
 
-def test_from_training_to_searching(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_training_to_searching(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, index, found = tmp_path / "run", tmp_path / "index", tmp_path / "found.png"
     settings = [word for s in SETTINGS for word in ("--set", s)]
     data = ["--data", str(tree), "--split", "class4,class5"]
@@ -96,4 +98,10 @@ def test_mistakes_are_one_line_without_a_traceback(
 
 
 def test_settings_read_as_toml_or_text() -> None:
-    assert cli._settings(["a.b=3", "c=[1, 2]", "d=resnet18", "e=false", 'f="4"']) == {"a.b": 3, "c": [1, 2], "d": "resnet18", "e": False, "f": "4"}
+    assert cli._settings(["a.b=3", "c=[1, 2]", "d=resnet18", "e=false", 'f="4"']) == {
+        "a.b": 3,
+        "c": [1, 2],
+        "d": "resnet18",
+        "e": False,
+        "f": "4",
+    }

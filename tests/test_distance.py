@@ -6,7 +6,9 @@ from sbirlib.distance import at_least_float32, euclidean
 
 
 def literal(vectors: Tensor) -> Tensor:
-    return torch.stack([torch.stack([(a - b).pow(2).sum().sqrt() for b in vectors]) for a in vectors])
+    rows = range(len(vectors))
+    zero = vectors.new_zeros(())  # the root has no gradient at 0
+    return torch.stack([torch.stack([(vectors[i] - vectors[j]).norm() if i != j else zero for j in rows]) for i in rows])
 
 
 def few_pairs(count: int, pairs: int) -> Tensor:
@@ -28,11 +30,10 @@ def test_equals_the_definition() -> None:
 @pytest.mark.parametrize("dense", [True, False])
 def test_gradient_equals_autograds(dense: bool) -> None:
     torch.manual_seed(0)
-    vectors = torch.randn(40, 6, dtype=torch.float64, requires_grad=True)
-    gradient = torch.randn(40, 40, dtype=torch.float64) if dense else few_pairs(40, 30)
+    vectors = torch.randn(24, 6, dtype=torch.float64, requires_grad=True)
+    gradient = torch.randn(24, 24, dtype=torch.float64) if dense else few_pairs(24, 20)
     (ours,) = torch.autograd.grad(euclidean(vectors), vectors, gradient)
-    off_diagonal = ~torch.eye(40, dtype=torch.bool)
-    (theirs,) = torch.autograd.grad(literal(vectors)[off_diagonal], vectors, gradient[off_diagonal])
+    (theirs,) = torch.autograd.grad(literal(vectors), vectors, gradient)
     torch.testing.assert_close(ours, theirs)
 
 

@@ -82,7 +82,9 @@ def test_assigning_does_not_touch_the_original() -> None:
 
 
 def test_weights_by_term_and_ramps() -> None:
-    phase = Recipe.of({**SMALL, "phases": [{"steps": 10, "weights": {"cross_entropy": {"hard": {"from": 1, "to": 3}, "soft": 2}}}]}).phases[0]
+    phase = Recipe.of({**SMALL, "phases": [{"steps": 10, "weights": {"cross_entropy": {"hard": {"from": 1, "to": 3}, "soft": 2}}}]}).phases[
+        0
+    ]
     assert phase.weight("cross_entropy", "hard", 0.5) == 2.0
     assert phase.weight("cross_entropy", "soft", 0.5) == 2.0
     with pytest.raises(InputError, match="names no term 'hrad'; did you mean 'hard'"):

@@ -51,7 +51,30 @@ _HOME = {
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = sorted(_MODULE)  # noqa: PLE0605 - derived, so that it cannot drift
+__all__ = [
+    "InputError",
+    "Pipeline",
+    "build",
+    "folder",
+    "from_lists",
+    "list_datasets",
+    "list_encoders",
+    "list_evaluators",
+    "list_indexes",
+    "list_losses",
+    "list_miners",
+    "list_optimizers",
+    "list_parts",
+    "list_recipes",
+    "list_samplers",
+    "list_schedules",
+    "list_transforms",
+    "load",
+    "open_index",
+    "part",
+    "split",
+    "synthetic",
+]
 
 
 def __getattr__(name: str) -> Any:

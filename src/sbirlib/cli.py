@@ -16,7 +16,12 @@ from sbirlib.errors import InputError
 if TYPE_CHECKING:
     from sbirlib.data.dataset import Dataset
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Sketch-based image retrieval: draw, and the photos you mean come back.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Sketch-based image retrieval: draw, and the photos you mean come back.",
+)
 
 Data = Annotated[str, typer.Option(help="'synthetic', or a folder with sketch/<class>/ and photo/<class>/, or one with manifest.csv")]
 Split = Annotated[str | None, typer.Option(help="FILE.json:NAME/SPLIT, unseen classes 'moon,sun', or 'seed:0'")]
@@ -97,7 +102,9 @@ def train(
     after = pipeline.evaluate(dataset, device=device)
     for name, value in after.items():
         typer.echo(f"{name:24}{'' if before is None else f'{before[name]:.3f} -> '}{value:.3f}")
-    typer.echo(f"search your own photos: sbirlib index {folder / 'model.safetensors'} PHOTOS --out INDEX, then sbirlib search SKETCH.png --index INDEX")
+    typer.echo(
+        f"search your own photos: sbirlib index {folder / 'model.safetensors'} PHOTOS --out INDEX, then sbirlib search SKETCH.png --index INDEX"
+    )
 
 
 @app.command("eval")

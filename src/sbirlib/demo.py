@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import typer
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.synthetic import synthetic
+from sbirlib.interfaces import Encoded
 from sbirlib.pipeline import Pipeline, build
 from sbirlib.retrieval.evaluators import chance
 from sbirlib.visual.grid import retrieval_grid, save_picture
@@ -41,15 +43,21 @@ def demo(out: Path, *, seed: int = 0) -> None:
     pipeline.fit(dataset, out=folder)
     pipeline.export(folder / "model.safetensors")
     after = pipeline.evaluate(dataset)
-    lucky = chance(dataset.test)
+    lucky = chance(_labels(dataset.test.sketches), _labels(dataset.test.photos))
     typer.echo(f"\n{len(dataset.test.categories)} categories it was never shown:\n{'':10}{'chance':>10}{'before':>10}{'after':>10}")
     for name in after:
         typer.echo(f"{name:10}{lucky[name]:>10.3f}{before[name]:>10.3f}{after[name]:>10.3f}")
     picture = out / "found.png"
     save_picture(found(pipeline, dataset), picture)
-    typer.echo(f"\nten best photos for {6} sketches (green: right category): {picture}")
+    typer.echo(f"\nten best photos for a sketch of each of six of them (green: right category): {picture}")
     typer.echo(f"trained, measured and drawn in {time.monotonic() - started:.0f} s")
     typer.echo("on your own photos: sbirlib train mathm --data FOLDER, where FOLDER holds sketch/<class>/ and photo/<class>/")
+
+
+def _labels(dataset: Dataset) -> Encoded:
+    """A dataset's labels alone, with vectors of nothing."""
+    modality, category, instance = (torch.from_numpy(v) for v in (dataset.modality, dataset.category, dataset.instance))
+    return Encoded(torch.zeros(len(dataset), 1), modality, category, instance)
 
 
 def found(pipeline: Pipeline, dataset: Dataset, rows: int = 6) -> Any:

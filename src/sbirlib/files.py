@@ -25,7 +25,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(partial, target)
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own way
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{str(target)!r} could not be written ({reason}); what stood there before is untouched: make room, or choose a place where you may write") from error
+        raise InputError(
+            f"{str(target)!r} could not be written ({reason}); what stood there before is untouched: make room, or choose a place where you may write"
+        ) from error
     finally:
         if target.parent.is_dir():
             partial.unlink(missing_ok=True)

@@ -237,8 +237,9 @@ class Step:
         """The miner's choice, by kind, without gradient."""
         if self.miner is None:
             raise ValueError("this loss reads step.triplets, and the recipe has no miner: add one, such as miner='batch_hard'")
+        distances = self.distances.detach()  # computed before gradients are off, for it is kept for the losses
         with torch.no_grad():
-            chosen: Mapping[str, Triplets] = self.miner(self.features.detach(), self.distances.detach())
+            chosen: Mapping[str, Triplets] = self.miner(self.features.detach(), distances)
         return chosen
 
     def log(self, name: str, value: Tensor) -> None:
@@ -285,7 +286,7 @@ class Encoded:
 
 
 class Evaluator(Protocol):
-    """Measures retrieval. Metrics are fractions in [0, 1]."""
+    """Measures retrieval. Metrics are fractions in [0, 1]. One that reads logits has `needs = frozenset({"logits"})`."""
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]: ...
 

@@ -21,7 +21,7 @@ from sbirlib.interfaces import Encoder, Evaluator, Loss, Miner, Transform
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.flat import Flat
-from sbirlib.search import Photos, SearchIndex
+from sbirlib.search import Photos, SearchIndex, check_index
 from sbirlib.training import checkpoint
 from sbirlib.training.loop import Run, train
 from sbirlib.training.model import Model
@@ -39,7 +39,9 @@ def build(name: str | Mapping[str, Any] | None = None, /, **given: Any) -> Pipel
     >>> build("mathm", encoder={"backbone": "resnet18"}, **{"phases.0.steps": 300})        # doctest: +SKIP
     >>> build(encoder="backbone", miner="batch_hard", losses=["triplet", "norm_softmax"])  # doctest: +SKIP
     """
-    tables: dict[str, Any] = recipes.read(name) if isinstance(name, str) else dict(name or {})
+    tables: dict[str, Any] = recipes.read(name) if isinstance(name, str) else {**recipes.DEFAULTS, **(name or {})}
+    if isinstance(given.get("losses"), str):
+        given["losses"] = [given["losses"]]
     changes, objects = _objects(given)
     if isinstance(given.get("losses"), Sequence):  # a list replaces the recipe's losses, and then all weigh 1
         tables = {**tables, "losses": {}, "phases": [{**phase, "weights": {}} for phase in tables.get("phases", [{"steps": 1000}])]}
@@ -66,8 +68,11 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
 
 def open_index(folder: str | Path) -> SearchIndex:
     """An index as `Pipeline.index(...).save(folder)` left it, with the encoder that made it."""
+    check_index(folder)
     pipeline = load(Path(folder) / "model.safetensors")
-    return SearchIndex.open(folder, encoder=pipeline.encoder, transform=pipeline.transform, digest=pipeline.recipe.digest, export=pipeline.export)
+    return SearchIndex.open(
+        folder, encoder=pipeline.encoder, transform=pipeline.transform, digest=pipeline.recipe.digest, export=pipeline.export
+    )
 
 
 class Pipeline:
@@ -79,9 +84,12 @@ class Pipeline:
         self.categories = tuple(categories)
         self.instances = 0
         self.encoder: Encoder = self._make("encoder", self.recipe.encoder)
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # from the start: another layout rounds differently
         self.transform: Transform = self._make("transform", self.recipe.transform)
         self._make("sampler", self.recipe.sampler)
-        self.evaluators: dict[str, Evaluator] = {k: self._make("evaluator", t, f"evaluators.{k}") for k, t in self.recipe.evaluators.items()}
+        self.evaluators: dict[str, Evaluator] = {
+            k: self._make("evaluator", t, f"evaluators.{k}") for k, t in self.recipe.evaluators.items()
+        }
         miner: Miner | None = self._make("miner", self.recipe.miner) if self.recipe.miner else None
         self.model = Model(self.encoder, miner=miner)
 
@@ -123,7 +131,9 @@ class Pipeline:
             tensorboard=tensorboard,
         )
         if run.checkpoint is not None and run.checkpoint.exists() and not resume:
-            raise InputError(f"{run.out} holds the checkpoint of an earlier run: resume=True goes on with it; a new run needs another out=FOLDER")
+            raise InputError(
+                f"{run.out} holds the checkpoint of an earlier run: resume=True goes on with it; a new run needs another out=FOLDER"
+            )
         seen = dataset.train
         if len(seen) == 0:
             raise InputError(f"{dataset.name} has no training images in split {dataset.split_name!r}")
@@ -134,7 +144,9 @@ class Pipeline:
         self.model.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared = Prepared(seen, self.transform)
         prepared.warm(progress=progress)
-        validate = (lambda: self.evaluate(dataset, role="validation", device=str(run.device), progress=False)) if len(dataset.validation) else None
+        validate = (
+            (lambda: self.evaluate(dataset, role="validation", device=str(run.device), progress=False)) if len(dataset.validation) else None
+        )
         about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}}
         train(self.model, self.recipe, prepared, samplers, run, about=about, validate=validate)
         self.model.eval()
@@ -147,22 +159,23 @@ class Pipeline:
         measured = dataset.part(role)
         if len(measured) == 0:
             raise InputError(f"{dataset.name} has no {role} images in split {dataset.split_name!r}")
-        classifier = next((loss for loss in self.losses.values() if hasattr(loss, "logits")), None)
-        if classifier is not None and set(measured.categories) <= set(self.categories):
+        classifier = None
+        if any("logits" in getattr(evaluator, "needs", ()) for evaluator in self.evaluators.values()):
+            classifier = self._classifier()
             measured = measured.numbered_as(self.categories)
-        else:
-            classifier = None
         self.model.load_weights()
         self.model.to(_device(device))
-        common: dict[str, Any] = {"batch_size": batch_size, "device": str(_device(device)), "progress": progress, "classifier": classifier}
-        queries = encode(self.encoder, measured.sketches, self.transform, role="query", **common)
+        common: dict[str, Any] = {"batch_size": batch_size, "device": str(_device(device)), "progress": progress}
+        queries = encode(self.encoder, measured.sketches, self.transform, role="query", classifier=classifier, **common)
         gallery = encode(self.encoder, measured.photos, self.transform, role="gallery", **common) if len(measured.photos) else queries[:0]
         metrics: dict[str, float] = {}
         for evaluator in self.evaluators.values():
             metrics |= evaluator.evaluate(queries, gallery)
         return metrics
 
-    def embed(self, pictures: Any, *, role: str = "gallery", device: str | None = None, batch_size: int = 128, progress: bool = True) -> Tensor:
+    def embed(
+        self, pictures: Any, *, role: str = "gallery", device: str | None = None, batch_size: int = 128, progress: bool = True
+    ) -> Tensor:
         """Vectors of images (a dataset, a folder, or paths and PIL images): [G, V'] for the gallery, [Q, S, V'] for queries (sketches)."""
         modality = "sketch" if role == "query" else "photo"
         dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality=modality)
@@ -181,13 +194,18 @@ class Pipeline:
 
     def classify(self, pictures: Any, *, k: int = 5, device: str | None = None, batch_size: int = 128) -> list[list[tuple[str, float]]]:
         """For each sketch the k likeliest training categories with their probabilities, likeliest first."""
-        classifier = next((loss for loss in self.losses.values() if hasattr(loss, "logits")), None)
-        if classifier is None:
-            raise InputError("no loss of this pipeline is a classifier (or it was exported without its losses, or not trained): use save, not export")
+        classifier = self._classifier()
         dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch")
         self.model.to(_device(device))
         encoded = encode(
-            self.encoder, dataset, self.transform, role="query", batch_size=batch_size, device=str(_device(device)), progress=True, classifier=classifier
+            self.encoder,
+            dataset,
+            self.transform,
+            role="query",
+            batch_size=batch_size,
+            device=str(_device(device)),
+            progress=True,
+            classifier=classifier,
         )
         best = cast(Tensor, encoded.logits).softmax(1).topk(min(k, len(self.categories)))
         rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
@@ -213,6 +231,14 @@ class Pipeline:
             self._check_loss(name, loss)
         self.model = Model(self.encoder, made, self.model.miner)
 
+    def _classifier(self) -> Loss:
+        for loss in self.losses.values():
+            if hasattr(loss, "logits"):
+                return loss
+        raise InputError(
+            "no loss here is a classifier: the recipe has none, or it is not trained yet, or was exported without its losses (save keeps them)"
+        )
+
     def _make(self, kind: str, table: Mapping[str, Any], path: str | None = None, fill: Mapping[str, Any] | None = None) -> Any:
         """A part, with initial values that depend on the recipe's seed and the part's place alone."""
         place = path or kind
@@ -227,10 +253,14 @@ class Pipeline:
         there = self.encoder.provides | ({"triplets"} if self.model.miner is not None else set())
         for need in sorted(loss.needs - there):
             way = "give the recipe a miner" if need == "triplets" else "choose an encoder that provides it"
-            raise InputError(f"loss {name!r} needs {need!r}, which nothing here provides: {way} (provided: {', '.join(sorted(there)) or 'nothing'})")
+            raise InputError(
+                f"loss {name!r} needs {need!r}, which nothing here provides: {way} (provided: {', '.join(sorted(there)) or 'nothing'})"
+            )
         told = self.recipe.losses[name].get("dim")
         if told is not None and told != self.encoder.dim:
-            raise InputError(f"losses.{name}.dim is {told}, but the encoder's embedding has {self.encoder.dim} dimensions: leave it out to have it filled in")
+            raise InputError(
+                f"losses.{name}.dim is {told}, but the encoder's embedding has {self.encoder.dim} dimensions: leave it out to have it filled in"
+            )
 
     def _about(self, *, exported: bool) -> dict[str, Any]:
         return {"recipe": self.recipe.tables(), "categories": list(self.categories), "instances": self.instances, "exported": exported}
@@ -287,7 +317,10 @@ def _build_call(recipe: Recipe) -> str:
         base = Recipe.of(recipes.read(recipe.name)).check().tables()
     except InputError:
         return f"build({recipe.tables()!r})"
-    changes = _difference(base, recipe.tables())
+    try:
+        changes = _difference(base, recipe.tables())
+    except LookupError:  # something was taken away, which no change can say
+        return f"build({recipe.tables()!r})"
     return f"build({', '.join([repr(recipe.name), *(['**' + repr(changes)] if changes else [])])})"
 
 
@@ -301,7 +334,9 @@ def _difference(base: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "
         if isinstance(before, list) and isinstance(value, list) and len(before) == len(value) and all(isinstance(v, dict) for v in value):
             for number, (old, new) in enumerate(zip(before, value, strict=True)):
                 changes |= _difference(old, new, f"{path}.{number}.")
-        elif isinstance(before, dict) and isinstance(value, dict) and before.get("name") == value.get("name") and before.keys() <= value.keys():
+        elif isinstance(before, dict) and isinstance(value, dict) and before.get("name") == value.get("name"):
+            if not before.keys() <= value.keys():
+                raise LookupError(path)
             changes |= _difference(before, value, f"{path}.")
         else:
             changes[path] = value

@@ -17,6 +17,7 @@ from sbirlib.errors import InputError, nearest
 FORMAT = 1
 Table = dict[str, Any]
 FILLED = ("dim", "categories", "instances")
+DEFAULTS: Table = {"transform": {"name": "sbir"}, "sampler": {"name": "balanced"}}
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -89,10 +90,10 @@ class Recipe:
     format: int = FORMAT
     seed: int = 0
     precision: str = "float32"
-    transform: Table = field(default_factory=lambda: {"name": "sbir"})
+    transform: Table = field(default_factory=lambda: DEFAULTS["transform"])
     miner: Table | None = None
     losses: dict[str, Table] = field(default_factory=dict)
-    sampler: Table = field(default_factory=lambda: {"name": "balanced"})
+    sampler: Table = field(default_factory=lambda: DEFAULTS["sampler"])
     phases: tuple[Phase, ...] = ()
     evaluators: dict[str, Table] = field(default_factory=lambda: {"category": {"name": "category"}})
 
@@ -139,7 +140,12 @@ class Recipe:
         resolved["losses"] = {k: _resolved("loss", t) for k, t in resolved["losses"].items()}
         resolved["evaluators"] = {k: _resolved("evaluator", t) for k, t in resolved["evaluators"].items()}
         for phase in resolved["phases"]:
-            for kind, what in (("optimizer", "optimizer"), ("schedule", "schedule"), ("sampler", "sampler"), ("discriminator", "optimizer")):
+            for kind, what in (
+                ("optimizer", "optimizer"),
+                ("schedule", "schedule"),
+                ("sampler", "sampler"),
+                ("discriminator", "optimizer"),
+            ):
                 if phase[kind] is not None:
                     phase[kind] = _resolved(what, phase[kind])
         return Recipe.of(json.loads(json.dumps(resolved)))

@@ -53,7 +53,14 @@ class SearchIndex:
     """Made by `Pipeline.index`, opened again by `open_index`."""
 
     def __init__(
-        self, encoder: Encoder, transform: Transform, photos: Photos, flat: Flat, *, digest: str, export: Callable[[Path], None] | None = None
+        self,
+        encoder: Encoder,
+        transform: Transform,
+        photos: Photos,
+        flat: Flat,
+        *,
+        digest: str,
+        export: Callable[[Path], None] | None = None,
     ) -> None:
         self.encoder, self.transform, self.photos, self.flat, self.digest, self.export = encoder, transform, photos, flat, digest, export
 
@@ -73,7 +80,10 @@ class SearchIndex:
         """The k best photos for query vectors [Q, S, V']."""
         scores, rows = self.flat.search(queries, k)
         return [
-            [Hit(rank, score, self.photos.paths[row], self.photos.categories[row]) for rank, (score, row) in enumerate(zip(*found, strict=True), 1)]
+            [
+                Hit(rank, score, self.photos.paths[row], self.photos.categories[row])
+                for rank, (score, row) in enumerate(zip(*found, strict=True), 1)
+            ]
             for found in zip(scores.tolist(), rows.tolist(), strict=True)
         ]
 
@@ -82,7 +92,10 @@ class SearchIndex:
         wanted = list(categories) if categories is not None else [None] * len(sketches)
         place = {path: i for i, path in enumerate(self.photos.paths)}
         found = self.search_all(sketches, k)
-        right = [[None if name is None or h.category is None else h.category == name for h in hits] for name, hits in zip(wanted, found, strict=True)]
+        right = [
+            [None if name is None or h.category is None else h.category == name for h in hits]
+            for name, hits in zip(wanted, found, strict=True)
+        ]
         drawings = images(list(sketches), modality="sketch")
         return retrieval_grid(
             [drawings.read(i) for i in range(len(drawings))],
@@ -124,12 +137,18 @@ class SearchIndex:
         cls, folder: str | Path, *, encoder: Encoder, transform: Transform, digest: str, export: Callable[[Path], None] | None = None
     ) -> SearchIndex:
         """Read a saved index; `encoder` must be the one of the recipe that made it."""
-        file = Path(folder) / "index.json"
-        if not file.is_file():
-            raise InputError(f"{folder} is not an index: it holds no index.json; make one with `sbirlib index MODEL PHOTOS --out FOLDER`")
-        about = json.loads(file.read_text(encoding="utf-8"))
+        about = json.loads((check_index(folder) / "index.json").read_text(encoding="utf-8"))
         if about["recipe_digest"] != digest:
-            raise InputError(f"{folder} was made by another recipe ({about['recipe_digest'][:12]}) than this encoder's ({digest[:12]}): index the photos again")
+            raise InputError(
+                f"{folder} was made by another recipe ({about['recipe_digest'][:12]}) than this encoder's ({digest[:12]}): index the photos again"
+            )
         flat = Flat.open(Path(folder))
         photos = Photos(tuple(about["paths"]), tuple(about["categories"]), lambda row: open_image(about["paths"][row]))
         return cls(encoder, transform, photos, flat, digest=digest, export=export)
+
+
+def check_index(folder: str | Path) -> Path:
+    """The folder of a saved index, if it is one."""
+    if not (Path(folder) / "index.json").is_file():
+        raise InputError(f"{folder} is not an index: it holds no index.json; make one with `sbirlib index MODEL PHOTOS --out FOLDER`")
+    return Path(folder)

@@ -128,4 +128,4 @@ def test_mix_tells_its_numbers_apart() -> None:
     assert len(mixed) == 5000
     assert len({m & 0xFFFFFFFF for m in mixed}) > 4990  # torch's generator reads the low half
     assert all(0 <= m < 2**64 for m in mixed)
-    assert mix(0, 1, 2) == 0  # a golden value, so that runs repeat from version to version
+    assert mix(0, 1, 2) == 17650578182555822980  # a golden value, so that runs repeat from version to version

@@ -48,7 +48,9 @@ def test_without_a_split_all_is_trained_and_tested_on_and_nothing_validates() ->
 
 def test_labels_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="must be of one length, got .*'category': 1"):
-        Dataset.of("x", categories=["a"], modality=[0, 1], category=[0], instance=[0, 1], keys=["p", "q"], reader=lambda i: Image.new("L", (1, 1)))
+        Dataset.of(
+            "x", categories=["a"], modality=[0, 1], category=[0], instance=[0, 1], keys=["p", "q"], reader=lambda i: Image.new("L", (1, 1))
+        )
 
 
 def test_describe_is_one_line() -> None:

@@ -33,7 +33,9 @@ def pairs(dataset: Dataset) -> dict[str, str]:
 
 
 def test_folders_give_modality_class_and_key(tmp_path: Path) -> None:
-    dataset = folder(tree(tmp_path / "pets", "sketch/dog/a.PNG", "sketch/cat/b.png", "photo/dog/c.JPEG", "photo/cat/d.WebP", "photo/cat/e.bmp"))
+    dataset = folder(
+        tree(tmp_path / "pets", "sketch/dog/a.PNG", "sketch/cat/b.png", "photo/dog/c.JPEG", "photo/cat/d.WebP", "photo/cat/e.bmp")
+    )
     assert dataset.name == "pets"
     assert dataset.categories == ("cat", "dog")
     assert list(dataset.keys) == ["sketch/cat/b.png", "sketch/dog/a.PNG", "photo/cat/d.WebP", "photo/cat/e.bmp", "photo/dog/c.JPEG"]
@@ -48,7 +50,14 @@ def test_a_sketch_finds_its_photo_by_name_within_its_class(tmp_path: Path) -> No
     root = tree(
         tmp_path,
         *("photo/a/X.jpg", "photo/a/n02-17.jpg", "photo/a/n02_5.jpg", "photo/a/alone.jpg", "photo/b/X.png"),
-        *("sketch/a/X.png", "sketch/a/X-2.png", "sketch/a/X_13.png", "sketch/a/n02-17.png", "sketch/a/n02-17-1.png", "sketch/a/n02_5_2.png"),
+        *(
+            "sketch/a/X.png",
+            "sketch/a/X-2.png",
+            "sketch/a/X_13.png",
+            "sketch/a/n02-17.png",
+            "sketch/a/n02-17-1.png",
+            "sketch/a/n02_5_2.png",
+        ),
         *("sketch/a/n02-18.png", "sketch/a/X-y.png", "sketch/b/X-1.png"),
     )
     dataset = folder(root)

@@ -79,7 +79,9 @@ def test_batches_depend_on_seed_and_epoch_alone(sampler: Balanced | Pairs | Shuf
 
 
 def test_too_few_classes_for_a_balanced_batch() -> None:
-    with pytest.raises(InputError, match="categories=16 classes, and there are 5 to train on: set the sampler's option categories to 5 or less"):
+    with pytest.raises(
+        InputError, match="categories=16 classes, and there are 5 to train on: set the sampler's option categories to 5 or less"
+    ):
         Balanced().batches(rows([(4, 4)] * 5), seed=0, epoch=0)
 
 

@@ -146,7 +146,10 @@ def test_a_rule_in_a_file_is_checked_against_its_counts(tmp_path: Path) -> None:
         ("zero_shot_15", "has no class 'zero_shot_15'; known: c00, c01, c02"),
         ("zero_shot_15", "A split is FILE.json:ENTRY, names of unseen classes, seed:N[:unseen=COUNT], or classification"),
         ([], "the split unseen= of classes (20 classes) leaves nothing for test"),
-        ("seed:1:unseen=19", "the split seed:1:unseen=19 of classes (20 classes) leaves nothing for train: training, validation and test each"),
+        (
+            "seed:1:unseen=19",
+            "the split seed:1:unseen=19 of classes (20 classes) leaves nothing for train: training, validation and test each",
+        ),
         ("seed:1:unseen=25", "leaves nothing for train"),
         ("seed:1:unseen=0", "leaves nothing for test"),
         ("nowhere.json:a/b", "no such split file: nowhere.json; a split in a file is written FILE.json:ENTRY"),
@@ -213,6 +216,7 @@ def test_photos_of_one_instance_stay_together_and_names_are_unambiguous(tmp_path
     with pytest.raises(InputError, match=r"p/a/2\.jpg and another photo of the same instance are in different parts"):
         split(named("x", rows), f"{file}:s")
     rows[2] = ("p/b/1.jpg", PHOTO, "b", 1)
+    file = write(tmp_path, {"s": {"test_photos": ["1"], "train_photos": ["2"]}})
     with pytest.raises(InputError, match=r"'1' names several images \(p/a/1\.jpg, p/b/1\.jpg\): name them by their whole keys"):
         split(named("x", rows), f"{file}:s")
 

@@ -138,7 +138,9 @@ def test_a_figure_is_centred_and_of_unit_size(c: int, seed: int) -> None:
 
 
 def test_mirrored_categories_are_symmetric(kinds: tuple[Grammar, ...]) -> None:
-    symmetric = [typical(g) for g in kinds if g.upright and all(p.mirror or (p.angle == 0 and p.at in (0, 0.5)) for p in g.parts[1:] if not p.parent)]
+    symmetric = [
+        typical(g) for g in kinds if g.upright and all(p.mirror or (p.angle == 0 and p.at in (0, 0.5)) for p in g.parts[1:] if not p.parent)
+    ]
     assert symmetric
     for seen in symmetric:
         solid = replace(seen, hole=np.zeros_like(seen.hole))
@@ -188,7 +190,7 @@ def square(*shifts: float) -> Figure:
     """Squares of unit size, each shifted to the right and drawn over the one before."""
     side, half = np.linspace(-0.5, 0.5, POINTS // 4, endpoint=False), np.full(POINTS // 4, 0.5)
     edge = np.concatenate([np.stack(xy, axis=1) for xy in ((side, -half), (half, side), (-side, half), (-half, -side))])
-    return Figure(np.stack([edge + [shift, 0] for shift in shifts]), np.arange(len(shifts)), np.zeros(len(shifts), dtype=np.bool_))
+    return Figure(np.stack([[*edge, shift, 0] for shift in shifts]), np.arange(len(shifts)), np.zeros(len(shifts), dtype=np.bool_))
 
 
 def test_a_sketch_without_abstraction_follows_visible_contours_only() -> None:
@@ -337,7 +339,14 @@ def test_the_digest_covers_every_argument() -> None:
     few: dict[str, int] = dict(categories=10, unseen=2, instances=4, sketches=1, size=32)
     base = synthetic(**few).split_digest
     assert base == synthetic(**few).split_digest
-    changes: list[dict[str, object]] = [{"seed": 1}, {"size": 33}, {"difficulty": 0.4}, {"disjoint": "instance"}, {"turn": False}, {"style_seed": 7}]
+    changes: list[dict[str, object]] = [
+        {"seed": 1},
+        {"size": 33},
+        {"difficulty": 0.4},
+        {"disjoint": "instance"},
+        {"turn": False},
+        {"style_seed": 7},
+    ]
     digests = [synthetic(**{**few, **change}).split_digest for change in changes]  # type: ignore[arg-type]
     assert len({base, *digests}) == 7
 

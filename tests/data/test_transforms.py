@@ -183,7 +183,10 @@ def test_flip_mirrors_about_half_of_the_pictures() -> None:
     given, transform = picture(), Sbir(size=64, crop=1)
     given[:, :, 0] = 99
     torch.manual_seed(0)
-    kinds = [0 if torch.equal(made, given) else 1 if torch.equal(made, given.flip(-1)) else 2 for made in (transform.augment(given, 0) for _ in range(200))]
+    kinds = [
+        0 if torch.equal(made, given) else 1 if torch.equal(made, given.flip(-1)) else 2
+        for made in (transform.augment(given, 0) for _ in range(200))
+    ]
     assert 2 not in kinds
     assert 60 < sum(kinds) < 140
 

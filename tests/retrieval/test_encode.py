@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Encoder, Features, Loss, Step
-from sbirlib.retrieval import encode as encode_module
 from sbirlib.retrieval.encode import encode
 
 
@@ -83,13 +82,13 @@ def test_row_i_is_image_i_whatever_the_batch(encoder: Small, role: Any) -> None:
     assert not whole.vectors.is_inference()
     for i in range(11):
         one = encode(encoder, dataset.subset([i]), Plain(), role=role, batch_size=1)
-        torch.testing.assert_close(one.vectors[0], whole.vectors[i])
+        assert torch.allclose(one.vectors[0], whole.vectors[i], atol=1e-6)
         assert [int(one.modality), int(one.category), int(one.instance)] == [i % 2, i % 3, i // 2]
     assert torch.equal(whole.category, torch.tensor(dataset.category))
     encoder.eval()
     image = Plain().prepare(dataset.read(6), 0)[None].float() / 255
     direct = encoder.gallery_vectors(Batch(image, *(torch.zeros(1).long(),) * 3))
-    torch.testing.assert_close(whole.vectors[6] if role == "gallery" else whole.vectors[6, 0], direct[0].detach())
+    assert torch.allclose(whole.vectors[6] if role == "gallery" else whole.vectors[6, 0], direct[0].detach(), atol=1e-6)
 
 
 def test_the_modes_of_all_modules_are_put_back(encoder: Small) -> None:
@@ -103,7 +102,7 @@ def test_the_modes_of_all_modules_are_put_back(encoder: Small) -> None:
     assert first.logits is not None
     assert second.logits is not None
     assert torch.equal(first.logits, second.logits)  # no dropout
-    torch.testing.assert_close(first.logits, classifier.head[1](first.vectors).detach())
+    assert torch.allclose(first.logits, classifier.head[1](first.vectors).detach(), atol=1e-6)
 
 
 def test_modes_are_put_back_after_an_unreadable_image(encoder: Small) -> None:
@@ -128,14 +127,14 @@ def test_a_bar_is_shown_on_stderr_only_when_it_takes_long(
 ) -> None:
     encode(encoder, pictures(3), Plain(), role="gallery", progress=True)
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr(encode_module, "PATIENCE", -1.0)
+    monkeypatch.setattr("sbirlib.progress.PATIENCE", -1.0)
     encode(encoder, pictures(3), Plain(), role="gallery")
     assert capsys.readouterr() == ("", "")
     encode(encoder, pictures(3), Plain(), role="gallery", progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert "encoding pictures" in err
-    assert "3/3" in err
+    assert "100%" in err
 
 
 def test_bad_input_is_refused(encoder: Small) -> None:

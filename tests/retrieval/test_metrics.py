@@ -3,6 +3,7 @@
 import doctest
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -42,16 +43,20 @@ def literal(flags: list[bool], name: str) -> float:
     if variant == "voc":
         precision = [max(precision[i:]) for i in range(len(top))]
     total = sum(p for p, hit in zip(precision, top, strict=True) if hit)
-    least = relevant if k == "all" else min(int(k), relevant)
-    if variant == "hits":
-        return total / sum(top) if any(top) else 0.0
-    return total / {"": least, "voc": least, "total": relevant, "k": k}[variant] if variant != "k" else total / int(k)
+    places = len(flags) if k == "all" else int(k)
+    least = min(places, relevant)
+    return total / {"": least, "voc": least, "total": relevant, "k": places, "hits": max(sum(top), 1)}[variant]
 
 
 def orders(scores: list[float], relevant: list[bool], ties: str) -> list[list[bool]]:
     """All orders of the photos that a rule for ties allows, each as likely as another."""
     if ties != "expected":
-        last = {"stable": lambda i: i, "optimistic": lambda i: not relevant[i], "pessimistic": lambda i: relevant[i]}[ties]
+        after: dict[str, Callable[[int], int]] = {
+            "stable": lambda i: i,
+            "optimistic": lambda i: not relevant[i],
+            "pessimistic": lambda i: relevant[i],
+        }
+        last = after[ties]
         return [[relevant[i] for i in sorted(range(len(scores)), key=lambda i: (-scores[i], last(i)))]]
     groups = []
     for score in sorted(set(scores), reverse=True):
@@ -135,7 +140,7 @@ def test_chunks_do_not_change_the_result(ties: str) -> None:
     for memory in (1, 3000, 20000):
         parts = measure(queries, gallery, *labels, metrics=names, ties=ties, memory=memory)
         for name in names:
-            torch.testing.assert_close(parts.values[name], whole.values[name], rtol=0, atol=1e-15, equal_nan=True)
+            assert torch.allclose(parts.values[name], whole.values[name], rtol=0, atol=1e-15, equal_nan=True), name
 
 
 def test_equal_photos_tie_even_for_a_single_query() -> None:

@@ -39,18 +39,20 @@ def literal(
 ) -> dict[str, dict[str, Tensor]]:
     """Eq. 4 to 13 word by word, over lists; `beta` takes softplus and sigmoid."""
     z, m, y = F.normalize(x, dim=1), modality.tolist(), category.tolist()
-    d = [[(z[i] - z[j]).norm() if i != j else z[i].sum() * 0 for j in range(len(y))] for i in range(len(y))]
+    d, rows = (z[:, None] - z).norm(dim=2), range(len(y))
+    near = d.tolist()
     loss, g = {}, {}
     for kind in KINDS:
         terms, signs = [], []
-        for a in range(len(y)):
+        for a in rows:
             m_p = m[a] if kind == "within" else 1 - m[a]
             m_n = 1 - m[a] if kind == "cross" else m[a]
-            d_ap = max((d[a][i] for i in range(len(y)) if i != a and y[i] == y[a] and m[i] == m_p), key=float)
-            d_an = min((d[a][j] for j in range(len(y)) if y[j] != y[a] and m[j] == m_n), key=float)
-            v = d_ap - d_an + margin
+            pos = max((i for i in rows if i != a and y[i] == y[a] and m[i] == m_p), key=lambda i: near[a][i])
+            neg = min((j for j in rows if y[j] != y[a] and m[j] == m_n), key=lambda j: near[a][j])
+            v = d[a, pos] - d[a, neg] + margin
             terms.append(v.clamp(min=0) if beta is None else torch.log1p(torch.exp(beta * v)) / beta)
-            signs.append(float(v > 0) if beta is None else 1 / (1 + math.exp(-beta * float(v))))
+            active = near[a][pos] - near[a][neg] + margin
+            signs.append(float(active > 0) if beta is None else 1 / (1 + math.exp(-beta * active)))
         loss[kind], g[kind] = torch.stack(terms).mean(), torch.tensor(sum(signs) / len(signs), dtype=x.dtype)
     w = {i: sum((g[k] for k in KINDS), torch.zeros((), dtype=x.dtype)) / 3 / max(float(g[i]), floor) for i in KINDS}
     return {"L": loss, "g": g, "w": w}

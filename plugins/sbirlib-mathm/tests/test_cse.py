@@ -196,6 +196,13 @@ def test_a_model_without_stages_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         encoder("resnet")
 
 
+def test_a_stage_that_the_model_never_calls_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sbirlib_mathm.cse.gates", lambda *_: {"fc": Shift(8)})
+    cse = encoder("resnet")
+    with pytest.raises(InputError, match="test_resnet never calls fc, so cse cannot condition it"):
+        cse.feature_map(torch.zeros(1, 3, 32, 32), torch.zeros(1))
+
+
 def test_a_feature_map_needs_the_modality() -> None:
     with pytest.raises(InputError, match=r"call feature_map\(images, modality\)"):
         encoder().feature_map(torch.zeros(1, 3, 32, 32))

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sbirlib.data.dataset import Dataset
-from sbirlib.data.progress import track
 from sbirlib.interfaces import Batch, Transform
+from sbirlib.progress import track
 
 CACHE_BYTES = 2 * 2**30
 

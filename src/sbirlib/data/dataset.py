@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 
 IntArray = NDArray[np.int64]
@@ -22,7 +23,8 @@ class Dataset:
     """n images: `modality` (SKETCH or PHOTO), `category` (an index into `categories`) and `instance` (-1: none), each [n].
 
     A sketch and its photo share an instance. `keys` names each image as a person would find it (a path relative to `root`, where
-    there is one); `reader` opens one by its place in `keys`, which is `index[i]`. `role` [n] is an index into ROLES, or None where the dataset has not been split.
+    there is one); `reader` opens one by its place in `keys`, which is `index[i]`. `role` [n] is an index into ROLES, or None where the
+    dataset has not been split.
     """
 
     name: str
@@ -105,8 +107,9 @@ class Dataset:
         else:
             rows = self.role == ROLES.index(role)
         chosen = self.subset(rows)
-        present, category = np.unique(chosen.category, return_inverse=True)
-        instances, instance = np.unique(chosen.instance[chosen.instance >= 0], return_inverse=True)
+        present = np.unique(chosen.category[chosen.category >= 0])
+        category = np.where(chosen.category >= 0, np.searchsorted(present, chosen.category), -1)
+        _, instance = np.unique(chosen.instance[chosen.instance >= 0], return_inverse=True)
         numbered = np.full(len(chosen), -1, dtype=np.int64)
         numbered[chosen.instance >= 0] = instance
         names = tuple(self.categories[int(c)] for c in present)
@@ -115,8 +118,10 @@ class Dataset:
     def numbered_as(self, categories: Sequence[str]) -> Dataset:
         """The same images with categories numbered as in `categories`, which must name all of them."""
         number = {name: i for i, name in enumerate(categories)}
+        if strange := sorted(set(self.categories) - set(number)):
+            raise InputError(f"{self.name} has categories that were not trained on: {', '.join(strange)}")
         here = np.array([number[name] for name in self.categories], dtype=np.int64)
-        return replace(self, categories=tuple(categories), category=here[self.category] if len(self) else self.category)
+        return replace(self, categories=tuple(categories), category=np.where(self.category >= 0, here[self.category], -1))
 
     def describe(self) -> str:
         """One line for people: what is here, and how it was split."""

@@ -43,7 +43,11 @@ def folder(
 
 
 def images(
-    source: str | Path | Sequence[Any], *, modality: Literal["sketch", "photo"] = "photo", skip_bad: bool = False, max_pixels: int = MAX_PIXELS
+    source: str | Path | Sequence[Any],
+    *,
+    modality: Literal["sketch", "photo"] = "photo",
+    skip_bad: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Images to search or to ask with: a folder of any depth, one file, or a list of paths, PIL images and arrays.
 

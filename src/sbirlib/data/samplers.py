@@ -88,8 +88,8 @@ class Pairs:
             )
         rng = np.random.default_rng([seed, epoch])
         turn: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)  # the k-th sketch of an instance comes in round k
-        sketches = sorted(rng.permutation(sketches).tolist(), key=lambda row: next(turn[int(instance[row])]))
-        paired = [(row, int(rng.choice(photos[int(instance[row])]))) for row in sketches]
+        ordered = sorted(rng.permutation(sketches).tolist(), key=lambda row: next(turn[int(instance[row])]))
+        paired = [(row, int(rng.choice(photos[int(instance[row])]))) for row in ordered]
         return [[row for pair in paired[i : i + self.pairs] for row in pair] for i in range(0, len(paired) - self.pairs + 1, self.pairs)]
 
 

@@ -83,15 +83,18 @@ class Sbir:
     def _fit(self, image: Tensor, how: str, *, margin: float = 0.0) -> Tensor:
         height, width = image.shape[-2:]
         if how == "squash":
-            return tv.resize(image, [self.size, self.size])
-        room = self.size - 2 * round(self.size * margin)
-        scale = room / (max if how == "pad" else min)(height, width)
-        image = tv.resize(image, [max(1, round(height * scale)), max(1, round(width * scale))])
+            height = width = self.size
+        else:
+            room = self.size - 2 * round(self.size * margin)
+            scale = room / (max if how == "pad" else min)(height, width)
+            height, width = max(1, round(height * scale)), max(1, round(width * scale))
+        image = tv.resize(image, [height, width])
         if how == "crop":
-            return tv.center_crop(image, [self.size, self.size])
-        height, width = image.shape[-2:]
-        top, left = (self.size - height) // 2, (self.size - width) // 2
-        return tv.pad(image, [left, top, self.size - width - left, self.size - height - top], fill=WHITE)
+            image = tv.center_crop(image, [self.size, self.size])
+        elif how == "pad":
+            top, left = (self.size - height) // 2, (self.size - width) // 2
+            image = tv.pad(image, [left, top, self.size - width - left, self.size - height - top], fill=WHITE)
+        return image
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -109,10 +112,12 @@ def drawing(image: Image.Image, polarity: str = "auto") -> Image.Image:
         polarity = "dark"
     else:
         grey = on_white(image).convert("L")
-    darkest, brightest = grey.getextrema()
+    histogram = np.array(grey.histogram())
+    used = np.flatnonzero(histogram)
+    darkest, brightest = int(used[0]), int(used[-1])
     if brightest - darkest < INK:
         return Image.new("L", grey.size, WHITE)
-    histogram, middle = np.array(grey.histogram()), (darkest + brightest) // 2 + 1
+    middle = (darkest + brightest) // 2 + 1
     light = polarity == "light" or (polarity == "auto" and histogram[:middle].sum() > histogram[middle:].sum())
     if light:
         histogram, middle = histogram[::-1], 256 - middle

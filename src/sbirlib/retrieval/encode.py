@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor, nn
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Encoded, Encoder, Loss, Transform
-
-PATIENCE = 2.0  # seconds after which a progress bar is worth showing
+from sbirlib.progress import track
 
 
 def encode(
@@ -45,13 +42,15 @@ def encode(
     parts: list[nn.Module] = [part.to(device) for part in (encoder, classifier) if part is not None]
     vectors_of = encoder.query_vectors if role == "query" else encoder.gallery_vectors
     vectors, logits = [], []
-    with torch.inference_mode(), _eval_mode(parts), _bar(f"encoding {dataset.name}", len(dataset), progress) as advance:
-        for batch in _batches(dataset, transform, batch_size):
+    batches: Iterable[Batch] = _batches(dataset, transform, batch_size)
+    if progress:
+        batches = track(batches, total=math.ceil(len(dataset) / batch_size), label=f"encoding {dataset.name}")
+    with torch.inference_mode(), _eval_mode(parts):
+        for batch in batches:
             on_device = batch.to(device)
             vectors.append(vectors_of(on_device).float().cpu())
             if logits_of is not None:
                 logits.append(logits_of(encoder(on_device)).float().cpu())
-            advance(len(batch))
     return Encoded(torch.cat(vectors), *_labels(dataset, slice(None)), logits=torch.cat(logits) if logits else None)
 
 
@@ -86,24 +85,3 @@ def _eval_mode(parts: list[nn.Module]) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-@contextmanager
-def _bar(title: str, total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A function that counts images done, and shows a bar on stderr once it has taken a while."""
-    begun, shown = time.monotonic(), False
-    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True))
-    task = bar.add_task(title, total=total)
-
-    def advance(count: int) -> None:
-        nonlocal shown
-        bar.advance(task, count)
-        if wanted and not shown and time.monotonic() - begun > PATIENCE:
-            bar.start()
-            shown = True
-
-    try:
-        yield advance
-    finally:
-        if shown:
-            bar.stop()

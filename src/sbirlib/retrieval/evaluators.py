@@ -69,6 +69,8 @@ class Classification:
     {'accuracy': 0.75, 'class_accuracy': 0.70, 'class_AP': 0.81}
     """
 
+    needs = frozenset({"logits"})
+
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
         logits, category = queries.logits, queries.category
         if logits is None:
@@ -90,7 +92,7 @@ class Classification:
 def chance(queries: Encoded, gallery: Encoded) -> dict[str, float]:
     """Category's mAP@all and Prec@100 of a random ranking, exactly: their expectation where all photos tie."""
     blank = torch.zeros(len(queries), 1, 1), torch.zeros(len(gallery), 1)
-    return _report(measure(*blank, queries.category, gallery.category, metrics=["mAP@all", "Prec@100"]))
+    return measure(*blank, queries.category, gallery.category, metrics=["mAP@all", "Prec@100"]).means
 
 
 def _report(measured: Measured) -> dict[str, float]:

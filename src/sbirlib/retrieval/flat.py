@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sbirlib.errors import InputError
-from sbirlib.retrieval.atomic import whole_file
+from sbirlib.files import whole_file
 
 FILE = "vectors.safetensors"
 FloatArray = NDArray[np.float32]
@@ -78,7 +78,7 @@ class Flat:
             raise InputError(f"there is no index in {str(folder)!r}: {FILE} is missing. Make one with Pipeline.index or `sbirlib index`")
         try:
             vectors = load_file(path)["vectors"]
-        except (safetensors.SafetensorError, KeyError) as error:
+        except (safetensors.SafetensorError, OSError, KeyError) as error:
             raise InputError(f"{str(path)!r} is damaged or not an index of sbirlib ({error}); build the index again") from error
         index = cls()
         index.add(vectors)

@@ -28,7 +28,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sbirlib.distance import at_least_float32
 from sbirlib.errors import InputError, nearest
 from sbirlib.retrieval.ranking import TIES, Ranking, rank, settle
 
@@ -145,7 +144,7 @@ def measure(
     """
     read = read_metrics(metrics, ties)
     _check_shapes(queries, gallery, query_labels, gallery_labels)
-    dtype = torch.promote_types(at_least_float32(queries).dtype, at_least_float32(gallery).dtype)
+    dtype = torch.promote_types(torch.promote_types(queries.dtype, gallery.dtype), torch.float32)
     queries, gallery = queries.to(dtype), gallery.to(dtype)
     labels, by_label = gallery_labels.sort(stable=True)
     first = torch.searchsorted(labels, query_labels)

@@ -32,9 +32,13 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             about = (file.metadata() or {}).get("sbirlib")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(f"{str(source)!r} is not a whole safetensors file ({error}): sbirlib saves and loads nothing else, and unpickles nothing") from error
+        raise InputError(
+            f"{str(source)!r} is not a whole safetensors file ({error}): sbirlib saves and loads nothing else, and unpickles nothing"
+        ) from error
     if about is None:
-        raise InputError(f"{str(source)!r} holds tensors but no recipe, so it is not a model of sbirlib; bare backbone weights go into the option weights=FILE")
+        raise InputError(
+            f"{str(source)!r} holds tensors but no recipe, so it is not a model of sbirlib; bare backbone weights go into the option weights=FILE"
+        )
     return tensors, json.loads(about)
 
 
@@ -56,12 +60,15 @@ def pack(optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Ten
 
 
 def unpack(optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
-    """Put back what `pack` made."""
+    """Put back what `pack` made, each tensor laid out as its parameter is: fused optimizers read memory, not indices."""
     for name, optimizer in optimizers.items():
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Any]] = {int(n): dict(values) for n, values in rest[name]["plain"].items()}
         prefix = f"optimizer.{name}."
         for key, value in tensors.items():
             if key.startswith(prefix):
                 number, entry = key.removeprefix(prefix).split(".", 1)
-                state.setdefault(int(number), {})[entry] = value
+                like = parameters[int(number)]
+                laid_out = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
+                state.setdefault(int(number), {})[entry] = laid_out
         optimizer.load_state_dict({"state": state, "param_groups": rest[name]["groups"]})

@@ -34,7 +34,13 @@ class Log:
         self.show = show
         self.bar: Progress | None = None
         if show and sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[terms]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[terms]}"),
+            )
             self.bar = Progress(*columns, console=Console(stderr=True))
             self.task = self.bar.add_task("training", total=total, completed=done, terms="")
             self.bar.start()
@@ -43,7 +49,9 @@ class Log:
     def _forget_after(path: Path, done: int) -> None:
         """Steps after the checkpoint are trained again, so their lines go."""
         if path.is_file():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}") and json.loads(line)["step"] <= done]
+            kept = [
+                line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}") and json.loads(line)["step"] <= done
+            ]
             with whole_file(path) as partial:
                 partial.write_text("".join(f"{line}\n" for line in kept if done), encoding="utf-8")
 

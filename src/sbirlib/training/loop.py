@@ -117,13 +117,16 @@ def train(
                     log.record(done, phase=number, epoch=position.epoch, lr=lr, losses=numbers, logged=extra, images_per_second=rate)
                 if validate is not None and (done == total or (run.validate_every and done % run.validate_every == 0)):
                     metrics = validate()
-                    rules.apply(count)
                     log.record(done, validation=dict(metrics))
                     log.say(f"step {done}: on validation " + ", ".join(f"{k} {v:.3f}" for k, v in metrics.items()))
                 if done % run.save_every == 0 or done == total or interrupted():
                     _save(model, optimizers, position, recipe, run, about)
                 if interrupted():
-                    where = f"saved in {run.checkpoint}; go on with resume=True (sbirlib train ... --resume)" if run.out else "nothing is saved without out=FOLDER"
+                    where = (
+                        f"saved in {run.checkpoint}; go on with resume=True (sbirlib train ... --resume)"
+                        if run.out
+                        else "nothing is saved without out=FOLDER"
+                    )
                     raise KeyboardInterrupt(f"stopped after step {done} of {total}; {where}")
             position = Position(phase=number + 1, epoch=position.epoch + (position.batch > 0))
 
@@ -163,7 +166,9 @@ def _stream(sampler: Sampler, prepared: Prepared, recipe: Recipe, run: Run, star
     while True:
         lists = sampler.batches(prepared.dataset, seed=recipe.seed, epoch=epoch)
         mine = [_share(indices) for indices in lists[first:]]
-        for number, batch in enumerate(load(prepared, mine, seed=recipe.seed, epoch=epoch, workers=run.workers, device=run.device), first + 1):
+        for number, batch in enumerate(
+            load(prepared, mine, seed=recipe.seed, epoch=epoch, workers=run.workers, device=run.device), first + 1
+        ):
             last = number == len(lists)
             yield Position(epoch=epoch + last, batch=0 if last else number), batch, last
         epoch, first = epoch + 1, 0
@@ -172,7 +177,9 @@ def _stream(sampler: Sampler, prepared: Prepared, recipe: Recipe, run: Run, star
 def _share(indices: list[int]) -> list[int]:
     """This process's rows of a batch, in rank order."""
     if len(indices) % world_size():
-        raise InputError(f"a batch of {len(indices)} images cannot be shared evenly by {world_size()} processes: change the sampler's sizes")
+        raise InputError(
+            f"a batch of {len(indices)} images cannot be shared evenly by {world_size()} processes: change the sampler's sizes"
+        )
     each = len(indices) // world_size()
     return indices[rank() * each : (rank() + 1) * each]
 
@@ -196,7 +203,9 @@ def _restore(model: Model, recipe: Recipe, run: Run) -> tuple[Position, tuple[di
     if about["training"]["recipe_digest"] != recipe.digest:
         there, here = Recipe.of(about["recipe"]).tables(), recipe.tables()
         differing = ", ".join(key for key in here if here[key] != there[key])
-        raise InputError(f"{run.checkpoint} was made by another recipe (they differ in: {differing}): train it with that one, or choose another out=FOLDER")
+        raise InputError(
+            f"{run.checkpoint} was made by another recipe (they differ in: {differing}): train it with that one, or choose another out=FOLDER"
+        )
     model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(("optimizer.", "rng."))})
     return Position(**about["training"]["position"]), (tensors, about["training"])
 

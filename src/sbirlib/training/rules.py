@@ -36,7 +36,9 @@ class Rules:
                 raise InputError(f"no parameter is named {rule.of!r}{nearest(rule.of, names)}")
         trained = f"encoder.{phase.encoder}" if phase.encoder else "encoder"
         if trained not in names:
-            raise InputError(f"the encoder has no part {phase.encoder!r}{nearest(str(phase.encoder), [n for n, _ in model.encoder.named_modules()])}")
+            raise InputError(
+                f"the encoder has no part {phase.encoder!r}{nearest(str(phase.encoder), [n for n, _ in model.encoder.named_modules()])}"
+            )
         self.roots = (trained, "miner", *(f"losses.{name}" for name in phase.weights))
         self.opponents = tuple(f"losses.{name}.discriminator" for name in model.discriminators())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sbirlib.errors import InputError
-from sbirlib.retrieval.atomic import whole_file
+from sbirlib.files import whole_file
 
 RIGHT, WRONG, INK, FAINT = "#2e9e4f", "#d64545", "#333333", "#8a8a8a"
 FRAME, GAP, MARGIN, LINE = 4, 8, 16, 16  # pixels; LINE is a line of text

@@ -1,7 +1,8 @@
 """Conditional squeeze-excitation: channel gates that know a sketch from a photo."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class Gate(nn.Module):
 
 
 class Cse(Backbone):
-    """A backbone whose channel gates are conditioned on the modality tag m, sketch 0 and photo 1 (Liu et al. 2019; Huang et al. 2022).
+    """A backbone whose channel gates are conditioned on the modality tag m, sketch 0 and photo 1 (Lu et al. 2018; Huang et al. 2022).
 
         s = gate(W2 relu(W1 gap(x)) + V m)        condition "add", in every squeeze-excitation module, as released
         s = gate(W2 relu(W1 [gap(x), m]))         condition "concatenate"
@@ -112,16 +113,29 @@ class Cse(Backbone):
     @contextmanager
     def conditioned(self, modality: Tensor) -> Iterator[None]:
         """The conditions act, for one call: hooks that stayed would be copied with the encoder and act for the copy too."""
-        tag = modality[:, None].to(self.mean.dtype)
+        tag, reached = modality[:, None].to(self.mean.dtype), set[str]()
         with ExitStack() as stack:
             for site, condition in zip(self.sites, self.conditions, strict=True):
-                stack.enter_context(self.backbone.get_submodule(site).register_forward_hook(hook(condition, tag)))
+                hook = Hook(site, condition, tag, reached)
+                stack.enter_context(self.backbone.get_submodule(site).register_forward_hook(hook))
             yield
+        if missed := [site for site in self.sites if site not in reached]:
+            raise InputError(f"{self.name} never calls {', '.join(missed)}, so cse cannot condition it: choose another backbone")
 
 
-def hook(condition: nn.Module, tag: Tensor) -> Callable[..., Tensor]:
-    """A forward hook that replaces a module's output by the condition's."""
-    return lambda module, inputs, output: condition(output, tag)
+@dataclass(frozen=True)
+class Hook:
+    """A forward hook that replaces a module's output by the condition's, and notes that it did."""
+
+    site: str
+    condition: nn.Module
+    tag: Tensor
+    reached: set[str]
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        self.reached.add(self.site)
+        conditioned: Tensor = self.condition(output, self.tag)
+        return conditioned
 
 
 def shifts(model: nn.Module, condition: str) -> dict[str, nn.Module]:

@@ -150,7 +150,7 @@ def _attachment(rng: Generator, parts: list[Part], upright: bool) -> Part:
     elif repeat < 0.4:
         copies, spread = int(rng.integers(2, 7)), float(rng.uniform(0.12, 0.4))
     on_axis = upright and rng.random() < 0.4
-    at = float(rng.choice([0.0, 0.5])) if on_axis or copies > 2 and upright else float(rng.integers(0, 12)) / 12
+    at = float(rng.choice([0.0, 0.5])) if on_axis or (copies > 2 and upright) else float(rng.integers(0, 12)) / 12
     size = float(rng.uniform(0.55, 1.1)) if copies == 1 else float(rng.uniform(0.3, 0.75))
     return Part(
         shape=shape,

@@ -88,11 +88,15 @@ def _key(reader: Synthetic, i: int, names: list[str]) -> str:
 
 def _check(given: dict[str, int], difficulty: float) -> None:
     """Every number within its bounds."""
-    bounds = dict(categories=(5, 10_000), instances=(1, 100_000), sketches=(1, 1000), size=(16, 1024), seed=(0, 2**63), style_seed=(0, 2**63))
+    bounds = dict(
+        categories=(5, 10_000), instances=(1, 100_000), sketches=(1, 1000), size=(16, 1024), seed=(0, 2**63), style_seed=(0, 2**63)
+    )
     bounds["unseen"] = (1, max(given["categories"] - 4, 1))
     for name, (low, high) in bounds.items():
         value = given[name]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise InputError(f"{name}={value!r} was given to the synthetic set: a whole number from {low} to {high} was expected")
     if not 0 <= difficulty <= 1:
-        raise InputError(f"difficulty={difficulty!r} was given to the synthetic set: a number from 0 (traced) to 1 (very free) was expected")
+        raise InputError(
+            f"difficulty={difficulty!r} was given to the synthetic set: a number from 0 (traced) to 1 (very free) was expected"
+        )

@@ -94,32 +94,34 @@ def _root_frame(upright: bool) -> FloatArray:
 
 def _attached(part: Part, contour: FloatArray, grow: float, swing: float) -> FloatArray:
     """Frames [copies, 3, 3] within the parent's: on its contour, along the outward normal, a little inside."""
-    steps = np.arange(part.copies) / part.copies if part.spread == 1 else (np.arange(part.copies) - (part.copies - 1) / 2) / max(part.copies - 1, 1)
-    place = np.round((part.at + steps * part.spread) * POINTS).astype(int)
+    steps = np.arange(part.copies) / part.copies
+    if part.spread < 1:
+        steps = part.spread * (np.arange(part.copies) / max(part.copies - 1, 1) - 0.5)
+    place = np.round((part.at + steps) * POINTS).astype(int)
     along = contour[(place + 2) % POINTS] - contour[(place - 2) % POINTS]
-    area = np.sum(contour[:, 0] * np.roll(contour[:, 1], -1) - contour[:, 1] * np.roll(contour[:, 0], -1))
-    normal = np.arctan2(along[:, 1], along[:, 0]) - np.sign(area) * np.pi / 2
-    size = part.size * grow
-    cos, sin = size * np.cos(normal + part.angle + swing), size * np.sin(normal + part.angle + swing)
-    foot = contour[place % POINTS] - 0.12 * np.stack([cos, sin], axis=1)
-    zero, one = np.zeros(len(place)), np.ones(len(place))
-    rows = [cos, -sin, foot[:, 0], sin, cos, foot[:, 1], zero, zero, one]
-    return np.stack(rows, axis=1).reshape(-1, 3, 3)
+    direction = np.arctan2(along[:, 1], along[:, 0]) + np.pi / 2 + part.angle + swing
+    cos, sin = part.size * grow * np.cos(direction), part.size * grow * np.sin(direction)
+    foot = contour[place % POINTS] - 0.12 * np.array([cos, sin]).T
+    frames = np.zeros((part.copies, 3, 3))
+    frames[:, 0, 0], frames[:, 0, 1], frames[:, 0, 2] = cos, -sin, foot[:, 0]
+    frames[:, 1, 0], frames[:, 1, 1], frames[:, 1, 2] = sin, cos, foot[:, 1]
+    frames[:, 2, 2] = 1
+    return frames
 
 
 def _drawn(grammar: Grammar, contours: list[FloatArray], frames: list[FloatArray]) -> Figure:
-    """All copies of all parts, what lies behind first, centred and scaled to unit size."""
+    """All copies of all parts, each followed by its hole, what lies behind first; centred and scaled to unit size."""
     outlines, part, hole = [], [], []
     for number in sorted(range(len(frames)), key=lambda k: (not grammar.parts[k].behind, k)):
         contour, opening = contours[number], grammar.parts[number].hole
-        for matrix in frames[number]:
-            outlines.append(contour @ matrix[:2, :2].T + matrix[:2, 2])
-            part.append(number)
-            hole.append(False)
-            if opening:
-                outlines.append(((contour - contour.mean(0)) * opening + contour.mean(0)) @ matrix[:2, :2].T + matrix[:2, 2])
-                part.append(number)
-                hole.append(True)
-    points = np.stack(outlines) * [1, -1]
+        layers = contour[None]
+        if opening:
+            centre = contour.mean(0)
+            layers = np.array([contour, (contour - centre) * opening + centre])
+        matrices, shifts = frames[number][:, None, :2, :2], frames[number][:, None, None, :2, 2]
+        outlines.append((layers @ matrices.swapaxes(-1, -2) + shifts).reshape(-1, POINTS, 2))
+        part += [number] * len(outlines[-1])
+        hole += [False, True][: len(layers)] * len(frames[number])
+    points = np.concatenate(outlines) * [1, -1]
     low, high = points.min((0, 1)), points.max((0, 1))
     return Figure((points - (low + high) / 2) / (high - low).max(), np.array(part), np.array(hole))

@@ -1,4 +1,4 @@
-"""The shapes that parts are made of, as closed outlines [POINTS, 2] that lie along the x axis from 0 to 1."""
+"""The shapes that parts are made of, as closed outlines [POINTS, 2] that lie along the x axis from 0 to 1, clockwise (y up)."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def outline(shape: str, form: Sequence[float], width: float, bend: float) -> Flo
         x, y = _polygon(int(form[0]))
     elif shape == "blob":
         radius = _spline(np.asarray(form))
-        x, y = radius * _COS, radius * _SIN
+        x, y = radius * _COS, -radius * _SIN
     elif shape in ("limb", "arc"):
         ends = (1 - _COS**8) ** 0.25  # round at both ends
         x, y = -_COS, np.sign(_SIN) * ends * (1 - form[0] * (1 - _COS) / 2)
@@ -36,7 +36,7 @@ def _polygon(corners: int) -> tuple[FloatArray, FloatArray]:
     angle = np.arange(corners + 1) * (2 * np.pi / corners)
     at = np.arange(POINTS) * (corners / POINTS)
     x, y = (np.interp(at, np.arange(corners + 1), f(angle)) for f in (np.cos, np.sin))
-    return x, y
+    return x, -y
 
 
 def _spline(radii: FloatArray) -> FloatArray:
@@ -52,7 +52,7 @@ def _spline(radii: FloatArray) -> FloatArray:
 def _bent(x: FloatArray, y: FloatArray, bend: float) -> FloatArray:
     """The axis becomes an arc of a circle; lengths along it are kept."""
     if abs(bend) < 1e-6:
-        return np.stack([x, y], axis=1)
+        return np.array([x, y]).T
     angle = bend * x
     radius = 1 / bend - y
-    return np.stack([radius * np.sin(angle), 1 / bend - radius * np.cos(angle)], axis=1)
+    return np.array([radius * np.sin(angle), 1 / bend - radius * np.cos(angle)]).T

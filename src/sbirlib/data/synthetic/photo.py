@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from sbirlib.data.synthetic.frame import fitted, paint, turned
 from sbirlib.data.synthetic.grammar import Figure
-from sbirlib.data.synthetic.outline import FloatArray
 
 COVER = (0.25, 0.7)  # of the frame, by the figure's bounding box
 TURN = 30.0  # degrees
@@ -35,13 +34,13 @@ def photo(figure: Figure, rng: Generator, *, size: int, others: Sequence[Figure]
     last = paint(draw, standing, side, first)
     scene.append(standing)
     _occlude(labels, rng, (first, last))
-    return _developed(_shaded(np.asarray(labels), scene, rng, last), rng, size)
+    return _developed(_shaded(labels, scene, rng), rng)
 
 
 def _distractor(other: Figure, rng: Generator) -> Figure:
     small = turned(other, rng, degrees=TURN, squeeze=SQUEEZE)
     small = fitted(small, rng, cover=rng.uniform(0.02, 0.08))
-    width, height = small.extent
+    _width, _height = small.extent
     middle = (small.outlines.reshape(-1, 2).max(0) + small.outlines.reshape(-1, 2).min(0)) / 2
     return replace(small, outlines=small.outlines - middle + rng.uniform(0, 1, 2))
 
@@ -68,42 +67,41 @@ def _occlude(labels: Image.Image, rng: Generator, of: tuple[int, int]) -> None:
         radius *= 0.8
 
 
-def _shaded(labels: NDArray[np.uint8], scene: list[Figure], rng: Generator, last: int) -> Plane:
-    """[side, side, 3] in 0 to 255: background, cast shadow, then each outline in a colour of its figure's palette, lit from one side."""
-    side = len(labels)
+def _shaded(labels: Image.Image, scene: list[Figure], rng: Generator) -> Plane:
+    """[size, size, 3] in 0 to 255: background, cast shadow, then each outline in a colour of its figure's palette, lit from one side."""
+    size = labels.width // 2
     light = rng.uniform(0, 2 * np.pi)
-    ramp = (np.arange(side, dtype=np.float32) + 0.5) / side
-    toward = (ramp * np.float32(np.cos(light)))[None, :] + (ramp * np.float32(np.sin(light)))[:, None]
+    ramp = (np.arange(size, dtype=np.float32) + 0.5) / size
+    toward = ramp * np.float32(np.cos(light)) + (ramp * np.float32(np.sin(light)))[:, None]
     ground = rng.uniform(0, 1)
-    picture = _background(rng, side, ground, toward)
-    mask = labels > 0
-    picture *= 1 - rng.uniform(0.1, 0.6) * _shadow(mask, light, rng)[:, :, None]
-    colour = np.zeros((256, 3), dtype=np.float32)
-    slope, middle = np.zeros(256, dtype=np.float32), np.zeros(256, dtype=np.float32)
+    colours, level, slope = np.zeros((256, 3)), np.ones(256, dtype=np.float32), np.zeros(256, dtype=np.float32)
     first = 1
     for figure in scene:
-        count = len(figure.outlines)
-        palette = _palette(rng, ground, 3)
-        pick = rng.integers(0, 3, 8)[figure.part]
-        colour[first : first + count] = palette[pick] * rng.uniform(0.85, 1.15, (8, 1))[figure.part]
-        middle[first : first + count] = figure.outlines.mean(1) @ [np.cos(light), np.sin(light)]
-        slope[first : first + count] = rng.uniform(0.3, 1.0) / np.maximum(np.ptp(figure.outlines, axis=1).max(1), 0.05)
-        first += count
-    colour[255] = _palette(rng, ground, 1)[0]
-    shade = 1 - slope[labels] * (toward - middle[labels])
-    shade *= _texture(rng, side)
-    np.copyto(picture, colour[labels] * shade[:, :, None], where=mask[:, :, None])
+        of = slice(first, first + len(figure.outlines))
+        colours[of] = (_palette(rng, ground, 3)[rng.integers(0, 3, 8)] * rng.uniform(0.85, 1.15, (8, 1)))[figure.part]
+        slope[of] = rng.uniform(0.3, 1.0) / np.maximum(np.ptp(figure.outlines, axis=1).max(1), 0.1)
+        level[of] = 1 + slope[of] * (figure.outlines.mean(1) @ [np.cos(light), np.sin(light)])
+        first = of.stop
+    colours[255] = _palette(rng, ground, 1)
+    covered = np.asarray(labels.point([0] + [255] * 255).reduce(2), dtype=np.float32) / 255
+    nearest = np.asarray(labels)[::2, ::2]
+    shade = (level.take(nearest) - slope.take(nearest) * toward) * _texture(rng, size)
+    labels.putpalette(colours.clip(0, 255).astype(np.uint8).tobytes())
+    picture = _background(rng, size, ground, toward)
+    picture *= ((1 - covered) * (1 - rng.uniform(0.1, 0.6) * _shadow(covered, light, rng)))[:, :, None]
+    picture += np.asarray(labels.convert("RGB").reduce(2)) * shade[:, :, None]
     return picture
 
 
-def _background(rng: Generator, side: int, ground: float, toward: Plane) -> Plane:
+def _background(rng: Generator, size: int, ground: float, toward: Plane) -> Plane:
     """A gradient between two colours under soft noise."""
     one, two = _palette(rng, (ground + 0.5) % 1, 2)
     cells = int(rng.choice([3, 6, 12, 24]))
-    noise = Image.fromarray(rng.integers(0, 255, (cells, cells), dtype=np.uint8)).resize((side, side), Image.Resampling.BILINEAR)
-    picture: Plane = one + (two - one) * toward[:, :, None] * np.float32(rng.uniform(0, 0.6))
-    picture += (np.asarray(noise, dtype=np.float32)[:, :, None] - 127) * (rng.uniform(0, 0.35) * rng.uniform(0.3, 1, 3)).astype(np.float32)
-    return picture
+    noise = Image.fromarray(rng.integers(0, 255, (cells, cells), dtype=np.uint8)).resize((size, size), Image.Resampling.BILINEAR)
+    planes = np.array([np.ones_like(toward), toward, np.asarray(noise, dtype=np.float32) - 127])
+    tint = rng.uniform(0, 0.35) * rng.uniform(0.3, 1, 3)
+    mix = np.array([one, (two - one) * rng.uniform(0, 0.6), tint], dtype=np.float32)
+    return (planes.reshape(3, -1).T @ mix).reshape(size, size, 3)
 
 
 def _palette(rng: Generator, ground: float, count: int) -> Plane:
@@ -113,32 +111,32 @@ def _palette(rng: Generator, ground: float, count: int) -> Plane:
     return (lightness + 60 * (tint - tint.mean(1, keepdims=True))).astype(np.float32)
 
 
-def _shadow(mask: NDArray[np.bool_], light: float, rng: Generator) -> Plane:
-    """The scene's shadow [side, side] in 0 to 1, thrown away from the light and blurred."""
-    small = Image.fromarray(mask.astype(np.uint8) * 255).reduce(4)
+def _shadow(covered: Plane, light: float, rng: Generator) -> Plane:
+    """The scene's shadow [size, size] in 0 to 1, thrown away from the light and blurred."""
+    small = Image.fromarray((covered * 255).astype(np.uint8)).reduce(2)
     step = rng.uniform(0.02, 0.08) * small.width
     moved = small.transform(small.size, Image.Transform.AFFINE, (1, 0, -step * np.cos(light), 0, 1, -step * np.sin(light)))
-    blurred = moved.filter(ImageFilter.BoxBlur(1)).resize(mask.shape, Image.Resampling.BILINEAR)
+    blurred = moved.filter(ImageFilter.BoxBlur(1)).resize(covered.shape, Image.Resampling.BILINEAR)
     return np.asarray(blurred, dtype=np.float32) / 255
 
 
-def _texture(rng: Generator, side: int) -> Plane:
-    """Stripes [side, side] around 1."""
+def _texture(rng: Generator, size: int) -> Plane:
+    """Stripes [size, size] around 1."""
     angle, pitch, phase = rng.uniform(0, np.pi), rng.uniform(0.03, 0.2), rng.uniform(0, 2 * np.pi)
     strength = max(rng.uniform(-0.2, 0.2), 0)
-    at = np.arange(side, dtype=np.float32) * np.float32(2 * np.pi / pitch / side)
+    at = np.arange(size, dtype=np.float32) * np.float32(2 * np.pi / pitch / size)
     one, two = at * np.float32(np.cos(angle)) + np.float32(phase), at * np.float32(np.sin(angle))
     wave = np.sin(one)[None, :] * np.cos(two)[:, None] + np.cos(one)[None, :] * np.sin(two)[:, None]  # sin(one + two)
     texture: Plane = 1 + np.float32(strength) * wave
     return texture
 
 
-def _developed(picture: Plane, rng: Generator, size: int) -> Image.Image:
-    """Reduced by area, with sensor noise and the marks of JPEG."""
-    drawn = Image.fromarray(np.clip(picture, 0, 255, out=picture).astype(np.uint8)).reduce(2)
-    small = rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(rng.uniform(0, 10)) + np.asarray(drawn)
+def _developed(picture: Plane, rng: Generator) -> Image.Image:
+    """With sensor noise (the sum of two even ones) and the marks of JPEG."""
+    noise = rng.integers(0, 256, (2, *picture.shape), dtype=np.uint8)
+    picture += (noise[0].astype(np.float32) + noise[1] - 255) * np.float32(rng.uniform(0, 0.1))
     buffer = BytesIO()
-    Image.fromarray(small.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=int(rng.integers(40, 96)))
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=int(rng.integers(40, 96)))
     image = Image.open(buffer)
     image.load()
     return image

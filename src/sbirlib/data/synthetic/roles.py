@@ -28,7 +28,9 @@ def roles(*, categories: int, unseen: int, instances: int, seed: int, disjoint: 
         test = max(1, round(instances * unseen / categories))
         validation = max(1, round((instances - test) / 10))
         if test + validation >= instances:
-            raise InputError(f"instances={instances} leave none for training beside {test} for the test and {validation} for validation: at least 3, or fewer unseen")
+            raise InputError(
+                f"instances={instances} leave none for training beside {test} for the test and {validation} for validation: take more"
+            )
         role = np.full(instances, TRAIN, dtype=np.int64)
         role[:test], role[test : test + validation] = TEST, VALIDATION
         return np.concatenate([rng.permutation(role) for _ in range(categories)])

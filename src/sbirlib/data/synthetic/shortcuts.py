@@ -48,7 +48,13 @@ def hog(image: Image.Image) -> FloatArray:
     return normed.ravel()
 
 
-SHORTCUTS: dict[str, Callable[[Image.Image], FloatArray]] = {"pixels": pixels, "mean colour": colour, "ink": ink, "aspect": aspect, "HOG": hog}
+SHORTCUTS: dict[str, Callable[[Image.Image], FloatArray]] = {
+    "pixels": pixels,
+    "mean colour": colour,
+    "ink": ink,
+    "aspect": aspect,
+    "HOG": hog,
+}
 
 
 def _edges(image: Image.Image) -> tuple[FloatArray, FloatArray]:

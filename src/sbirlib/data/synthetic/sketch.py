@@ -56,9 +56,12 @@ def _contours(figure: Figure, rng: Generator) -> list[Indices]:
     for k, (shown, cut, start) in enumerate(zip(visible, corner | ~visible, rng.integers(0, POINTS, len(visible)), strict=True)):
         first = int(cut.argmax()) if cut.any() else int(start)
         order = (first + np.arange(POINTS + 1)) % POINTS
-        bounds = np.unique(np.r_[0, np.flatnonzero(cut[order]), POINTS])
-        pieces = (order[a : b + 1] for a, b in pairwise(bounds))
-        runs += [k * POINTS + piece[shown[piece]] for piece in pieces if shown[piece].sum() > 2]
+        bounds = [0, *(np.flatnonzero(cut[order[1:-1]]) + 1).tolist(), POINTS]
+        seen = shown[order]
+        for a, b in pairwise(bounds):  # only the ends of a piece may be hidden
+            piece = order[a + (not seen[a]) : b + bool(seen[b])]
+            if len(piece) > 2:
+                runs.append(k * POINTS + piece)
     return runs
 
 
