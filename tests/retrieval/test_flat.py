@@ -64,7 +64,7 @@ def test_a_failed_save_leaves_the_former_index_whole(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match=r"could not be written .No space left on device.; make room"):
+    with pytest.raises(InputError, match=r"could not be written .No space left on device.; what stood there before is untouched"):
         filled(torch.ones(9, 3)).save(tmp_path)
     assert len(Flat.open(tmp_path)) == 2
     assert os.listdir(tmp_path) == [FILE]

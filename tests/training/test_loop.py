@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,7 +223,8 @@ def test_validation_is_logged_and_changes_nothing(fresh: Callable[[], Encoder], 
 
 
 INTERRUPTED = """
-import sys, torch
+import signal, sys, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell leaves it ignored
 sys.path.insert(0, sys.argv[2])
 from tests.conftest import TinyEncoder, figure
 from sbirlib import build, from_lists
@@ -240,13 +242,17 @@ except KeyboardInterrupt as error:
 
 def test_control_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     root = str(Path(__file__).parents[2])
-    run = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(tmp_path), root], stdout=subprocess.PIPE, text=True)
-    assert run.stdout is not None
-    assert run.stdout.readline() == "ready\n"
-    while not (tmp_path / "log.jsonl").is_file() or not (tmp_path / "log.jsonl").read_text():
-        assert run.poll() is None
-    os.kill(run.pid, signal.SIGINT)
-    said = run.communicate(timeout=900)[0]
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(tmp_path), root], stdout=subprocess.PIPE, text=True) as run:
+        try:
+            assert run.stdout is not None
+            assert run.stdout.readline() == "ready\n"
+            while not (tmp_path / "log.jsonl").is_file() or not (tmp_path / "log.jsonl").read_text():
+                assert run.poll() is None
+                time.sleep(0.1)
+            os.kill(run.pid, signal.SIGINT)
+            said = run.communicate(timeout=900)[0]
+        finally:
+            run.kill()
     assert "stopped after step" in said
     assert "resume=True" in said
     assert (tmp_path / "checkpoint.safetensors").is_file()

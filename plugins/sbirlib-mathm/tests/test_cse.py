@@ -74,7 +74,7 @@ def test_gates_are_added_only_where_there_are_none(model: str, kind: type[nn.Mod
 @every_condition
 def test_after_a_few_steps_the_tag_changes_the_embedding(model: str, condition: str) -> None:
     cse, given = encoder(model, condition=condition, dim=None), batch(MIXED)
-    optimizer = torch.optim.Adam(cse.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(cse.parameters(), lr=1e-3)
     for _ in range(3):
         optimizer.zero_grad()
         cse(given).vector[:, 0].sum().backward()
@@ -116,7 +116,7 @@ def test_squeeze_excitation_against_its_equation(condition: str) -> None:
     seen: list[tuple[nn.Module, Tensor, Tensor]] = []
     for site in cse.sites:
         module = cse.backbone.get_submodule(site.rpartition(".")[0])
-        module.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0], output)))
+        module.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0], output.clone())))
     cse(given)
     assert len(seen) == len(cse.conditions)
     for (module, x, output), shift in zip(seen, cse.conditions, strict=True):

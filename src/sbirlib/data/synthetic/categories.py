@@ -14,7 +14,7 @@ SIBLINGS = (3, 6, 9)  # of every ten categories these are siblings of the one be
 TOO_NEAR = 0.72  # overlap (intersection over union) of two silhouettes of unit size
 SIBLING_OVERLAP = (0.35, 0.9)
 MOST_OUTLINES = 24
-LONGEST = 2.0  # sides, so that an instance can always fill a quarter of the frame
+LONGEST = 1.8  # sides, so that an instance can always fill a quarter of the frame
 TRIALS = 64
 
 

@@ -27,7 +27,7 @@ def strokes(figure: Figure, rng: Generator, *, abstraction: float, turn: bool) -
         points[end] += (points[end] - points[end + 2 * past]) * rng.uniform(0, 1.2 * abstraction, (len(lines), 1))
     count = len(points)
     cloud = Figure(points.reshape(count, 1, 2), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_))
-    cloud = turned(cloud, rng, degrees=25 * abstraction if turn else 0.0, squeeze=1.0)
+    cloud = turned(cloud, rng, degrees=25 * abstraction if turn else 0.0, squeeze=1 - 0.2 * abstraction if turn else 1.0)
     cloud = fitted(cloud, rng, cover=rng.uniform(0.7 - 0.35 * abstraction, 0.8))
     return np.split(cloud.outlines[:, 0], ends[:-1])
 
