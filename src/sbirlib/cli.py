@@ -231,6 +231,3 @@ def main() -> None:
     except InputError as error:
         print(f"sbirlib: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt as error:
-        print(f"sbirlib: {error or 'interrupted'}", file=sys.stderr)
-        sys.exit(130)

@@ -15,9 +15,10 @@ from sbirlib.data.dataset import ROLES, Dataset
 from sbirlib.data.synthetic import Synthetic, abstraction, synthetic
 from sbirlib.data.synthetic.categories import MOST_OUTLINES, TOO_NEAR, family, grammars, silhouette, typical
 from sbirlib.data.synthetic.frame import fitted, paint, turned
-from sbirlib.data.synthetic.grammar import Figure, Grammar, figure
+from sbirlib.data.synthetic.grammar import Figure, Grammar, Part, figure
 from sbirlib.data.synthetic.outline import POINTS, FloatArray, outline
 from sbirlib.data.synthetic.photo import OCCLUDED, _occlude
+from sbirlib.data.synthetic.renderer import _values
 from sbirlib.data.synthetic.roles import TEST, TRAIN, VALIDATION, roles
 from sbirlib.data.synthetic.shortcuts import SHORTCUTS, aspect
 from sbirlib.data.synthetic.sketch import strokes
@@ -137,20 +138,29 @@ def test_a_figure_is_centred_and_of_unit_size(c: int, seed: int) -> None:
     np.testing.assert_allclose(points.max(0) + points.min(0), 0, atol=1e-9)
 
 
-def test_mirrored_categories_are_symmetric(kinds: tuple[Grammar, ...]) -> None:
-    symmetric = [
-        typical(g) for g in kinds if g.upright and all(p.mirror or (p.angle == 0 and p.at in (0, 0.5)) for p in g.parts[1:] if not p.parent)
-    ]
-    assert symmetric
-    for seen in symmetric:
-        solid = replace(seen, hole=np.zeros_like(seen.hole))
-        assert overlap(silhouette(solid, 64), silhouette(solid, 64)[:, ::-1]) > 0.8
+def test_a_mirrored_part_makes_an_upright_figure_symmetric() -> None:
+    parts = (Part("ellipse", (), 0.7), Part("limb", (0.5,), 0.3, bend=0.6, at=0.2, angle=0.4, size=0.8, mirror=True))
+    seen = figure(Grammar(parts, joint=1, upright=True), np.array([0.3, -0.8, 0.5, -0.2, 0.7]))
+    assert len(seen.outlines) == 3
+    np.testing.assert_allclose(np.sort(seen.outlines[..., 0].ravel()), -np.sort(seen.outlines[..., 0].ravel())[::-1], atol=1e-9)
 
 
-def test_instances_spread_evenly_over_their_values() -> None:
-    data = synthetic(categories=5, unseen=1, instances=16, sketches=1)
-    shapes = [reader(data).figure(i).outlines for i in range(16)]
-    assert all(not np.allclose(a, b) for k, a in enumerate(shapes) for b in shapes[:k])
+def test_copies_radiate_and_a_hole_follows_its_outline() -> None:
+    parts = (Part("ellipse", (), 1.0, hole=0.5), Part("limb", (0.0,), 0.2, copies=4, size=0.5, behind=True))
+    seen = figure(Grammar(parts, joint=1, upright=False), np.zeros(5))
+    assert seen.part.tolist() == [1, 1, 1, 1, 0, 0]
+    assert seen.hole.tolist() == [False] * 5 + [True]
+    np.testing.assert_allclose(seen.outlines[:4].mean(1).mean(0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.ptp(seen.outlines[5], axis=0), 0.5 * np.ptp(seen.outlines[4], axis=0))
+
+
+@pytest.mark.parametrize("c", [0, 7])
+def test_instances_spread_evenly_over_their_values(c: int) -> None:
+    values = _values(0, c, 11, 64)
+    assert values.shape == (64, 11)
+    assert np.abs(values).max() <= 1
+    assert np.abs(values.mean(0)).max() < 0.05
+    np.testing.assert_array_equal(_values(0, c, 11, 20), values[:20])
 
 
 # frames

@@ -14,7 +14,7 @@ from sbirlib.interfaces import PHOTO, SKETCH, Batch
 from sbirlib_mathm.cse import CONDITIONS, Cse, Gate, Shift
 
 RESNET: dict[str, Any] = {"backbone": "test_resnet"}  # timm's own tiny models
-SERESNET: dict[str, Any] = RESNET | {"timm_options": {"block_args": {"attn_layer": "se"}}}
+SERESNET: dict[str, Any] = RESNET | {"timm_options": {"block_args": {"attn_layer": "se"}, "zero_init_last": False}}
 MODELS = {
     "seresnet": SERESNET,
     "efficientnet": {"backbone": "test_efficientnet"},
@@ -74,7 +74,7 @@ def test_gates_are_added_only_where_there_are_none(model: str, kind: type[nn.Mod
 @every_condition
 def test_after_a_few_steps_the_tag_changes_the_embedding(model: str, condition: str) -> None:
     cse, given = encoder(model, condition=condition, dim=None), batch(MIXED)
-    optimizer = torch.optim.Adam(cse.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(cse.conditions.parameters(), lr=0.01)
     for _ in range(3):
         optimizer.zero_grad()
         cse(given).vector[:, 0].sum().backward()
@@ -138,9 +138,13 @@ def test_a_gate_against_its_equation(condition: str, layout: str) -> None:
         logit = w2 @ torch.relu(hidden) + b2 + (v * tag if condition == "add" else 0)
         rows.append(image * 2 * torch.sigmoid(logit)[:, None, None])
     expected = torch.stack(rows)
-    laid_out = {"NCHW": x, "NHWC": x.permute(0, 2, 3, 1), "NLC": x.flatten(2).mT}[layout]
-    output = gate(laid_out, modality[:, None].double())
-    back = {"NCHW": output, "NHWC": output.permute(0, 3, 1, 2), "NLC": output.mT.reshape(x.shape)}[layout]
+    tag = modality[:, None].double()
+    if layout == "NHWC":
+        back = gate(x.permute(0, 2, 3, 1), tag).permute(0, 3, 1, 2)
+    elif layout == "NLC":
+        back = gate(x.flatten(2).mT, tag).mT.reshape(x.shape)
+    else:
+        back = gate(x, tag)
     torch.testing.assert_close(back, expected)
     wanted = [x, *gate.parameters()]
     upstream = torch.randn_like(expected)

@@ -122,12 +122,10 @@ def train(
                 if done % run.save_every == 0 or done == total or interrupted():
                     _save(model, optimizers, position, recipe, run, about)
                 if interrupted():
-                    where = (
-                        f"saved in {run.checkpoint}; go on with resume=True (sbirlib train ... --resume)"
-                        if run.out
-                        else "nothing is saved without out=FOLDER"
-                    )
-                    raise KeyboardInterrupt(f"stopped after step {done} of {total}; {where}")
+                    way = f"saved in {run.checkpoint}: go on with resume=True (--resume)" if run.out else "not saved: that needs out=FOLDER"
+                    said = f"stopped after step {done} of {total}; {way}"
+                    log.say(said)
+                    raise KeyboardInterrupt(said)
             position = Position(phase=number + 1, epoch=position.epoch + (position.batch > 0))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timm.layers import make_divisible
 from torch import Tensor, nn
 
 from sbirlib.encoders.backbone import Backbone
@@ -34,7 +35,7 @@ class Gate(nn.Module):
     def __init__(self, channels: int, *, reduction: int, condition: str, channels_last: bool) -> None:
         super().__init__()
         self.inside, self.channels_last = condition == "concatenate", channels_last
-        hidden = max(channels // reduction, 1)
+        hidden = make_divisible(channels / reduction, 8)  # as timm sizes its squeeze-excitation: never below 8
         self.reduce, self.expand = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
         self.tag = nn.Linear(1, hidden if self.inside else channels, bias=False)
         for parameter in (*self.expand.parameters(), *self.tag.parameters()):
@@ -54,8 +55,8 @@ class Cse(Backbone):
         s = gate(W2 relu(W1 gap(x)) + V m)        condition "add", in every squeeze-excitation module, as released
         s = gate(W2 relu(W1 [gap(x), m]))         condition "concatenate"
 
-    A model without such modules gets x * 2 sigmoid(W2 relu(W1 gap(x)) + V m) after each of its stages, with C / `reduction`
-    hidden channels. V, and there W2, start at zero: at first this is the bare backbone, bit for bit. A sketch's tag is zero, so
+    A model without such modules gets x * 2 sigmoid(W2 relu(W1 gap(x)) + V m) after each of its stages, with about
+    C / `reduction` hidden channels. V, and there W2, start at zero: at first this is the bare backbone, bit for bit. A sketch's tag is zero, so
     V acts on photos only. What is new is `self.conditions`; `self.backbone` and all other options are those of `Backbone`.
     Takes images [B, 3, H, W] and modality [B], which may be mixed. Raises InputError for a model that names no stages.
 

@@ -21,9 +21,9 @@ Plane = NDArray[np.float32]
 
 def photo(figure: Figure, rng: Generator, *, size: int, others: Sequence[Figure], turn: bool) -> Image.Image:
     """An RGB photo of the figure, `size` x `size`, with small figures of `others` behind it; drawn at twice the size."""
-    side = 2 * size
     standing = turned(figure, rng, degrees=TURN if turn else 0.0, squeeze=SQUEEZE if turn else 1.0)
     standing = fitted(standing, rng, cover=rng.uniform(*COVER))
+    side = 2 * size
     labels = Image.new("L", (side, side))
     draw = ImageDraw.Draw(labels)
     scene, first = [], 1
@@ -38,18 +38,16 @@ def photo(figure: Figure, rng: Generator, *, size: int, others: Sequence[Figure]
 
 
 def _distractor(other: Figure, rng: Generator) -> Figure:
-    small = turned(other, rng, degrees=TURN, squeeze=SQUEEZE)
-    small = fitted(small, rng, cover=rng.uniform(0.02, 0.08))
-    _width, _height = small.extent
-    middle = (small.outlines.reshape(-1, 2).max(0) + small.outlines.reshape(-1, 2).min(0)) / 2
-    return replace(small, outlines=small.outlines - middle + rng.uniform(0, 1, 2))
+    """Small, and anywhere: it may be cut by the frame."""
+    small = fitted(turned(other, rng, degrees=TURN, squeeze=SQUEEZE), rng, cover=rng.uniform(0.02, 0.08))
+    return replace(small, outlines=small.outlines + rng.uniform(0, 1, 2) - small.outlines.mean((0, 1)))
 
 
 def _occlude(labels: Image.Image, rng: Generator, of: tuple[int, int]) -> None:
     """Something (label 255) before the figure's edge; it shrinks until it hides no more than the drawn share of the figure."""
     share = rng.uniform(-OCCLUDED, OCCLUDED)
     angle, turns = rng.uniform(0, 2 * np.pi), np.arange(12) * (np.pi / 6)
-    blob = rng.uniform(0.6, 1.2, (12, 1)) * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    blob = rng.uniform(0.6, 1.2, (12, 1)) * np.array([np.cos(turns), np.sin(turns)]).T
     if share <= 0:
         return
     seen = np.asarray(labels)

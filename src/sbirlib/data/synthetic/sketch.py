@@ -72,15 +72,15 @@ def _drawn(runs: list[Indices], part: Indices, rng: Generator, abstraction: floa
     left_out = set(rng.permutation(loose)[:missing].tolist())
     lines = []
     for k, run in enumerate(runs):
-        chance, where = rng.random(3), rng.random()
+        broken, twice, where = rng.random(3)
         if k in left_out:
             continue
-        if chance[0] < 0.5 * abstraction and len(run) > 14:
+        if broken < 0.5 * abstraction and len(run) > 14:
             gap = 4 + int(where * (len(run) - 12))
             lines += [run[:gap], run[gap + 4 :]]
         else:
             lines.append(run)
-        if chance[1] < 0.4 * abstraction:
+        if twice < 0.4 * abstraction:
             lines.append(run)
     return lines
 
