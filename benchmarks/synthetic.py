@@ -57,7 +57,7 @@ def main() -> None:
     steps, device, sheet = given.pop("steps"), given.pop("device"), given.pop("sheet")
     dataset = synthetic(**given)
     print(f"{dataset.describe()}\n{given} steps={steps}")
-    print(f"python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}, pillow {Image.__version__}\n")
+    print(f"python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}, pillow {PIL.__version__}\n")
     contact_sheet(dataset).save(sheet, optimize=True)
     print("| check | value | bound | met |\n| --- | ---: | --- | --- |")
     for check in (*speed(given["seed"]), *shortcuts(dataset), *(learned(given, steps, device) if steps else ())):

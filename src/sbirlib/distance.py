@@ -29,13 +29,15 @@ class _Euclidean(torch.autograd.Function):
         if len(row) * 16 > gradient.numel():
             share = _over(gradient, distances)
             share = share + share.T
-            return share.sum(1, keepdim=True) * vectors - share @ vectors
+            whole: Tensor = share.sum(1, keepdim=True) * vectors - share @ vectors
+            return whole
         share = _over(gradient[row, column], distances[row, column]).repeat(2)
         other = torch.cat([column, row])
         row, order = torch.cat([row, column]).sort()
         share, start = share[order], torch.searchsorted(row, torch.arange(len(vectors), device=row.device))
         pull = F.embedding_bag(other[order], vectors, start, mode="sum", per_sample_weights=share)  # S x, row by row
-        return torch.zeros_like(vectors[:, 0]).index_add_(0, row, share)[:, None] * vectors - pull
+        sparse: Tensor = torch.zeros_like(vectors[:, 0]).index_add_(0, row, share)[:, None] * vectors - pull
+        return sparse
 
 
 def _over(gradient: Tensor, distances: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ def euclidean(vectors: Tensor) -> Tensor:
     if vectors.ndim != 2:
         raise ValueError(f"euclidean takes vectors [N, V], got {list(vectors.shape)}")
     with torch.autocast(vectors.device.type, enabled=False):
-        distances: Tensor = _Euclidean.apply(at_least_float32(vectors))  # type: ignore[no-untyped-call]
+        distances: Tensor = _Euclidean.apply(at_least_float32(vectors))
     return distances
 
 

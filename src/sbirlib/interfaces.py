@@ -91,7 +91,7 @@ class Features:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Features:
         """The same rows with `change` applied to every tensor of rows; `extra` is kept as it is."""
-        changed = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name not in ("rows", "extra")}
+        changed: dict[str, Any] = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name not in ("rows", "extra")}
         return replace(self, **changed, rows={name: change(value) for name, value in self.rows.items()})
 
     def __getitem__(self, rows: Tensor | slice) -> Features:
@@ -146,7 +146,7 @@ class Encoder(Part):
 
     def gallery_vectors(self, batch: Batch) -> Tensor:
         """[G, V']: by default the vector itself, which must then be of unit length so that inner products rank as distances do."""
-        vectors = self(batch).vector
+        vectors: Tensor = self(batch).vector
         if not torch.allclose(vectors.norm(dim=1), torch.ones(len(vectors), device=vectors.device), atol=1e-3):
             raise ValueError(
                 f"{type(self).__name__}.vector is not of unit length, so inner products would not rank as its distances do: normalise "
@@ -294,7 +294,8 @@ class Evaluator(Protocol):
 class Transform(Protocol):
     """Prepares a picture for the network, apart for the two modalities; `size` is the side S of what it makes."""
 
-    size: int
+    @property
+    def size(self) -> int: ...
 
     def prepare(self, image: Any, modality: int) -> Tensor:
         """A PIL image to uint8 [3, S, S]: deterministic, the whole of what a query gets, stored with an exported model."""
@@ -308,9 +309,14 @@ class Transform(Protocol):
 class Labels(Protocol):
     """What a sampler sees of a dataset: integer arrays [n]."""
 
-    modality: Any
-    category: Any
-    instance: Any
+    @property
+    def modality(self) -> Any: ...
+
+    @property
+    def category(self) -> Any: ...
+
+    @property
+    def instance(self) -> Any: ...
 
     def __len__(self) -> int: ...
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ class Pipeline:
         self.categories = tuple(categories)
         self.instances = 0
         self.encoder: Encoder = self._make("encoder", self.recipe.encoder)
-        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # from the start: another layout rounds differently
+        self.encoder.to(memory_format=torch.channels_last)  # from the start: another layout rounds differently
         self.transform: Transform = self._make("transform", self.recipe.transform)
         self._make("sampler", self.recipe.sampler)
         self.evaluators: dict[str, Evaluator] = {
@@ -174,11 +174,16 @@ class Pipeline:
         return metrics
 
     def embed(
-        self, pictures: Any, *, role: str = "gallery", device: str | None = None, batch_size: int = 128, progress: bool = True
+        self,
+        pictures: Any,
+        *,
+        role: Literal["query", "gallery"] = "gallery",
+        device: str | None = None,
+        batch_size: int = 128,
+        progress: bool = True,
     ) -> Tensor:
         """Vectors of images (a dataset, a folder, or paths and PIL images): [G, V'] for the gallery, [Q, S, V'] for queries (sketches)."""
-        modality = "sketch" if role == "query" else "photo"
-        dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality=modality)
+        dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch" if role == "query" else "photo")
         self.model.load_weights()
         self.model.to(_device(device))
         return encode(

@@ -26,9 +26,9 @@ def test_cross_entropy_equals_equation_2(make_step: MakeStep, bias: bool, scale:
     embedding, category = torch.randn(6, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 2, 1, 0])
     loss = CrossEntropy(dim=5, categories=3, bias=bias, scale=scale).double()
     read = embedding if scale is None else scale * embedding / embedding.pow(2).sum(1, keepdim=True).sqrt()
-    logits = torch.tensor([[float(w @ f) for w in loss.classifier.weight] for f in read], dtype=torch.float64)
+    logits = torch.tensor([[float(w @ f) for w in loss.classifier.weight.detach()] for f in read], dtype=torch.float64)
     if bias:
-        logits = logits + loss.classifier.bias
+        logits = logits + loss.classifier.bias.detach()
     torch.testing.assert_close(loss(make_step(embedding, category)), literal_cross_entropy(logits, category))
     torch.testing.assert_close(loss.logits(make_step(embedding, category).features), logits)
 

@@ -23,7 +23,7 @@ def literal(distances: list[list[float]], category: list[int], source: list[int]
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data(), st.integers(1, 12), st.booleans())
 def test_equals_a_search_by_loops(data: st.DataObject, count: int, same_source: bool) -> None:
     category = data.draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))

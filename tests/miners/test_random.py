@@ -12,7 +12,7 @@ def test_draws_every_pair_about_as_often(make_features: MakeFeatures) -> None:
     torch.manual_seed(0)
     features = make_features(torch.randn(6, 3), [0, 0, 0, 1, 1, 2])
     positives, negatives = torch.zeros(6, 6), torch.zeros(6, 6)
-    for _ in range(600):
+    for _ in range(200):
         found = Random()(features, torch.zeros(6, 6))["random"]
         assert found.anchor.tolist() == [0, 1, 2, 3, 4]
         positives[found.anchor, found.positive] += 1
@@ -21,8 +21,8 @@ def test_draws_every_pair_about_as_often(make_features: MakeFeatures) -> None:
     assert not positives.diagonal().any()
     assert not positives[~same].any()
     assert not negatives[same].any()
-    assert (positives[0, 1:3] > 240).all()
-    assert (negatives[0, 3:] > 150).all()
+    assert (positives[0, 1:3] > 70).all()
+    assert (negatives[0, 3:] > 40).all()
 
 
 def test_follows_the_global_generator(make_features: MakeFeatures) -> None:

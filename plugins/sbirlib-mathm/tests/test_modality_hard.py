@@ -34,7 +34,7 @@ def literal(features: Features, distances: list[list[float]], kind: str, same_so
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data(), st.integers(0, 14), st.booleans())
 def test_equals_equation_5_by_loops(data: st.DataObject, count: int, same_source: bool) -> None:
     def draw(high: int) -> list[int]:

@@ -54,7 +54,9 @@ class Dataset:
         root: str = "",
     ) -> Dataset:
         """A dataset of all images that `reader` can open by position."""
-        arrays = {k: np.asarray(v, dtype=np.int64) for k, v in dict(modality=modality, category=category, instance=instance).items()}
+        arrays: dict[str, Any] = {
+            k: np.asarray(v, dtype=np.int64) for k, v in dict(modality=modality, category=category, instance=instance).items()
+        }
         lengths = {k: len(v) for k, v in arrays.items()} | {"keys": len(keys)}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"the labels of a dataset must be of one length, got {lengths}")

@@ -45,7 +45,7 @@ def by_file_name(dataset: Dataset) -> IntArray:
             rows = np.flatnonzero((dataset.modality == modality) & (dataset.category == category))
             if 0 < len(rows) < 3:
                 raise InputError(f"the classification split needs 3 images of each class and modality; {name!r} has {len(rows)}")
-            rows = np.array(sorted(rows, key=lambda row: dataset.key(row).rpartition("/")[2]), dtype=np.int64)
+            rows = np.array(sorted(rows, key=lambda row: dataset.key(int(row)).rpartition("/")[2]), dtype=np.int64)
             train = 7 * len(rows) // 10
             role[rows[:train]] = TRAIN
             role[rows[train - max(1, train // 5) : train]] = VALIDATION
@@ -78,10 +78,10 @@ def by_photo(
                 raise InputError(f"{dataset.key(row)} is in two parts of the split; keep it in one")
             role[row] = part
     owner: dict[int, int] = {}
-    for row in np.flatnonzero((dataset.modality == PHOTO) & (dataset.instance >= 0)):
+    for row in np.flatnonzero((dataset.modality == PHOTO) & (dataset.instance >= 0)).tolist():
         if owner.setdefault(int(dataset.instance[row]), int(role[row])) != role[row]:
             raise InputError(f"{dataset.key(row)} and another photo of the same instance are in different parts of the split")
-    for row in np.flatnonzero(dataset.modality == SKETCH):
+    for row in np.flatnonzero(dataset.modality == SKETCH).tolist():
         role[row] = owner.get(int(dataset.instance[row]), UNKNOWN)
     role[sketch(left_out_sketches)] = LEFT_OUT
     if (lost := np.flatnonzero(role == UNKNOWN)).size:

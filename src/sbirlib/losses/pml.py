@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pytorch_metric_learning import losses, miners
 from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor
 
 from sbirlib.distance import at_least_float32
@@ -29,7 +30,7 @@ OBJECTS |= {"weight_init_func", "collect_stats", "mat_based_loss"}
 OURS = {"embedding_size": "dim", "descriptors_dim": "dim", "num_classes": "categories"}
 
 
-class EncoderDistance(LpDistance):  # type: ignore[misc]
+class EncoderDistance(LpDistance):
     """The encoder's distances [N, N] in the place of PML's; other pairs, such as rows and proxies, as PML measures them."""
 
     matrix: Tensor | None = None
@@ -39,6 +40,14 @@ class EncoderDistance(LpDistance):  # type: ignore[misc]
             measured: Tensor = super().forward(query, reference)
             return measured
         return self.matrix**self.power
+
+
+class Mean(MeanReducer):  # type: ignore[misc]
+    """PML's mean over rows; zero, with a gradient, where none counts."""
+
+    def element_reduction(self, losses: Tensor, indices: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
+        mean: Tensor = losses.mean() if len(losses) else self.zero_loss(embeddings)
+        return mean
 
 
 class PmlLoss(Loss):
@@ -54,6 +63,8 @@ class PmlLoss(Loss):
         self.miner = None if miner is None else make_miner(miner)
         if triplets and miner is not None:
             raise InputError("a PML loss takes `triplets=True` (the recipe's miner) or a `miner` of PML, not both: leave out one")
+        if type(loss.reducer) is MeanReducer:
+            loss.reducer = Mean()
         if triplets:
             self.needs = frozenset({"triplets"})
         for part in filter(None, (self.loss, self.miner)):
@@ -75,7 +86,7 @@ class PmlLoss(Loss):
         finally:
             for measure in measures:
                 measure.matrix = None
-        return loss.sum() + 0 * embedding.sum()  # some give a plain 0 where nothing is valid
+        return loss.sum()  # some give [1]
 
     def indices(self, step: Step, embedding: Tensor) -> tuple[Tensor, ...] | None:
         """The pairs or triplets that PML is to use; None for its own choice."""

@@ -21,7 +21,7 @@ def violations(step: Step, *, margin: float) -> dict[str, Tensor]:
     anchor = torch.cat([t.anchor for t in triplets.values()])
     other = torch.cat([t.positive for t in triplets.values()] + [t.negative for t in triplets.values()])
     positive, negative = at_least_float32(distances[anchor.repeat(2), other]).chunk(2)
-    parts = (positive - negative + margin).split([len(t) for t in triplets.values()])
+    parts = torch.split(positive - negative + margin, [len(t) for t in triplets.values()])
     return dict(zip(triplets, parts, strict=True))
 
 

@@ -19,7 +19,7 @@ REFUSED = dict.fromkeys(("HDCMiner", "MultiSimilarityMiner", "PairMarginMiner", 
 REFUSED["EmbeddingsAlreadyPackagedAsTriplets"] = "it takes rows for triplets by their order, and batches here have none"
 
 
-class EncoderDistance(LpDistance):  # type: ignore[misc]
+class EncoderDistance(LpDistance):
     """The encoder's distances [N, N] in the place of PML's."""
 
     matrix: Tensor

@@ -43,7 +43,7 @@ def gather(features: Features) -> Features:
     images = torch.tensor(int(features.source.max()) + 1, device=features.source.device)
     dist.all_reduce(images, op=dist.ReduceOp.MAX)
     apart = replace(features, source=features.source + rank() * int(images))
-    return apart.map(lambda rows: _Gather.apply(rows))  # type: ignore[no-untyped-call]
+    return apart.map(lambda rows: _Gather.apply(rows))
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -53,5 +53,5 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     trained = [p for p in parameters if p.requires_grad]
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trained])
     dist.all_reduce(flat)
-    for parameter, gradient in zip(trained, (flat / world_size()).split([p.numel() for p in trained]), strict=True):
+    for parameter, gradient in zip(trained, torch.split(flat / world_size(), [p.numel() for p in trained]), strict=True):
         parameter.grad = gradient.view_as(parameter)

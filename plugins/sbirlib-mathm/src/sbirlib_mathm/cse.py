@@ -55,9 +55,9 @@ class Cse(Backbone):
         s = gate(W2 relu(W1 gap(x)) + V m)        condition "add", in every squeeze-excitation module, as released
         s = gate(W2 relu(W1 [gap(x), m]))         condition "concatenate"
 
-    A model without such modules gets x * 2 sigmoid(W2 relu(W1 gap(x)) + V m) after each of its stages, with about
-    C / `reduction` hidden channels. V, and there W2, start at zero: at first this is the bare backbone, bit for bit. A sketch's tag is zero, so
-    V acts on photos only. What is new is `self.conditions`; `self.backbone` and all other options are those of `Backbone`.
+    A model without such modules gets x * 2 sigmoid(W2 relu(W1 gap(x)) + V m) after each of its stages, with about C / `reduction`
+    hidden channels. V, and there W2, start at zero: at first this is the bare backbone, bit for bit. A sketch's tag is zero, so V
+    acts on photos only. What is new is `self.conditions`; `self.backbone` and all other options are those of `Backbone`.
     Takes images [B, 3, H, W] and modality [B], which may be mixed. Raises InputError for a model that names no stages.
 
     >>> encoder = Cse(backbone="resnet18", dim=64, pretrained=False)
