@@ -68,7 +68,7 @@ def theirs(batch: Batch) -> Callable[[Tensor], dict[str, Tensor]]:
 
 def gradient(terms: Callable[[Tensor], dict[str, Tensor]], embedding: Tensor) -> Tensor:
     leaf = embedding.detach().requires_grad_()
-    torch.stack(list(terms(leaf).values())).sum().backward()  # type: ignore[no-untyped-call]
+    torch.stack(list(terms(leaf).values())).sum().backward()
     assert leaf.grad is not None
     return leaf.grad
 

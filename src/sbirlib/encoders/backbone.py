@@ -111,7 +111,7 @@ class Backbone(Encoder):
         """A state that covers the backbone, wherever this encoder is nested, is as good as its pretrained weights."""
         own = self.backbone.state_dict()
         self.ready |= all(getattr(state_dict.get(f"{prefix}backbone.{name}"), "shape", None) == own[name].shape for name in own)
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def check(backbone: str, options: Mapping[str, Any]) -> None:

@@ -139,7 +139,7 @@ def forward(model: Model, phase: Phase, batch: Batch, *, progress: float, precis
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, phase: Phase) -> None:
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     average_gradients(parameters)
     if phase.clip is not None:

@@ -93,5 +93,5 @@ def _typical(seed: int, categories: int, category: int) -> Figure:
 def _values(seed: int, category: int, count: int, instances: int) -> FloatArray:
     """Values in [-1, 1], [instances, count]: a Sobol sequence, scrambled for each category."""
     scramble = int(np.random.default_rng([seed, category, 1]).integers(2**31))
-    points: FloatArray = SobolEngine(count, scramble=True, seed=scramble).draw(instances).double().numpy() * 2 - 1  # type: ignore[no-untyped-call]
+    points: FloatArray = SobolEngine(count, scramble=True, seed=scramble).draw(instances).double().numpy() * 2 - 1
     return points
