@@ -28,8 +28,8 @@ def manifest(root: Path, *rows: str, header: str = "path,modality,class,instance
 
 def pairs(dataset: Dataset) -> dict[str, str]:
     """Each sketch's key with its photo's ("" without one)."""
-    photo = {int(dataset.instance[i]): dataset.key(i) for i in np.flatnonzero(dataset.modality == PHOTO) if dataset.instance[i] >= 0}
-    return {dataset.key(i): photo.get(int(dataset.instance[i]), "") for i in np.flatnonzero(dataset.modality == SKETCH)}
+    photo = {int(dataset.instance[i]): dataset.key(int(i)) for i in np.flatnonzero(dataset.modality == PHOTO) if dataset.instance[i] >= 0}
+    return {dataset.key(int(i)): photo.get(int(dataset.instance[i]), "") for i in np.flatnonzero(dataset.modality == SKETCH)}
 
 
 def test_folders_give_modality_class_and_key(tmp_path: Path) -> None:

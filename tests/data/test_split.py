@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbirlib.data.dataset import ROLES, Dataset
@@ -81,6 +81,7 @@ def test_the_digest_covers_the_keys() -> None:
     assert split(classes(), "c01").describe().endswith(f"; split unseen=c01 ({split(classes(), 'c01').split_digest[:12]})")
 
 
+@settings(deadline=None)
 @given(count=st.integers(3, 30), seed=st.integers(0, 5))
 def test_every_role_has_a_class_and_none_has_two_roles(count: int, seed: int) -> None:
     data = split(classes(count, each=1), seed)

@@ -180,7 +180,7 @@ def test_a_copy_is_whole() -> None:
 )
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Backbone(**{"backbone": RESNET, "pretrained": False} | options)
+        Backbone(**{"backbone": RESNET, "pretrained": False, **options})
 
 
 @pytest.mark.parametrize("images", [torch.zeros(2, 1, 32, 32), torch.zeros(3, 32, 32), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)])

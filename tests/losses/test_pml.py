@@ -141,11 +141,11 @@ def test_a_loss_needs_no_miner_unless_told() -> None:
 )
 def test_proxy_losses_are_classifiers(make_step: MakeStep, name: str) -> None:
     torch.manual_seed(0)
-    loss = adapt(name)(dim=32, categories=4)
+    loss: Any = adapt(name)(dim=32, categories=4)
     (proxies,) = (p.detach() for p in loss.parameters())
     proxies = proxies if proxies.shape[1] == 32 else proxies.T
     embedding = proxies[:: len(proxies) // 4]  # a proxy of each category
-    logits = loss.logits(make_step(embedding, torch.arange(4)).features)  # type: ignore[attr-defined]
+    logits = loss.logits(make_step(embedding, torch.arange(4)).features)
     assert logits.argmax(1).tolist() == [0, 1, 2, 3]
 
 

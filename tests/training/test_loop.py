@@ -136,7 +136,7 @@ class Guess(AdversarialLoss):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(3)
-        self.discriminator = nn.Linear(8, 1)
+        self.discriminator: nn.Linear = nn.Linear(8, 1)
 
     def score(self, step: Step) -> Tensor:
         return nn.functional.binary_cross_entropy_with_logits(

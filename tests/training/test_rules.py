@@ -17,7 +17,8 @@ class Proxies(Loss):
         self.weight = nn.Parameter(torch.zeros(3, 8))
 
     def forward(self, step: Step) -> Tensor:
-        return (step.features.embedding @ self.weight.T).sum()
+        total: Tensor = (step.features.embedding @ self.weight.T).sum()
+        return total
 
 
 class Opponent(AdversarialLoss):
@@ -30,7 +31,7 @@ class Opponent(AdversarialLoss):
         return value
 
     def discriminator_loss(self, step: Step) -> Tensor:
-        return -self(step)
+        return -self.forward(step)
 
 
 def model(encoder: Encoder) -> Model:

@@ -59,7 +59,7 @@ def paired(found: list[Entry]) -> list[Entry]:
     for entry in found:
         if entry.modality == PHOTO:
             photos.setdefault((entry.category, Path(entry.path).stem), []).append(entry)
-    instance: dict[Entry, str] = {}
+    instance: dict[str, str] = {}
     for entry in found:
         if entry.modality == SKETCH:
             stem = Path(entry.path).stem

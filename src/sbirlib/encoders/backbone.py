@@ -63,7 +63,7 @@ class Backbone(Encoder):
             reason = f"{type(error).__name__}: {error}"
             raise InputError(f"timm refuses backbone={backbone!r} with options {options} ({reason}): change or leave them out") from error
 
-        cfg: dict[str, Any] = self.backbone.pretrained_cfg  # type: ignore[assignment]
+        cfg: dict[str, Any] = self.backbone.pretrained_cfg
         self.register_buffer("mean", three("mean", cfg["mean"] if mean is None else mean), persistent=False)
         self.register_buffer("std", three("std", cfg["std"] if std is None else std), persistent=False)
         if not (self.std > 0).all():
@@ -72,7 +72,7 @@ class Backbone(Encoder):
         strict = cfg.get("fixed_input_size") and getattr(getattr(self.backbone, "patch_embed", None), "strict_img_size", True)
         self.size = ((size, size) if isinstance(size, int) else tuple(size)) if strict else None
 
-        width: int = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features  # type: ignore[assignment]
+        width: int = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         self.embedding = nn.Identity() if dim is None else nn.Linear(width, dim)
         self.dim = self.vector_dim = width if dim is None else dim
 

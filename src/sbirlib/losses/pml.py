@@ -39,10 +39,11 @@ class EncoderDistance(LpDistance):
         if self.matrix is None or not (reference is None or reference is query):
             measured: Tensor = super().forward(query, reference)
             return measured
-        return self.matrix**self.power
+        powered: Tensor = self.matrix**self.power
+        return powered
 
 
-class Mean(MeanReducer):  # type: ignore[misc]
+class Mean(MeanReducer):
     """PML's mean over rows; zero, with a gradient, where none counts."""
 
     def element_reduction(self, losses: Tensor, indices: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -86,7 +87,8 @@ class PmlLoss(Loss):
         finally:
             for measure in measures:
                 measure.matrix = None
-        return loss.sum()  # some give [1]
+        total: Tensor = loss.sum()  # some give [1]
+        return total
 
     def indices(self, step: Step, embedding: Tensor) -> tuple[Tensor, ...] | None:
         """The pairs or triplets that PML is to use; None for its own choice."""
@@ -159,8 +161,8 @@ def adapt(name: str) -> Callable[..., PmlLoss]:
             raise InputError(f"pml:{name} needs the options {', '.join(missing)}")
         theirs = kind(**{taken[option].name: value for option, value in given.items() if option in taken})
         adapted = PmlClassifier if hasattr(kind, "get_logits") else PmlLoss
-        mine = {option: given.get(option, default) for option, default in own.items()}
-        return adapted(theirs, **mine, categories=given.get("categories"))
+        triplets, miner = (given.get(option, default) for option, default in own.items())
+        return adapted(theirs, triplets=bool(triplets), miner=miner, categories=given.get("categories"))
 
     make.__signature__ = inspect.Signature(parameters, return_annotation=PmlLoss)  # type: ignore[attr-defined]
     make.__name__, make.__doc__ = name, kind.__doc__

@@ -59,7 +59,8 @@ class Figure:
     def extent(self) -> FloatArray:
         """Width and height."""
         points = self.outlines.reshape(-1, 2)
-        return points.max(0) - points.min(0)
+        size: FloatArray = np.ptp(points, axis=0)
+        return size
 
 
 def figure(grammar: Grammar, values: FloatArray) -> Figure:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -16,7 +17,7 @@ COVER = (0.25, 0.7)  # of the frame, by the figure's bounding box
 TURN = 30.0  # degrees
 SQUEEZE = 0.8
 OCCLUDED = 0.15  # of the figure, at most
-Plane = NDArray[np.float32]
+Plane = NDArray[np.floating[Any]]  # float32
 
 
 def photo(figure: Figure, rng: Generator, *, size: int, others: Sequence[Figure], turn: bool) -> Image.Image:
@@ -70,7 +71,7 @@ def _shaded(labels: Image.Image, scene: list[Figure], rng: Generator) -> Plane:
     size = labels.width // 2
     light = rng.uniform(0, 2 * np.pi)
     ramp = (np.arange(size, dtype=np.float32) + 0.5) / size
-    toward = ramp * np.float32(np.cos(light)) + (ramp * np.float32(np.sin(light)))[:, None]
+    toward: Plane = ramp * np.float32(np.cos(light)) + (ramp * np.float32(np.sin(light)))[:, None]
     ground = rng.uniform(0, 1)
     colours, level, slope = np.zeros((256, 3)), np.ones(256, dtype=np.float32), np.zeros(256, dtype=np.float32)
     first = 1
@@ -81,7 +82,7 @@ def _shaded(labels: Image.Image, scene: list[Figure], rng: Generator) -> Plane:
         level[of] = 1 + slope[of] * (figure.outlines.mean(1) @ [np.cos(light), np.sin(light)])
         first = of.stop
     colours[255] = _palette(rng, ground, 1)
-    covered = np.asarray(labels.point([0] + [255] * 255).reduce(2), dtype=np.float32) / 255
+    covered: Plane = np.asarray(labels.point([0] + [255] * 255).reduce(2), dtype=np.float32) / 255
     nearest = np.asarray(labels)[::2, ::2]
     shade = (level.take(nearest) - slope.take(nearest) * toward) * _texture(rng, size)
     labels.putpalette(colours.clip(0, 255).astype(np.uint8).tobytes())
@@ -99,14 +100,16 @@ def _background(rng: Generator, size: int, ground: float, toward: Plane) -> Plan
     planes = np.array([np.ones_like(toward), toward, np.asarray(noise, dtype=np.float32) - 127])
     tint = rng.uniform(0, 0.35) * rng.uniform(0.3, 1, 3)
     mix = np.array([one, (two - one) * rng.uniform(0, 0.6), tint], dtype=np.float32)
-    return (planes.reshape(3, -1).T @ mix).reshape(size, size, 3)
+    picture: Plane = (planes.reshape(3, -1).T @ mix).reshape(size, size, 3)
+    return picture
 
 
 def _palette(rng: Generator, ground: float, count: int) -> Plane:
     """Colours [count, 3] whose lightness stands off from that of the ground."""
     lightness = 255 * ((ground + rng.uniform(0.3, 0.7, (count, 1))) % 1 * 0.85 + 0.1)
     tint = rng.uniform(-1, 1, (count, 3))
-    return (lightness + 60 * (tint - tint.mean(1, keepdims=True))).astype(np.float32)
+    palette: Plane = (lightness + 60 * (tint - tint.mean(1, keepdims=True))).astype(np.float32)
+    return palette
 
 
 def _shadow(covered: Plane, light: float, rng: Generator) -> Plane:
