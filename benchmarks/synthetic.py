@@ -59,6 +59,7 @@ def main() -> None:
     dataset = synthetic(**given)
     print(f"{dataset.describe()}\n{given} steps={steps}")
     print(f"python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}, pillow {PIL.__version__}\n")
+    sheet.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(dataset).save(sheet, optimize=True)
     print("| check | value | bound | met |\n| --- | ---: | --- | --- |")
     for check in (*speed(given["seed"]), *shortcuts(dataset), *(learned(given, steps, device) if steps else ())):

@@ -21,6 +21,7 @@ from sbirlib.recipe import Phase, Recipe
 from sbirlib.training import checkpoint
 from sbirlib.training.gather import average_gradients, gather, rank, world_size
 from sbirlib.training.log import Log
+from sbirlib.training.memory import keep_freed_memory
 from sbirlib.training.model import Model
 from sbirlib.training.objective import discriminator_terms, finite, terms, weighed
 from sbirlib.training.rules import Rules, scale_rates
@@ -73,6 +74,8 @@ def train(
     done, total = before + position.step, sum(phase.steps for phase in recipe.phases)
     if done == total:
         return
+    if run.device.type == "cpu":
+        keep_freed_memory()
     speaks = rank() == 0
     log = Log(run.out if speaks else None, total=total, done=done, show=run.show and speaks, tensorboard=run.tensorboard)
     with log, _interruptible() as interrupted:
