@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {  # a network of 1.3 million weights, from scratch, for
         "parameters": [],
     },
 }
-DATA = {"categories": 60, "unseen": 10, "instances": 20, "sketches": 2}
+DATA: dict[str, Any] = {"categories": 60, "unseen": 10, "instances": 20, "sketches": 2}
 
 
 def demo(out: Path, *, seed: int = 0) -> None:

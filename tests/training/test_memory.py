@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from sbirlib.training import memory
 from sbirlib.training.memory import keep_freed_memory
 
 FAULTS = """
@@ -28,5 +27,5 @@ def test_a_block_that_was_freed_is_taken_again_without_new_pages() -> None:
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert not keep_freed_memory()
