@@ -23,7 +23,7 @@ from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor
 
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features, Step
-from sbirlib.training.memory import keep_freed_memory
+from sbirlib.memory import keep_freed_memory
 from sbirlib_mathm.balanced_triplet import BalancedTriplet
 from sbirlib_mathm.modality_hard import ModalityHard
 

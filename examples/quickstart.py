@@ -2,15 +2,15 @@
 
 from sbirlib import build, synthetic
 
-dataset = synthetic(categories=20, unseen=5, instances=20)
+dataset = synthetic(categories=40, unseen=8, instances=20)
 print(dataset.describe())
 
 pipeline = build(
     "mathm",
-    encoder={"backbone": "resnet10t", "pretrained": False, "dim": 64},
-    transform={"size": 64},
-    sampler={"categories": 8, "per_modality": 4},
-    phases=[{"steps": 100, "optimizer": {"lr": 1e-3}, "schedule": {"warmup": 10}, "parameters": []}],
+    encoder={"backbone": "resnet10t", "pretrained": False, "dim": 64, "timm_options": {"stem_type": "", "channels": [32, 64, 128, 256]}},
+    transform={"size": 48},
+    sampler={"categories": 16, "per_modality": 2},
+    phases=[{"steps": 100, "optimizer": {"lr": 3e-3}, "schedule": {"warmup": 10}, "parameters": []}],
 )
 print("before", pipeline.evaluate(dataset))
 pipeline.fit(dataset)

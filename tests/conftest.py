@@ -1,7 +1,8 @@
 """What many tests share: a small separable dataset, a small encoder, and no network."""
 
 import os
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,51 @@ def data_folder() -> Path:
     if "SBIRLIB_DATA" not in os.environ:
         pytest.skip("SBIRLIB_DATA is not set: real sketches and photos are needed")
     return Path(os.environ["SBIRLIB_DATA"])
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Installs small distributions, as an installer leaves them, into a scratch folder that is on the path."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+
+    def make(name: str, entry_points: str, modules: Mapping[str, str] | None = None, *, requires: Sequence[str] = ()) -> Path:
+        info = site / f"{name.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n" + "".join(f"Requires-Dist: {r}\n" for r in requires)
+        )
+        (info / "entry_points.txt").write_text(entry_points)
+        for module, text in (modules or {}).items():
+            (site / f"{module}.py").write_text(text)
+        return site
+
+    return make
+
+
+@pytest.fixture
+def install_project(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[Path]]:
+    """Installs a project in place, from what its pyproject.toml says; returns what is to be on the path."""
+
+    def make(root: Path) -> list[Path]:
+        project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+        lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in project["entry-points"].items()]
+        site = install(project["name"], "".join(lines), requires=project["dependencies"])
+        monkeypatch.syspath_prepend(str(root / "src"))
+        return [site, root / "src"]
+
+    return make
+
+
+PART = "from sbirlib.interfaces import Loss\n\n\nclass Mine(Loss): ...\n"
+
+
+@pytest.fixture
+def in_every_state(install: Callable[..., Path]) -> None:
+    """A distribution in each state that `sbirlib plugins --check` knows."""
+    install("good", "[sbirlib.losses]\ngood = good_part:Mine\n", {"good_part": PART})
+    install("broken", "[sbirlib.losses]\nsnapped = broken_part:Mine\n", {"broken_part": "import no_such_module\n"})
+    install("taker", "[sbirlib.losses]\ntriplet = taker_part:Mine\n", {"taker_part": PART})
+    install("malformed", "[sbirlib.losses\nneither = = this\nnor this\n")
+    install("ahead", "[sbirlib.losses]\nahead = ahead_part:Mine\n", {"ahead_part": PART}, requires=["sbirlib>=99"])

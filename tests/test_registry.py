@@ -2,27 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sbirlib import registry
 from sbirlib.errors import InputError
+from sbirlib.recipe import read
 
-
-def distribution(folder: Path, name: str, entry_points: str, modules: dict[str, str] | None = None) -> None:
-    info = folder / f"{name.replace('-', '_')}-1.2.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text(entry_points)
-    for module, text in (modules or {}).items():
-        (folder / f"{module}.py").write_text(text)
-
-
-@pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
+Install = Callable[..., Path]
 
 
 def test_names_match_wildcards() -> None:
@@ -53,18 +42,18 @@ def test_an_object_is_itself() -> None:
     assert registry.part("miner", thing) is thing
 
 
-def test_a_broken_plugin_harms_only_who_asks_for_it(scratch: Path) -> None:
-    distribution(scratch, "broken", "[sbirlib.losses]\nsnapped = broken_part:Loss\n", {"broken_part": "import no_such_module"})
+def test_a_broken_plugin_harms_only_who_asks_for_it(install: Install) -> None:
+    install("broken", "[sbirlib.losses]\nsnapped = broken_part:Loss\n", {"broken_part": "import no_such_module"})
     assert "snapped" in registry.list_losses()
     with pytest.raises(InputError, match=r"loss 'snapped' of broken 1\.2 cannot be imported: ModuleNotFoundError: .*no_such_module"):
         registry.load("loss", "snapped")
     assert registry.load("loss", "triplet") is not None
 
 
-def test_two_distributions_with_one_name_show_the_way_out(scratch: Path) -> None:
+def test_two_distributions_with_one_name_show_the_way_out(install: Install) -> None:
     for name in ("first-plugin", "second-plugin"):
         module = name.replace("-", "_")
-        distribution(scratch, name, f"[sbirlib.losses]\ntwice = {module}:Loss\n", {module: f"class Loss:\n    origin = '{name}'"})
+        install(name, f"[sbirlib.losses]\ntwice = {module}:Loss\n", {module: f"class Loss:\n    origin = '{name}'"})
     with pytest.raises(
         InputError, match=r"first-plugin 1\.2 and by second-plugin 1\.2: write 'twice@first-plugin' or 'twice@second-plugin'"
     ):
@@ -74,9 +63,9 @@ def test_two_distributions_with_one_name_show_the_way_out(scratch: Path) -> None
         registry.entry("loss", "twice@third")
 
 
-def test_a_malformed_file_leaves_the_others_found(scratch: Path) -> None:
-    distribution(scratch, "malformed", "[sbirlib.losses\nthis is not = = an entry point\nneither this\n")
-    distribution(scratch, "sound", "[sbirlib.losses]\nsound = sound_part:Loss\n", {"sound_part": "class Loss: ..."})
+def test_a_malformed_file_leaves_the_others_found(install: Install) -> None:
+    install("malformed", "[sbirlib.losses\nthis is not = = an entry point\nneither this\n")
+    install("sound", "[sbirlib.losses]\nsound = sound_part:Loss\n", {"sound_part": "class Loss: ..."})
     names = registry.list_losses()
     assert {"sound", "triplet", "balanced_triplet"} <= set(names)
 
@@ -91,3 +80,11 @@ def test_every_entry_of_ours_can_be_used() -> None:
     assert len(ours) > 20
     for entry in ours:
         assert callable(registry.load(entry.kind, entry.name)), entry
+
+
+@pytest.mark.parametrize("kind", ["loss", "recipe"])
+def test_a_part_built_for_a_newer_sbirlib_says_so(install: Install, kind: str) -> None:
+    points = "[sbirlib.losses]\nahead = ahead_part:Loss\n[sbirlib.recipes]\nahead = ahead_part\n"
+    install("ahead", points, {"ahead_part": "class Loss: ..."}, requires=["torch", "sbirlib>=99"])
+    with pytest.raises(InputError, match=rf"{kind} 'ahead' of ahead 1\.2 cannot be used: it is built for sbirlib>=99, and this is sbirlib"):
+        registry.load("loss", "ahead") if kind == "loss" else read("ahead")

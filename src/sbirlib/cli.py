@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Sketch-based image retrieval: draw, and the photos you mean come back.",
 )
+
+plugins_app = typer.Typer(add_completion=False)
+app.add_typer(plugins_app, name="plugins")
 
 Data = Annotated[str, typer.Option(help="'synthetic', or a folder with sketch/<class>/ and photo/<class>/, or one with manifest.csv")]
 Split = Annotated[str | None, typer.Option(help="FILE.json:NAME/SPLIT, unseen classes 'moon,sun', or 'seed:0'")]
@@ -188,13 +192,46 @@ def search(
     typer.echo(f"picture: {picture}")
 
 
-@app.command()
-def plugins() -> None:
-    """Which distribution offers which part."""
+@plugins_app.callback(invoke_without_command=True)
+def plugins(
+    context: typer.Context,
+    check: Annotated[bool, typer.Option("--check", help="import each, and say which cannot be used and why")] = False,
+) -> None:
+    """Which distribution offers which part; `plugins new` writes a new one."""
+    if context.invoked_subcommand is not None:
+        return
+    if check:
+        from sbirlib.plugins import states
+
+        rows = states()
+        _table(("kind", "part", "distribution", "version", "state", "cause"), [[str(v) for v in vars(row).values()] for row in rows])
+        if any(row.state != "ok" for row in rows):
+            raise typer.Exit(1)
+        return
     for found in registry.found().entries:
         typer.echo(f"{found.kind:10} {found.name:20} {found.source:24} {found.module}{':' if found.attribute else ''}{found.attribute}")
     for distribution, cause in registry.found().unreadable:
         typer.echo(f"unreadable: {distribution}: {cause}", err=True)
+
+
+@plugins_app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="the part's name, such as my_loss; the distribution is then sbirlib-my-loss")],
+    kind: Annotated[str, typer.Option(help="encoder, miner, loss, evaluator or recipe")],
+    folder: Annotated[Path, typer.Option(help="where the distribution's folder goes")] = Path("."),
+) -> None:
+    """Write a plugin distribution that can be installed and passes every check, to be changed."""
+    from sbirlib.skeleton import new_plugin
+
+    made = new_plugin(name, kind=kind, folder=folder)
+    typer.echo(f"{made} offers the {kind} {name}; next: cd {made} && pip install -e . && pytest")
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their widest entry."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        typer.echo("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _dataset(data: str, split: str | None, skip_bad: bool) -> Dataset:

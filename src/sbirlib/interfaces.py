@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from sbirlib.distance import at_least_float32, euclidean
 
-VERSION = 1
 SKETCH, PHOTO = 0, 1
 
 
@@ -115,6 +114,9 @@ class Triplets:
 
 class Part(nn.Module):
     """A named, configurable piece. Its constructor's keyword-only signature is its schema; all its state is in `state_dict`."""
+
+    def __init__(self) -> None:  # nn.Module's own takes anything
+        super().__init__()
 
     def load_weights(self) -> None:
         """Fetch pretrained weights, if the part has any that are not yet loaded. Called before first use, never by `build`."""
@@ -286,7 +288,10 @@ class Encoded:
 
 
 class Evaluator(Protocol):
-    """Measures retrieval. Metrics are fractions in [0, 1]. One that reads logits has `needs = frozenset({"logits"})`."""
+    """Measures retrieval. Metrics are fractions in [0, 1], but a name that ends in `_left_out` counts queries.
+
+    One that reads logits has `needs = frozenset({"logits"})`. An attribute `memory`, in bytes, bounds what is worked on at once.
+    """
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]: ...
 

@@ -160,6 +160,8 @@ def read(name: str) -> Table:
         text = path.read_text(encoding="utf-8")
     else:
         entry = registry.entry("recipe", name)
+        if reason := registry.unmet(entry.distribution):
+            raise InputError(f"recipe {entry.name!r} of {entry.source} cannot be used: {reason}")
         try:
             text = importlib.resources.files(entry.module).joinpath(f"{entry.name}.toml").read_text(encoding="utf-8")
         except (OSError, ImportError) as error:

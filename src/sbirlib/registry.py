@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import Any
 
 import entrypoints
+from packaging.requirements import Requirement
 
 from sbirlib.errors import InputError, nearest
 
@@ -85,15 +86,18 @@ def _with_entrypoints(path: tuple[str, ...]) -> Iterator[_Target]:
 
 
 def _with_metadata(path: tuple[str, ...]) -> tuple[list[_Target], list[tuple[str, str]]]:
+    """The same one distribution at a time, with those that cannot be read."""
     targets: list[_Target] = []
     unreadable = []
     for distribution in metadata.distributions(path=list(path)):
+        name, sections = distribution.metadata["Name"], entrypoints.CaseSensitiveConfigParser(delimiters=("=",))
         try:
-            offered = [e for e in distribution.entry_points if e.group in _KINDS]
-        except Exception as error:
-            unreadable.append((str(distribution.metadata["Name"]), f"entry_points.txt: {error}"))
+            sections.read_string(distribution.read_text("entry_points.txt") or "")
+        except configparser.Error as error:
+            unreadable.append((name, f"entry_points.txt: {' '.join(str(error).split())}"))
             continue
-        targets += [(_KINDS[e.group], e.name, e.value, distribution.metadata["Name"], distribution.version) for e in offered]
+        for group in _KINDS.keys() & set(sections.sections()):
+            targets += [(_KINDS[group], entry, value, name, distribution.version) for entry, value in sections.items(group)]
     return targets, unreadable
 
 
@@ -146,6 +150,8 @@ def load(kind: str, name: str) -> Callable[..., Any]:
     """Import what a name stands for. `pml:TripletMarginLoss` asks the adapter `pml` for `TripletMarginLoss`."""
     plain, colon, wrapped = name.partition(":")
     target = entry(kind, plain)
+    if reason := unmet(target.distribution):
+        raise InputError(f"{kind} {plain!r} of {target.source} cannot be used: {reason}")
     try:
         loaded = getattr(importlib.import_module(target.module), target.attribute)
     except Exception as error:
@@ -154,6 +160,19 @@ def load(kind: str, name: str) -> Callable[..., Any]:
             f"(its entry point is {target.module}:{target.attribute})"
         ) from error
     return loaded(wrapped) if colon else loaded  # type: ignore[no-any-return]
+
+
+def unmet(distribution: str) -> str:
+    """Which requirement of a distribution on sbirlib this one does not meet, and what to do; empty if there is none."""
+    ours = metadata.version("sbirlib")
+    try:
+        required = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return ""
+    for requirement in map(Requirement, required):
+        if _canonical(requirement.name) == "sbirlib" and not requirement.specifier.contains(ours, prereleases=True):
+            return f"it is built for sbirlib{requirement.specifier}, and this is sbirlib {ours}: install versions that fit each other"
+    return ""
 
 
 def options(kind: str, name: str) -> dict[str, inspect.Parameter]:

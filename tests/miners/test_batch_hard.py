@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sbirlib.distance import euclidean
 from sbirlib.interfaces import Batch, Features
 from sbirlib.miners.batch_hard import BatchHard
+from sbirlib.testing import check_part
 
 MakeFeatures = Callable[..., Features]
 
@@ -49,3 +50,10 @@ def test_two_views_of_one_image_are_no_pair_when_told(make_features: MakeFeature
     distances = euclidean(features.vector)
     assert BatchHard()(features, distances)["hard"].anchor.tolist() == [0, 1, 2, 3]
     assert BatchHard(same_source=False)(features, distances)["hard"].anchor.tolist() == [2, 3]
+
+
+def test_conforms_with_the_search_by_loops_as_its_oracle() -> None:
+    def oracle(features: Features, distances: torch.Tensor) -> dict[str, list[tuple[int, int, int]]]:
+        return {"hard": literal(distances.tolist(), features.category.tolist(), features.source.tolist(), True)}
+
+    check_part("miner", "batch_hard", oracle=oracle)

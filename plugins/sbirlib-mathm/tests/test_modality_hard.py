@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Features
+from sbirlib.testing import check_part
 from sbirlib_mathm.modality_hard import ModalityHard
 
 Rows = list[tuple[int, int, int]]
@@ -87,3 +88,10 @@ def test_an_unknown_kind_is_named() -> None:
 def test_kinds_must_be_a_list_with_something_in_it(kinds: list[str]) -> None:
     with pytest.raises(InputError, match="takes a list of kinds"):
         ModalityHard(kinds=kinds)
+
+
+def test_conforms_with_equation_5_as_its_oracle() -> None:
+    def oracle(features: Features, distances: torch.Tensor) -> dict[str, Rows]:
+        return {kind: literal(features, distances.tolist(), kind, True) for kind in ("cross", "within", "hybrid")}
+
+    check_part("miner", "modality_hard", oracle=oracle)

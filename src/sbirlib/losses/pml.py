@@ -18,6 +18,7 @@ from sbirlib.losses.cross_entropy import check_labels
 REFUSED = {
     "CrossBatchMemory": "it loses its place in the queue when it is loaded, so training could not be resumed",
     "DynamicSoftMarginLoss": "its histogram is not in its state_dict, so training could not be resumed",
+    "InstanceLoss": "it takes a category's number for that of a row, so the order of a batch's rows changes it",
     "ManifoldLoss": "it takes no categories",
     "MultipleLosses": "a recipe names several losses itself, each with its weight",
     "SelfSupervisedLoss": "it needs two views of every image (ref_emb), and takes no categories",
@@ -74,6 +75,8 @@ class PmlLoss(Loss):
 
     def forward(self, step: Step) -> Tensor:
         embedding, category = at_least_float32(step.features.embedding), step.features.category
+        if not len(embedding):
+            return embedding.sum()  # zero, with a gradient; some of PML's would be NaN
         if self.categories is not None:
             check_labels(category, self.categories)
         # PML casts parameters to the embedding's dtype, for good: it is given copies that have it already.
@@ -134,6 +137,11 @@ def options(kind: type) -> dict[str, inspect.Parameter]:
     return found
 
 
+def adapted() -> list[str]:
+    """The names of PML's losses that `adapt` takes."""
+    return [n for n in dir(losses) if n.endswith("Loss") and n != "GenericPairLoss" and n not in REFUSED]
+
+
 def adapt(name: str) -> Callable[..., PmlLoss]:
     """A constructor of the PML loss `name`, with its own options keyword-only, and `triplets` and `miner` (see PmlLoss).
 
@@ -142,7 +150,7 @@ def adapt(name: str) -> Callable[..., PmlLoss]:
 
     >>> loss = adapt("MultiSimilarityLoss")(alpha=2, miner="MultiSimilarityMiner")
     """
-    known = [n for n in dir(losses) if n.endswith("Loss") and n != "GenericPairLoss" and n not in REFUSED]
+    known = adapted()
     if name in REFUSED:
         raise InputError(f"pml:{name} cannot be used here: {REFUSED[name]}")
     if name not in known:

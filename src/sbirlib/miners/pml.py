@@ -36,6 +36,9 @@ class PmlMiner(Miner):
         self.miner = miner
 
     def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        if not len(features):
+            none = features.category
+            return {"pml": Triplets(none, none, none)}
         self.miner.distance.matrix = at_least_float32(distances)
         try:
             mined = self.miner(at_least_float32(features.vector), features.category)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Encoded, Encoder, Loss, Transform
+from sbirlib.memory import keep_freed_memory
 from sbirlib.progress import track
 
 
@@ -39,6 +40,8 @@ def encode(
     logits_of: Callable[..., Tensor] | None = getattr(classifier, "logits", None)
     if classifier is not None and logits_of is None:
         raise InputError(f"{type(classifier).__name__} has no logits, so it cannot classify: take a loss such as 'cross_entropy'")
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     parts: list[nn.Module] = [part.to(device) for part in (encoder, classifier) if part is not None]
     vectors_of = encoder.query_vectors if role == "query" else encoder.gallery_vectors
     vectors, logits = [], []

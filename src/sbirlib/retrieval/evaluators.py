@@ -9,24 +9,28 @@ import torch
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import Encoded
-from sbirlib.retrieval.metrics import Measured, measure, read_metrics
+from sbirlib.retrieval.metrics import MEMORY, Measured, measure, read_metrics
 
 
 class Category:
     """Category-level retrieval: a photo is relevant if it is of the query's category. Metric names are those of `retrieval.metrics`.
 
     Goes with any encoder; needs categories. `queries_left_out` is reported when some query's category has no photo in the gallery.
+    `memory` bounds the bytes that are worked on at once; it does not change the result.
 
     >>> Category(metrics=["mAP@all"]).evaluate(sketches, photos)
     {'mAP@all': 0.3312}
     """
+
+    memory = MEMORY
 
     def __init__(self, *, metrics: Sequence[str] = ("mAP@all", "Prec@100"), ties: str = "expected") -> None:
         read_metrics(metrics, ties)
         self.metrics, self.ties = metrics, ties
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
-        return _report(measure(queries.vectors, gallery.vectors, queries.category, gallery.category, metrics=self.metrics, ties=self.ties))
+        labels = queries.category, gallery.category
+        return _report(measure(queries.vectors, gallery.vectors, *labels, metrics=self.metrics, ties=self.ties, memory=self.memory))
 
 
 class Instance:
@@ -38,6 +42,8 @@ class Instance:
     >>> Instance(metrics=["Acc@1"], gallery="category").evaluate(sketches, photos)
     {'Acc@1': 0.21}
     """
+
+    memory = MEMORY
 
     def __init__(self, *, metrics: Sequence[str] = ("Acc@1", "Acc@5", "Acc@10"), gallery: Literal["all", "category"] = "all") -> None:
         if gallery not in ("all", "category"):
@@ -57,7 +63,8 @@ class Instance:
         return _report(Measured(values))
 
     def _measure(self, queries: Encoded, gallery: Encoded) -> Measured:
-        return measure(queries.vectors, gallery.vectors, queries.instance, gallery.instance, metrics=self.metrics)
+        labels = queries.instance, gallery.instance
+        return measure(queries.vectors, gallery.vectors, *labels, metrics=self.metrics, memory=self.memory)
 
 
 class Classification:
@@ -70,6 +77,7 @@ class Classification:
     """
 
     needs = frozenset({"logits"})
+    memory = MEMORY
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
         logits, category = queries.logits, queries.category
@@ -81,7 +89,7 @@ class Classification:
         classes = torch.tensor(sorted(set(category.tolist())))
         right = (logits.argmax(1) == category).double()
         of_classes = torch.eye(logits.shape[1], dtype=torch.float64)[classes, None]
-        ranked = measure(of_classes, logits.double().softmax(1), classes, category, metrics=["mAP@all"])
+        ranked = measure(of_classes, logits.double().softmax(1), classes, category, metrics=["mAP@all"], memory=self.memory)
         return {
             "accuracy": float(right.mean()),
             "class_accuracy": float(torch.stack([right[category == c].mean() for c in classes]).mean()),

@@ -46,6 +46,8 @@ def _precision_at_relevant(ranking: Ranking, k: float) -> Tensor:
     return ranking.hits_in(cut) / cut
 
 
+MEMORY = 2**28  # bytes
+
 METRICS: Mapping[str, Callable[[Ranking, float], Tensor]] = {
     "mAP@all": lambda ranking, k: _precision_sum(ranking, k) / ranking.relevant,
     "mAP@all:voc": _interpolated,
@@ -129,7 +131,7 @@ def measure(
     *,
     metrics: Sequence[str],
     ties: str = "expected",
-    memory: int = 2**28,
+    memory: int = MEMORY,
 ) -> Measured:
     """Ranks the gallery [G, V] for each query [Q, S, V] by the largest of its S inner products; relevant is what has the query's label.
 

@@ -17,11 +17,11 @@ from sbirlib import registry
 from sbirlib.data.batches import Prepared, load
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Sampler, Step
+from sbirlib.memory import keep_freed_memory
 from sbirlib.recipe import Phase, Recipe
 from sbirlib.training import checkpoint
 from sbirlib.training.gather import average_gradients, gather, rank, world_size
 from sbirlib.training.log import Log
-from sbirlib.training.memory import keep_freed_memory
 from sbirlib.training.model import Model
 from sbirlib.training.objective import discriminator_terms, finite, terms, weighed
 from sbirlib.training.rules import Rules, scale_rates

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from sbirlib.training.memory import keep_freed_memory
+from sbirlib.memory import keep_freed_memory
 
 FAULTS = """
 import resource, sys
-from sbirlib.training.memory import keep_freed_memory
+from sbirlib.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for _ in range(20):
@@ -28,4 +28,4 @@ def test_a_block_that_was_freed_is_taken_again_without_new_pages() -> None:
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    assert not keep_freed_memory()
+    assert not keep_freed_memory.__wrapped__()

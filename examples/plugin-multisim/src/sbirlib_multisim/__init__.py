@@ -1,0 +1,1 @@
+"""The multi-similarity loss (Wang et al. 2019)."""

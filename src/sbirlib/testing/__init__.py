@@ -1,0 +1,119 @@
+"""The conformance kit: the checks that every part must pass, ours and anyone's. CPU, small sizes, no pytest.
+
+>>> check_part("loss", "triplet")  # doctest: +SKIP
+>>> @pytest.mark.parametrize(("name", "check"), all_checks("my-distribution"))  # doctest: +SKIP
+... def test_conforms(name, check):
+...     check()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sbirlib import registry
+from sbirlib.errors import InputError, nearest
+from sbirlib.testing import encoder, evaluator, loss, miner, part, recipe, sampler
+from sbirlib.testing.subject import CheckFailed, Oracle, Subject
+
+__all__ = ["CheckFailed", "all_checks", "check_part"]
+
+Check = Callable[[], None]
+CHECKS = {
+    "encoder": (*part.CHECKS, *part.MODULE_CHECKS, *encoder.CHECKS),
+    "miner": (*part.CHECKS, *part.MODULE_CHECKS, *miner.CHECKS),
+    "loss": (*part.CHECKS, *part.MODULE_CHECKS, *loss.CHECKS),
+    "evaluator": (*part.CHECKS, *evaluator.CHECKS),
+    "sampler": (*part.CHECKS, *sampler.CHECKS),
+    "recipe": recipe.CHECKS,
+}
+
+
+def check_part(
+    kind: str,
+    name: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    oracle: Oracle | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+) -> None:
+    """Run every check on one part, `check_part("loss", "mine")`, or "losses" as entry points have it; raises CheckFailed at the first that fails.
+
+    `options` are laid over the part's defaults. `oracle` is a slow, literal version of a miner's or an evaluator's call, which it must
+    equal. `expected_failures` maps ids, `loss/mine/gradient`, to the reason; one that passes after all fails.
+    """
+    subject = Subject(_kind(kind), name, dict(options or {}), oracle)
+    for _, check in _expecting(_checks(subject), expected_failures or {}):
+        check()
+
+
+def all_checks(
+    name: str,
+    *,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    oracles: Mapping[str, Oracle] | None = None,
+    expected_failures: Mapping[str, str] | None = None,
+) -> list[tuple[str, Check]]:
+    """`(id, check)` for every part that a distribution offers, or for the parts called `name`; a check raises CheckFailed.
+
+    `options` and `oracles` are by part, "loss/mine"; ids are "loss/mine/gradient". An entry that adapts another library by name,
+    such as `pml`, offers nothing itself: check what it adapts, `all_checks("pml:TripletMarginLoss")`.
+    """
+    entries = registry.found().entries
+    plain, colon, _ = name.partition(":")
+    offered = [e for e in entries if e.distribution == name.lower().replace("_", "-")] or [e for e in entries if e.name == plain]
+    if colon:
+        offered = [e for e in offered if part.adapted(e.kind, name)]
+    if not offered:
+        raise InputError(
+            f"nothing installed is called {name!r}{nearest(name, {e.distribution for e in entries} | {e.name for e in entries})}"
+        )
+    subjects = [
+        Subject(e.kind, name if colon else f"{e.name}@{e.distribution}")
+        for e in offered
+        if e.kind == "recipe" or colon or not part.adapts(e.kind, f"{e.name}@{e.distribution}")
+    ]
+    known = {subject.id for subject in subjects}
+    for table in (options or {}, oracles or {}):
+        for key in table:
+            if key not in known:
+                raise InputError(f"there is no part {key!r} here{nearest(key, known)}")
+    told = [Subject(s.kind, s.name, dict((options or {}).get(s.id, {})), (oracles or {}).get(s.id)) for s in subjects]
+    return _expecting([check for subject in told for check in _checks(subject)], expected_failures or {})
+
+
+def _checks(subject: Subject) -> list[tuple[str, Check]]:
+    """The checks of its kind, each with its id; one that needs an oracle is left out where none is given."""
+    made = []
+    for function in CHECKS.get(subject.kind, part.CHECKS):
+        if subject.oracle is not None or function.__name__ != "equals_its_oracle":
+            made.append((f"{subject.id}/{function.__name__}", lambda function=function: function(subject)))
+    return made
+
+
+def _expecting(checks: list[tuple[str, Check]], failures: Mapping[str, str]) -> list[tuple[str, Check]]:
+    """The same checks; those of which a failure is expected fail where they pass."""
+    known = [name for name, _ in checks]
+    for name in failures:
+        if name not in known:
+            raise InputError(f"there is no check {name!r} whose failure could be expected{nearest(name, known)}")
+    return [(name, _inverted(name, check, failures[name]) if name in failures else check) for name, check in checks]
+
+
+def _inverted(name: str, check: Check, reason: str) -> Check:
+    def inverted() -> None:
+        try:
+            check()
+        except CheckFailed:
+            return
+        raise CheckFailed(f"{name} passes, and was expected to fail ({reason}): take it out of expected_failures")
+
+    return inverted
+
+
+def _kind(kind: str) -> str:
+    singular = {group.rpartition(".")[2]: kind for kind, group in registry.GROUPS.items()}
+    found = singular.get(kind, kind)
+    if found not in registry.GROUPS:
+        raise InputError(f"unknown kind of part {kind!r}{nearest(kind, registry.GROUPS)}")
+    return found

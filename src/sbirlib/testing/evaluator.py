@@ -1,0 +1,99 @@
+"""What holds for an evaluator."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import torch
+
+from sbirlib.interfaces import Encoded, Evaluator
+from sbirlib.testing.subject import CheckFailed, Subject, require, seeded
+from sbirlib.testing.world import largest
+
+CATEGORIES = 4
+COUNTS = "_left_out"  # metrics are fractions, but for counts of queries left out
+
+
+def encoded(count: int, *, queries: bool, seed: int, draws: int = 2, dim: int = 8) -> Encoded:
+    """Random vectors; sketches and photos of one numbering of instances."""
+    with seeded(seed):
+        shape = (count, draws, dim) if queries else (count, dim)
+        instance = torch.randperm(count)
+        return Encoded(
+            torch.randn(shape),
+            torch.full((count,), int(not queries)),
+            instance % CATEGORIES,
+            instance,
+            logits=torch.randn(count, CATEGORIES) if queries else None,
+        )
+
+
+def gives_fractions(subject: Subject) -> None:
+    """Every metric is a number in [0, 1], on any data; a name that ends in `_left_out` counts."""
+    made = subject.make()
+    queries, gallery = encoded(12, queries=True, seed=0), encoded(20, queries=False, seed=1)
+    for what, pair in {
+        "random vectors": (queries, gallery),
+        "ties": (_tied(queries), _tied(gallery)),
+        "a gallery of one photo": (queries, gallery[:1]),
+        "one query": (queries[:1], gallery),
+        "a category without a photo": (queries, gallery[gallery.category != queries.category[0]]),
+    }.items():
+        try:
+            found = made.evaluate(*pair)
+        except Exception as error:
+            raise CheckFailed(f"{subject.id}: with {what} it raises {type(error).__name__}: {error}") from error
+        require(bool(found), f"{subject.id}: with {what} it gives no metric")
+        for name, value in found.items():
+            right = isinstance(value, float) and (0 <= value <= 1 or (name.endswith(COUNTS) and value >= 0))
+            require(right, f"{subject.id}: with {what} {name} is {value!r}, expected a float in [0, 1]")
+
+
+def ignores_the_order_of_queries_and_gallery(subject: Subject) -> None:
+    made = subject.make()
+    queries, gallery = encoded(30, queries=True, seed=0), encoded(40, queries=False, seed=1)
+    with seeded(2):
+        shuffled = made.evaluate(queries[torch.randperm(len(queries))], gallery[torch.randperm(len(gallery))])
+    _equal(subject, made.evaluate(queries, gallery), shuffled, "shuffled")
+
+
+def works_in_chunks(subject: Subject) -> None:
+    """With the attribute `memory` (bytes) made small the result is the same, and no tensor or array of all Q x G scores is made."""
+    made: Any = subject.make()
+    queries, gallery = encoded(256, queries=True, seed=0), encoded(512, queries=False, seed=1)
+    expected = made.evaluate(queries, gallery)
+    if hasattr(made, "memory"):
+        made.memory = 2**16
+    _equal(subject, expected, made.evaluate(queries, gallery), "in chunks")
+    tracemalloc.start()
+    most = largest(lambda: made.evaluate(queries, gallery))
+    arrays = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = 4 * len(queries) * len(gallery)
+    require(
+        max(most, arrays) < whole,
+        f"{subject.id}: for {len(queries)} queries and {len(gallery)} photos it takes {max(most, arrays)} bytes at once: go by chunks of queries",
+    )
+
+
+def equals_its_oracle(subject: Subject) -> None:
+    """The same metrics as the author's plain loop, `oracle(queries, gallery) -> {metric: float}`."""
+    made: Evaluator = subject.make()
+    assert subject.oracle is not None
+    for seed in range(3):
+        queries, gallery = encoded(14, queries=True, seed=seed), encoded(25, queries=False, seed=seed + 10)
+        _equal(subject, subject.oracle(queries, gallery), made.evaluate(queries, gallery), "against its oracle")
+
+
+def _tied(some: Encoded) -> Encoded:
+    return Encoded(torch.ones_like(some.vectors), some.modality, some.category, some.instance, some.logits)
+
+
+def _equal(subject: Subject, expected: dict[str, float], found: dict[str, float], how: str) -> None:
+    require(found.keys() == expected.keys(), f"{subject.id}: {how} it gives {sorted(found)}, expected {sorted(expected)}")
+    for name, value in found.items():
+        require(abs(value - expected[name]) < 1e-6, f"{subject.id}: {how} {name} is {value}, expected {expected[name]}")
+
+
+CHECKS = (gives_fractions, ignores_the_order_of_queries_and_gallery, works_in_chunks, equals_its_oracle)

@@ -1,0 +1,246 @@
+"""What holds for a loss."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sbirlib import registry
+from sbirlib.interfaces import AdversarialLoss, Batch, Encoder, Features, Loss, Miner, Step
+from sbirlib.testing.subject import Subject, require, seeded
+from sbirlib.testing.world import Plain, batch
+
+FLOATS = (torch.float32, torch.float64)
+
+
+def step(subject: Subject, loss: Loss, images: Batch | None = None, *, dtype: torch.dtype = torch.float32) -> Step:
+    """A step that has what the loss needs: rows of noise, with a gradient, from an encoder that provides it, and a miner."""
+    images = batch() if images is None else images
+    encoder, miner = companion(subject, loss), mined(loss)
+    with seeded(0):
+        features: Features = encoder(images)
+    floating = features.detach().map(lambda v: v.to(dtype).requires_grad_() if v.is_floating_point() else v)
+    return Step(floating, encoder=encoder, batch=replace(images, images=images.images.to(dtype)), miner=miner)
+
+
+def companion(subject: Subject, loss: Loss) -> Encoder:
+    """An encoder that provides what the loss needs: the kit's own, or one of the same distribution."""
+    needs = loss.needs - {"triplets"}
+    if not needs:
+        with seeded(0):
+            return Plain()
+    plain = subject.name.partition(":")[0]
+    own = [e for e in registry.found().entries if e.kind == "encoder"]
+    own.sort(key=lambda e: e.distribution != registry.entry("loss", plain).distribution)
+    for entry in own:
+        encoder: Encoder = Subject("encoder", f"{entry.name}@{entry.distribution}").make()
+        if needs <= encoder.provides:
+            return encoder.eval().requires_grad_(False)
+    require(False, f"{subject.id} needs {', '.join(sorted(needs))}, and no installed encoder provides that")
+    raise AssertionError
+
+
+def mined(loss: Loss) -> Miner | None:
+    miner: Miner | None = registry.part("miner", "batch_hard") if "triplets" in loss.needs else None
+    return miner
+
+
+def terms(loss: Loss, seen: Step) -> dict[str, Tensor]:
+    """A loss's terms by name; a loss of one scalar has the name "loss"."""
+    value = loss(seen)
+    return value if isinstance(value, dict) else {"loss": value}
+
+
+def total(loss: Loss, seen: Step) -> Tensor:
+    return torch.stack(list(terms(loss, seen).values())).sum()
+
+
+def is_a_finite_scalar(subject: Subject) -> None:
+    """Each term is a scalar, finite, of float32 at least, and the same again."""
+    loss = _made(subject)
+    first, second = (terms(loss, step(subject, loss)) for _ in range(2))
+    require(bool(first), f"{subject.id}: gives no term")
+    for name, value in first.items():
+        require(isinstance(value, Tensor) and value.ndim == 0, f"{subject.id}: {name} is {_shape(value)}, expected a scalar tensor")
+        require(value.dtype in FLOATS, f"{subject.id}: {name} is {value.dtype}, expected float32 at least")
+        require(bool(value.isfinite()), f"{subject.id}: {name} is {value.item()}")
+    require(first.keys() == second.keys(), f"{subject.id}: its terms change from call to call")
+
+
+def gradient_reaches_rows_and_parameters(subject: Subject) -> None:
+    """Some rows get a gradient that is not zero, every own parameter a finite one, but for a discriminator's."""
+    loss = _made(subject)
+    seen = step(subject, loss)
+    total(loss, seen).backward()
+    gradients = [v.grad for v in _leaves(seen.features) if v.grad is not None]
+    require(any(bool((g != 0).any()) for g in gradients), f"{subject.id}: no gradient reaches the features")
+    require(all(bool(g.isfinite().all()) for g in gradients), f"{subject.id}: the gradient of the features is not finite")
+    for name, parameter in loss.named_parameters():
+        if parameter.requires_grad and not name.startswith("discriminator."):
+            require(parameter.grad is not None, f"{subject.id}: no gradient reaches its parameter {name}")
+            require(bool(parameter.grad.isfinite().all()), f"{subject.id}: the gradient of its parameter {name} is not finite")
+
+
+def ignores_the_order_of_rows(subject: Subject) -> None:
+    loss = _made(subject)
+    seen = step(subject, loss, dtype=torch.float64)
+    with seeded(1):
+        order = torch.randperm(len(seen.features))
+    shuffled = seen.features[order]
+    if len(seen.batch) == len(order):  # a row an image: the images change places with their rows
+        moved = Step(replace(shuffled, source=torch.arange(len(order))), encoder=seen.encoder, batch=seen.batch[order], miner=seen.miner)
+    else:
+        moved = Step(shuffled, encoder=seen.encoder, batch=seen.batch, miner=seen.miner)
+    loss.double()
+    for (name, value), other in zip(terms(loss, seen).items(), terms(loss, moved).values(), strict=True):
+        require(
+            torch.allclose(value, other, rtol=1e-6), f"{subject.id}: {name} is {value.item()}, and {other.item()} with its rows shuffled"
+        )
+
+
+def is_zero_with_a_gradient_when_nothing_is_valid(subject: Subject) -> None:
+    """No row: zero. One category: zero for a loss of triplets, finite for any. Sketches alone: finite. Always with a gradient."""
+    loss = _made(subject)
+    whole = step(subject, loss).features
+    for what, keep in {
+        "no row": whole.category < 0,
+        "one category": whole.category == 0,
+        "sketches alone": whole.modality == 0,
+        "one row": torch.arange(len(whole)) == 0,
+    }.items():
+        seen = step(subject, loss)
+        some = Step(seen.features[keep], encoder=seen.encoder, batch=seen.batch[_images(seen.features, keep)], miner=seen.miner)
+        value = total(loss, some)
+        require(bool(value.isfinite()), f"{subject.id}: with {what} it is {value.item()}")
+        require(value.requires_grad, f"{subject.id}: with {what} it has no gradient: add zero times the rows' sum")
+        nothing = what == "no row" or ("triplets" in loss.needs and what != "sketches alone")
+        require(not nothing or value.item() == 0, f"{subject.id}: with {what} it is {value.item()}, expected 0")
+        value.backward()
+
+
+def gradient_is_right(subject: Subject) -> None:
+    """Its gradient in float64 equals that by differences."""
+    loss = _made(subject).double()
+    seen = step(subject, loss, dtype=torch.float64)
+    leaves = _leaves(seen.features)
+
+    def value(*given: Tensor) -> Tensor:
+        replaced = iter(given)
+        features = seen.features.map(lambda v: next(replaced) if v.is_floating_point() else v)
+        return total(loss, Step(features, encoder=seen.encoder, batch=seen.batch, miner=seen.miner))
+
+    try:
+        with seeded(3):
+            torch.autograd.gradcheck(value, tuple(leaves), fast_mode=True, eps=1e-6, atol=1e-5, rtol=1e-3)
+    except RuntimeError as error:
+        require(False, f"{subject.id}: its gradient is not that of its value: {str(error).splitlines()[0]}")
+
+
+def leaves_its_parameters_alone(subject: Subject) -> None:
+    """The parameters' dtype and device are the same after a call, with or without autocast, on rows of any precision."""
+    for autocast in (None, torch.bfloat16, torch.float16):
+        for dtype in (torch.float32, torch.float64, autocast or torch.float32):
+            loss = _made(subject)
+            before = {name: (v.dtype, v.device) for name, v in loss.state_dict().items()}
+            with nullcontext() if autocast is None else torch.autocast("cpu", autocast):
+                found = terms(loss, step(subject, loss, dtype=dtype))
+            after = {name: (v.dtype, v.device) for name, v in loss.state_dict().items()}
+            changed = [name for name in before if after[name] != before[name]]
+            where = f"rows {dtype}, autocast {autocast}"
+            require(not changed, f"{subject.id}: a call changes the dtype or device of {', '.join(changed)} ({where})")
+            for name, term in found.items():
+                require(term.dtype in FLOATS, f"{subject.id}: {name} is {term.dtype} with {where}, expected float32 at least")
+
+
+def is_the_same_in_two_processes(subject: Subject) -> None:
+    """The mean over two processes, each with half the images, equals one process's value; a count that differs goes through step.mean."""
+    loss = _made(subject).double()
+    alone = step(subject, loss, dtype=torch.float64)
+    modality = alone.batch.modality
+    most = len(modality) * 3 // 8  # of one half's images are sketches, so that every count differs between the two
+    half = ((modality == 0) & ((modality == 0).cumsum(0) <= most)) | (
+        (modality == 1) & ((modality == 1).cumsum(0) <= len(modality) // 2 - most)
+    )
+    halves = [half, ~half]
+    counts: list[list[float]] = [[], []]
+    for own, counted in zip(halves, counts, strict=True):
+        terms(loss, _Half(alone, own, counted, totals=None))
+    sums = [sum(pair) for pair in zip(*counts, strict=True)]
+    found = [terms(loss, _Half(alone, own, [], totals=sums)) for own in halves]
+    for name, value in terms(loss, alone).items():
+        mean = (found[0][name] + found[1][name]) / 2
+        close = torch.allclose(mean, value, rtol=1e-6)
+        require(close, f"{subject.id}: {name} is {value.item()} in one process, and {mean.item()} on average in two: see step.mean")
+
+
+def opponents_take_turns(subject: Subject) -> None:
+    """An adversarial loss's second turn trains the discriminator, and it alone."""
+    loss = _made(subject)
+    if not isinstance(loss, AdversarialLoss):
+        return
+    seen = step(subject, loss)
+    value = loss.discriminator_loss(seen.detach())
+    found = value if isinstance(value, dict) else {"loss": value}
+    torch.stack(list(found.values())).sum().backward()
+    require(all(v.grad is None for v in _leaves(seen.features)), f"{subject.id}: the discriminator's turn reaches the encoder's rows")
+    for name, parameter in loss.named_parameters():
+        theirs = name.startswith("discriminator.")
+        require((parameter.grad is not None) == theirs, f"{subject.id}: the discriminator's turn {'misses' if theirs else 'trains'} {name}")
+
+
+class _Half(Step):
+    """One of two processes: it has all rows, and half of the images; counts in `mean` are those of both once they are known."""
+
+    def __init__(self, whole: Step, own: Tensor, counted: list[float], totals: list[float] | None) -> None:
+        local = whole.features[own[whole.features.source]]
+        super().__init__(whole.features, encoder=whole.encoder, batch=whole.batch[own], local=local, miner=whole.miner)
+        self.counted, self.totals = counted, totals
+
+    def mean(self, values: Tensor, keep: Tensor | None = None) -> Tensor:
+        kept = values if keep is None else values[keep]
+        self.counted.append(float(kept.numel()))
+        count = self.counted[-1] if self.totals is None else self.totals[len(self.counted) - 1]
+        return kept.sum() * 2 / max(count, 1.0) + 0 * values.sum()
+
+
+def _made(subject: Subject) -> Loss:
+    loss: Loss = subject.make()
+    loss.load_weights()
+    return loss
+
+
+def _leaves(features: Features) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def note(value: Tensor) -> Tensor:
+        if value.is_floating_point():
+            found.append(value)
+        return value
+
+    features.map(note)
+    return found
+
+
+def _images(features: Features, keep: Tensor) -> Tensor:
+    """The images of the rows that are kept."""
+    return torch.tensor(sorted(set(features.source[keep].tolist())), dtype=torch.int64)
+
+
+def _shape(value: Any) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+CHECKS = (
+    is_a_finite_scalar,
+    gradient_reaches_rows_and_parameters,
+    ignores_the_order_of_rows,
+    is_zero_with_a_gradient_when_nothing_is_valid,
+    gradient_is_right,
+    leaves_its_parameters_alone,
+    is_the_same_in_two_processes,
+    opponents_take_turns,
+)

@@ -1,0 +1,64 @@
+"""What is checked: a part by kind and name, made small, and the exception of a check that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from sbirlib import registry
+from sbirlib.recipe import FILLED
+
+FILL = {"dim": 16, "categories": 4, "instances": 8}
+BACKBONE = "test_resnet"  # timm's own for tests: a third of a million weights
+SMALL: dict[str, Any] = {
+    "pretrained": False,
+    "backbone": BACKBONE,
+    "dim": 16,
+    "encoder": {"name": "backbone", "backbone": BACKBONE, "pretrained": False, "dim": 16},
+}
+
+Oracle = Callable[..., Any]
+
+
+class CheckFailed(AssertionError):
+    """A part does not do what the contract says; the message says what was seen and what was expected."""
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise CheckFailed(message)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A part under test, and the options that are laid over its defaults."""
+
+    kind: str
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    oracle: Oracle | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}/{self.name.partition('@')[0]}"
+
+    def make(self, *, seed: int = 0, small: bool = True, **changes: Any) -> Any:
+        """The part with its defaults, but for what makes an encoder small, what `fit` fills in, and the author's options."""
+        known = registry.options(self.kind, self.name)
+        less = {k: v for k, v in SMALL.items() if k in known} if small and self.kind == "encoder" else {}
+        table = {"name": self.name, **less, **self.options, **changes}
+        registry.check(self.kind, table, filled=FILLED)
+        with seeded(seed):
+            return registry.construct(self.kind, table, fill=FILL)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws that can be repeated; the global generator is afterwards as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -1,0 +1,64 @@
+"""The core's own parts, and all that is adapted from pytorch-metric-learning, held to the conformance kit."""
+
+from collections.abc import Callable
+
+import pytest
+
+from sbirlib.interfaces import Encoded
+from sbirlib.losses import pml as losses
+from sbirlib.miners.pml import TRIPLET_MINERS
+from sbirlib.testing import all_checks, check_part
+
+Check = Callable[[], None]
+OPTIONS = {"RankedListLoss": {"margin": 0.4, "Tn": 1}}
+BY_DESIGN = {
+    "CircleLoss/gradient_is_right": "its weights are held constant (Sun et al. 2020, section 3.2)",
+    "NPairsLoss/ignores_the_order_of_rows": "it takes one pair of each category, the first",
+    "TripletMarginMiner/takes_memory_of_order_n_squared": "it chooses among all triplets",
+    "AngularMiner/takes_memory_of_order_n_squared": "it chooses among all triplets",
+}
+
+
+def ranked(query: Encoded, gallery: Encoded) -> list[int]:
+    scores = [max(float(draw @ photo) for draw in query.vectors[0]) for photo in gallery.vectors]
+    return sorted(range(len(scores)), key=lambda i: -scores[i])
+
+
+def by_category(queries: Encoded, gallery: Encoded) -> dict[str, float]:
+    average, precision = [], []
+    for q in range(len(queries)):
+        hits = [bool(gallery.category[i] == queries.category[q]) for i in ranked(queries[q : q + 1], gallery)]
+        found = [sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit]
+        average.append(sum(found) / len(found))
+        precision.append(sum(hits[:100]) / 100)
+    return {"mAP@all": sum(average) / len(average), "Prec@100": sum(precision) / len(precision)}
+
+
+def by_instance(queries: Encoded, gallery: Encoded) -> dict[str, float]:
+    places = []
+    for q in range(len(queries)):
+        own = [bool(gallery.instance[i] == queries.instance[q]) for i in ranked(queries[q : q + 1], gallery)]
+        places += [own.index(True)] if any(own) else []
+    return {f"Acc@{k}": sum(place < k for place in places) / len(places) for k in (1, 5, 10)}
+
+
+@pytest.mark.parametrize(
+    ("name", "check"), all_checks("sbirlib", oracles={"evaluator/category": by_category, "evaluator/instance": by_instance})
+)
+def test_conforms(name: str, check: Check) -> None:
+    check()
+
+
+@pytest.mark.parametrize("name", losses.adapted())
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # PML's
+def test_losses_of_pytorch_metric_learning_conform(name: str) -> None:
+    check_part("loss", f"pml:{name}", options=OPTIONS.get(name), expected_failures=expected("loss", name))
+
+
+@pytest.mark.parametrize("name", TRIPLET_MINERS)
+def test_miners_of_pytorch_metric_learning_conform(name: str) -> None:
+    check_part("miner", f"pml:{name}", expected_failures=expected("miner", name))
+
+
+def expected(kind: str, name: str) -> dict[str, str]:
+    return {f"{kind}/pml:{check}": why for check, why in BY_DESIGN.items() if check.startswith(f"{name}/")}

@@ -1,0 +1,81 @@
+"""What the documents print runs as it stands."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sbirlib import cli
+
+ROOT = Path(__file__).parent.parent
+PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> dict[str, str]:
+    """The environment of a new virtual environment that sees what is installed here, and fetches nothing."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    binaries = tmp_path / "venv" / "bin"
+    here = sysconfig.get_path("purelib")
+    site = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
+    (site / "here.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    for name, module in {"pip": "pip", "pytest": "pytest", "sbirlib": "sbirlib.cli"}.items():
+        call = f"-c 'from {module} import main; main()'" if name == "sbirlib" else f"-m {module}"
+        (binaries / name).write_text(f'#!/bin/sh\nexec "{binaries}/python" {call} "$@"\n')
+        (binaries / name).chmod(0o755)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON", "PIP"))}
+    offline = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_DEPS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return kept | offline | {"PATH": f"{binaries}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path / "venv")}
+
+
+def test_a_plugin_from_nothing_by_the_page_alone(fresh: dict[str, str], tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    commands = "".join(blocks(PLUGINS, "sh"))
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=empty, env=fresh, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^contrastive$", done.stdout, flags=re.MULTILINE)
+    assert re.search(r"passed", done.stdout)
+    assert re.search(r"loss +contrastive +sbirlib-contrastive +0\.1\.0 +ok", done.stdout)
+    assert "'mAP@all': " in done.stdout
+    written = (empty / "sbirlib-contrastive/src/sbirlib_contrastive/contrastive.py").read_text()
+    shown = blocks(PLUGINS, "python")[0]
+    assert [line for line in shown.splitlines() if line.strip() and line not in written] == []
+    assert blocks(PLUGINS, "toml")[0] in (empty / "sbirlib-contrastive/pyproject.toml").read_text()
+
+
+def test_the_table_of_states_is_what_is_printed(
+    in_every_state: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["sbirlib", "plugins", "--check"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = capsys.readouterr().out.splitlines()
+    theirs = ("good", "broken", "taker", "malformed", "ahead", "sbirlib-mathm")
+    wanted = [line.split() for line in printed if line.startswith("kind") or set(theirs) & set(line.split()[:3])]
+    shown = [line.split() for line in blocks(PLUGINS, "")[-1].splitlines()]
+    assert shown == wanted
+
+
+def test_the_readme_prints_the_quickstart() -> None:
+    program = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8").partition('"""\n\n')[2]
+    assert program in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_plugin_passes_its_tests(install_project: Callable[[Path], list[Path]]) -> None:
+    example = ROOT / "examples" / "plugin-multisim"
+    path = os.pathsep.join(map(str, install_project(example)))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(example), str(example / "tests")]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout

@@ -1,0 +1,154 @@
+"""The conformance kit: what is sound passes it, and each check fails on a part with exactly that defect."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Encoded
+from sbirlib.testing import CheckFailed, all_checks, check_part
+
+DEFECTS = Path(__file__).parent / "defects"
+
+SOUND = ("encoder/sound", "miner/first_of_each", "loss/spread", "evaluator/nearest")
+DEFECTIVE = [
+    ("encoder/online", "builds_by_default", "opens a connection"),
+    ("encoder/positional", "options_are_explicit", "'dim: int = 8' is not an explicit keyword-only option"),
+    ("encoder/loose", "options_are_explicit", r"'\*\*anything: Any' is not an explicit"),
+    ("encoder/unwritable", "options_are_explicit", "cannot be stored in a recipe"),
+    ("encoder/forgetful", "state_is_whole", "keep all state in state_dict"),
+    ("encoder/wrong_width", "gives_the_shapes_it_says", r"embedding is \[16, 8\], expected \[16, 9\]"),
+    ("encoder/empty_promise", "gives_the_shapes_it_says", "provides points"),
+    ("encoder/noisy", "is_deterministic_in_eval_mode", "two calls in eval mode differ"),
+    ("encoder/sociable", "rows_do_not_depend_on_their_batch", "differs from its row in a batch"),
+    ("encoder/mixed", "takes_either_modality", "encoded differently from a mixed batch"),
+    ("encoder/parametric", "distances_read_no_parameter", "change with the encoder's parameters"),
+    ("encoder/unranked", "vectors_rank_as_distances_do", "rank otherwise by their vectors"),
+    ("encoder/deaf", "gradients_reach_every_parameter", "no gradient reaches unused"),
+    ("miner/careless", "triplets_are_of_their_kind", "positive of another category"),
+    ("miner/misnamed", "triplets_are_of_their_kind", "cross has a positive of the same modality"),
+    ("miner/brittle", "gives_none_where_none_is_possible", "with no row it raises"),
+    ("miner/hoarder", "keeps_no_graph", "keeps the distances"),
+    ("miner/cubic", "takes_memory_of_order_n_squared", "choose by rows"),
+    ("loss/rows", "is_a_finite_scalar", r"loss is \[16\], expected a scalar"),
+    ("loss/detached", "gradient_reaches_rows_and_parameters", "no gradient reaches the features"),
+    ("loss/first_row", "ignores_the_order_of_rows", "with its rows shuffled"),
+    ("loss/undefined", "is_zero_with_a_gradient_when_nothing_is_valid", "with no row it is nan"),
+    ("loss/crooked", "gradient_is_right", "not that of its value"),
+    ("loss/caster", "leaves_its_parameters_alone", "changes the dtype or device of proxies"),
+    ("loss/lonely", "is_the_same_in_two_processes", "see step.mean"),
+    ("loss/cheat", "opponents_take_turns", "trains helper"),
+    ("loss/overreaching", "imports_only_what_it_declares", "imports faiss, which defects does not name in its dependencies"),
+    ("loss/overreaching", "imports_only_what_it_declares", "a part knows the contract"),
+    ("loss/overreaching", "imports_only_what_it_declares", "imports json and does not use it"),
+    ("evaluator/percent", "gives_fractions", r"expected a float in \[0, 1\]"),
+    ("evaluator/first_queries", "ignores_the_order_of_queries_and_gallery", "shuffled nearest is"),
+    ("evaluator/greedy", "works_in_chunks", "go by chunks of queries"),
+    ("sampler/global_draw", "is_a_pure_function", "other batches the second time"),
+    ("recipe/still", "learns_what_can_be_told_apart", "on data that is easily told apart"),
+    ("recipe/counting", "resumes_where_it_stopped", "differs from an undisturbed run's"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DEFECTS))
+
+
+def defects() -> Any:
+    spec = spec_from_file_location("defects", DEFECTS / "defects.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def check(part: str, name: str) -> Callable[[], None]:
+    return dict(all_checks(part.partition("/")[2]))[f"{part}/{name}"]
+
+
+@pytest.mark.parametrize("part", SOUND)
+def test_what_is_sound_passes_every_check(part: str) -> None:
+    kind, name = part.split("/")
+    check_part(kind, name)
+
+
+@pytest.mark.parametrize(("part", "name", "message"), DEFECTIVE)
+def test_each_check_fails_on_the_part_with_that_defect(part: str, name: str, message: str) -> None:
+    with pytest.raises(CheckFailed, match=message):
+        check(part, name)()
+
+
+def test_every_check_has_a_part_that_fails_it() -> None:
+    names = {
+        name.rpartition("/")[2] for part in (*SOUND, "sampler/global_draw", "recipe/still") for name, _ in all_checks(part.split("/")[1])
+    }
+    shown = {name for _, name, _ in DEFECTIVE} | {"is_complete_as_it_stands", "equals_its_oracle"}  # below
+    assert names - shown == set()
+
+
+def test_a_recipe_with_an_unknown_key_is_refused() -> None:
+    with pytest.raises(InputError, match="recipe has no key 'simpler'; did you mean 'sampler'"):
+        check("recipe/misspelt", "is_complete_as_it_stands")()
+
+
+def test_a_miner_is_held_against_its_oracle() -> None:
+    oracle = defects().first_of_each
+    check_part("miner", "first_of_each", oracle=oracle)
+    with pytest.raises(CheckFailed, match="first differs from the oracle"):
+        check_part("miner", "first_of_each", oracle=lambda f, d: {"first": [t[::-1] for t in oracle(f, d)["first"]]})
+
+
+def test_an_evaluator_is_held_against_its_oracle() -> None:
+    def oracle(queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        right = 0
+        for query, category in zip(queries.vectors, queries.category, strict=True):
+            scores = [max(float(draw @ photo) for draw in query) for photo in gallery.vectors]
+            right += int(gallery.category[scores.index(max(scores))] == category)
+        return {"nearest": right / len(queries)}
+
+    check_part("evaluator", "nearest", oracle=oracle)
+    with pytest.raises(CheckFailed, match="against its oracle nearest is"):
+        check_part("evaluator", "nearest", oracle=lambda q, g: {"nearest": 1 - oracle(q, g)["nearest"]})
+
+
+def test_an_expected_failure_may_not_pass() -> None:
+    failing, passing = "encoder/noisy/is_deterministic_in_eval_mode", "encoder/noisy/builds_by_default"
+    checks = dict(all_checks("noisy", expected_failures={failing: "it draws", passing: "no reason"}))
+    checks[failing]()
+    with pytest.raises(CheckFailed, match=r"builds_by_default passes, and was expected to fail \(no reason\)"):
+        checks[passing]()
+    with pytest.raises(InputError, match="there is no check 'encoder/noisy/is_deterministic'"):
+        all_checks("noisy", expected_failures={"encoder/noisy/is_deterministic": "misspelt"})
+
+
+def test_a_distribution_offers_the_checks_of_all_its_parts() -> None:
+    offered = {name.rpartition("/")[0] for name, _ in all_checks("sbirlib-mathm")}
+    assert offered == {"encoder/cse", "miner/modality_hard", "loss/balanced_triplet", "recipe/mathm", "recipe/mathm-baseline"}
+    with pytest.raises(InputError, match="nothing installed is called 'sbirlib-mahtm'; did you mean 'sbirlib-mathm'"):
+        all_checks("sbirlib-mahtm")
+
+
+def test_kinds_may_be_called_as_entry_points_call_them() -> None:
+    check_part("losses", "spread")
+    with pytest.raises(InputError, match="unknown kind of part 'looses'"):
+        check_part("looses", "spread")
+
+
+def test_checks_leave_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    for _, run in all_checks("spread"):
+        run()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_kit_does_not_import_pytest() -> None:
+    code = "import sys, sbirlib.testing; print('pytest' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
