@@ -170,14 +170,15 @@ def test_instances_spread_evenly_over_their_values(c: int) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), c=st.integers(0, CATEGORIES - 1), cover=st.floats(0.25, 0.7))
-def test_a_turned_figure_fits_the_frame_and_covers_a_quarter_of_it(seed: int, c: int, cover: float) -> None:
+def test_a_turned_figure_fits_the_frame_and_covers_its_share_of_it(seed: int, c: int, cover: float) -> None:
     rng = np.random.default_rng(seed)
     grammar = grammars(0, CATEGORIES)[c]
     standing = turned(figure(grammar, rng.uniform(-1, 1, grammar.values)), rng, degrees=30, squeeze=0.8)
     standing = fitted(standing, rng, cover=cover)
     assert standing.outlines.min() >= 0
     assert standing.outlines.max() <= 1
-    assert 0.2 <= standing.extent.prod() <= cover + 1e-9
+    covered, longest = standing.extent.prod(), standing.extent.max()
+    assert covered == pytest.approx(cover) or (covered < cover and longest == pytest.approx(0.94))  # a long one reaches the margins first
 
 
 def test_a_turn_of_no_degrees_without_squeeze_changes_nothing() -> None:

@@ -41,7 +41,7 @@ def test_scale_one_reads_the_normalised_embedding(make_step: MakeStep) -> None:
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
-def test_gradients_agree_with_finite_differences(make_step: MakeStep, kind: type[Loss]) -> None:
+def test_gradients_agree_with_finite_differences(make_step: MakeStep, kind: Callable[..., Loss]) -> None:
     torch.manual_seed(0)
     loss = kind(dim=3, categories=4).double()
     category = torch.tensor([0, 3, 1])
@@ -51,7 +51,9 @@ def test_gradients_agree_with_finite_differences(make_step: MakeStep, kind: type
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_computes_in_float32_at_least_and_leaves_parameters_alone(make_step: MakeStep, kind: type[Loss], dtype: torch.dtype) -> None:
+def test_computes_in_float32_at_least_and_leaves_parameters_alone(
+    make_step: MakeStep, kind: Callable[..., Loss], dtype: torch.dtype
+) -> None:
     loss = kind(dim=4, categories=3)
     embedding = torch.randn(5, 4).to(dtype).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -68,14 +70,14 @@ def test_computes_in_float32_at_least_and_leaves_parameters_alone(make_step: Mak
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 @pytest.mark.parametrize("label", [-1, 3])
-def test_a_label_out_of_range_is_named(make_step: MakeStep, kind: type[Loss], label: int) -> None:
+def test_a_label_out_of_range_is_named(make_step: MakeStep, kind: Callable[..., Loss], label: int) -> None:
     step = make_step(torch.randn(2, 4), torch.tensor([0, label]))
     with pytest.raises(InputError, match="classifier of 3, which takes 0 to 2"):
         kind(dim=4, categories=3)(step)
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
-def test_no_rows_give_zero_with_a_gradient(make_step: MakeStep, kind: type[Loss]) -> None:
+def test_no_rows_give_zero_with_a_gradient(make_step: MakeStep, kind: Callable[..., Loss]) -> None:
     loss = kind(dim=4, categories=3)
     value = loss(make_step(torch.empty(0, 4, requires_grad=True), torch.empty(0, dtype=torch.int64)))
     value.backward()
@@ -84,7 +86,7 @@ def test_no_rows_give_zero_with_a_gradient(make_step: MakeStep, kind: type[Loss]
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
-def test_initial_values_come_from_the_global_generator(kind: type[Loss]) -> None:
+def test_initial_values_come_from_the_global_generator(kind: Callable[..., Loss]) -> None:
     def made() -> list[Tensor]:
         torch.manual_seed(3)
         return [p.detach() for p in kind(dim=4, categories=3).parameters()]

@@ -30,7 +30,7 @@ DEFECTIVE = [
     ("encoder/mixed", "takes_either_modality", "encoded differently from a mixed batch"),
     ("encoder/parametric", "distances_read_no_parameter", "change with the encoder's parameters"),
     ("encoder/unranked", "vectors_rank_as_distances_do", "rank otherwise by their vectors"),
-    ("encoder/deaf", "gradients_reach_every_parameter", "no gradient reaches unused"),
+    ("encoder/deaf", "gradients_reach_every_parameter", "no finite gradient reaches unused"),
     ("miner/careless", "triplets_are_of_their_kind", "positive of another category"),
     ("miner/misnamed", "triplets_are_of_their_kind", "cross has a positive of the same modality"),
     ("miner/brittle", "gives_none_where_none_is_possible", "with no row it raises"),

@@ -51,7 +51,7 @@ class Prepared:
         if self.cache is None:
             return
         missing = [i for i in (range(len(self)) if rows is None else sorted(set(rows))) if not self.ready[i]]
-        with ThreadPoolExecutor(2) as pool:  # Pillow decodes outside the interpreter's lock
+        with ThreadPoolExecutor(self.dataset.threads) as pool:
             done = pool.map(self.image, missing)
             for _ in track(done, total=len(missing), label="reading images") if progress else done:
                 pass
@@ -97,7 +97,8 @@ class _Batches(torch.utils.data.Dataset[Batch]):
         size = prepared.transform.size
         images = torch.empty((len(rows), 3, size, size), dtype=torch.uint8)
         generator = torch.default_generator  # torch.manual_seed would also touch the devices
-        before = generator.get_state()
+        before, threads = generator.get_state(), torch.get_num_threads()
+        torch.set_num_threads(1)  # to share out one small picture costs more than to change it
         try:
             for place, i in zip(images, rows, strict=True):
                 image = prepared.image(i)
@@ -106,6 +107,7 @@ class _Batches(torch.utils.data.Dataset[Batch]):
                     image = prepared.transform.augment(image, int(prepared.dataset.modality[i]))
                 place.copy_(image)
         finally:
+            torch.set_num_threads(threads)
             generator.set_state(before)
         chosen = torch.as_tensor(rows, dtype=torch.int64)
         return Batch(images, prepared.modality[chosen], prepared.category[chosen], prepared.instance[chosen])

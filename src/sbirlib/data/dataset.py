@@ -68,6 +68,11 @@ class Dataset:
     def read(self, i: int) -> Image.Image:
         return self.reader(int(self.index[i]))
 
+    @property
+    def threads(self) -> int:
+        """How many threads read faster than one: several for files, which are decoded outside the interpreter's lock; 1 for what Python draws."""
+        return int(getattr(self.reader, "threads", 1))
+
     def key(self, i: int) -> str:
         return self.keys[int(self.index[i])]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -109,6 +109,8 @@ def from_lists(
 @dataclass(frozen=True)
 class Files:
     """Opens an image by position: from its path, or as it was given."""
+
+    threads: ClassVar[int] = 4
 
     pictures: tuple[str | Image.Image, ...]
     max_pixels: int

@@ -58,15 +58,15 @@ class Sbir:
     def prepare(self, image: Image.Image, modality: int) -> Tensor:
         """A PIL image to uint8 [3, S, S], the same every time."""
         if modality != SKETCH:
-            return self._fit(tv.pil_to_tensor(on_white(image).convert("RGB")), self.photo_fit)
+            return tv.pil_to_tensor(self._fit(on_white(image).convert("RGB"), self.photo_fit))
         sheet = drawing(image, self.polarity)
         if self.sketch_fit != "centre":
-            grey = self._fit(tv.pil_to_tensor(sheet), self.sketch_fit)
+            sheet = self._fit(sheet, self.sketch_fit)
         elif (box := sheet.point([WHITE * (v < WHITE - INK) for v in range(256)]).getbbox()) is None:
-            grey = torch.full((1, self.size, self.size), WHITE, dtype=torch.uint8)
+            sheet = Image.new("L", (self.size, self.size), WHITE)
         else:
-            grey = self._fit(tv.pil_to_tensor(sheet.crop(box)), "pad", margin=self.sketch_margin)
-        return grey.expand(3, -1, -1).contiguous()
+            sheet = self._fit(sheet.crop(box), "pad", margin=self.sketch_margin)
+        return tv.pil_to_tensor(sheet).expand(3, -1, -1).contiguous()
 
     def augment(self, image: Tensor, modality: int) -> Tensor:
         """A random crop, flip and turn of a prepared picture, by torch's global generator; the same rules for both modalities."""
@@ -80,8 +80,8 @@ class Sbir:
             image = torch.nn.functional.interpolate(part, size=(self.size, self.size), mode="bilinear")[0]
         return image.flip(-1) if self.flip and mirror < 0.5 else image
 
-    def _fit(self, image: Tensor, how: str, *, margin: float = 0.0) -> Tensor:
-        height, width = image.shape[-2:]
+    def _fit(self, image: Image.Image, how: str, *, margin: float = 0.0) -> Image.Image:
+        width, height = image.size
         if how == "squash":
             height = width = self.size
         else:

@@ -63,7 +63,7 @@ def _batches(dataset: Dataset, transform: Transform, batch_size: int) -> Iterato
     def prepare(i: int) -> Tensor:
         return transform.prepare(dataset.read(i), int(dataset.modality[i]))
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(dataset.threads) as pool:
         every = range(len(dataset))
         following = pool.map(prepare, every[:batch_size])
         for start in every[::batch_size]:

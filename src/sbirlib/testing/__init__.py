@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from sbirlib import registry
@@ -84,11 +85,8 @@ def all_checks(
 
 def _checks(subject: Subject) -> list[tuple[str, Check]]:
     """The checks of its kind, each with its id; one that needs an oracle is left out where none is given."""
-    made = []
-    for function in CHECKS.get(subject.kind, part.CHECKS):
-        if subject.oracle is not None or function.__name__ != "equals_its_oracle":
-            made.append((f"{subject.id}/{function.__name__}", lambda function=function: function(subject)))
-    return made
+    functions = [f for f in CHECKS.get(subject.kind, part.CHECKS) if subject.oracle is not None or f.__name__ != "equals_its_oracle"]
+    return [(f"{subject.id}/{f.__name__}", partial(f, subject)) for f in functions]
 
 
 def _expecting(checks: list[tuple[str, Check]], failures: Mapping[str, str]) -> list[tuple[str, Check]]:

@@ -15,7 +15,7 @@ def gives_the_shapes_it_says(subject: Subject) -> None:
     encoder, images = _ready(subject), batch()
     features = encoder(images)
     count = len(features)
-    sizes = {"embedding": (count, encoder.dim), "vector": (count, encoder.vector_dim)}
+    sizes: dict[str, tuple[int, ...]] = {"embedding": (count, encoder.dim), "vector": (count, encoder.vector_dim)}
     sizes |= dict.fromkeys(("modality", "category", "instance", "source", "view"), (count,))
     for name, size in sizes.items():
         value = getattr(features, name)
@@ -116,8 +116,8 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
         sum((value * torch.randn_like(value)).sum() for value in outputs).backward()  # type: ignore[union-attr]
     for name, parameter in encoder.named_parameters():
         if parameter.requires_grad:
-            require(parameter.grad is not None, f"{subject.id}: no gradient reaches {name}")
-            require(bool(parameter.grad.isfinite().all()), f"{subject.id}: the gradient of {name} is not finite")
+            reached = parameter.grad is not None and bool(parameter.grad.isfinite().all())
+            require(reached, f"{subject.id}: no finite gradient reaches {name}")
 
 
 def _ready(subject: Subject) -> Encoder:

@@ -81,8 +81,8 @@ def gradient_reaches_rows_and_parameters(subject: Subject) -> None:
     require(all(bool(g.isfinite().all()) for g in gradients), f"{subject.id}: the gradient of the features is not finite")
     for name, parameter in loss.named_parameters():
         if parameter.requires_grad and not name.startswith("discriminator."):
-            require(parameter.grad is not None, f"{subject.id}: no gradient reaches its parameter {name}")
-            require(bool(parameter.grad.isfinite().all()), f"{subject.id}: the gradient of its parameter {name} is not finite")
+            reached = parameter.grad is not None and bool(parameter.grad.isfinite().all())
+            require(reached, f"{subject.id}: no finite gradient reaches its parameter {name}")
 
 
 def ignores_the_order_of_rows(subject: Subject) -> None:

@@ -114,7 +114,7 @@ def _no_connections() -> Iterator[None]:
         raise CheckFailed("it opens a connection while it is built: fetch in load_weights, which is called before first use")
 
     connect = socket.socket.connect
-    socket.socket.connect = refuse  # type: ignore[assignment,method-assign]
+    socket.socket.connect = refuse  # type: ignore[method-assign]
     try:
         yield
     finally:

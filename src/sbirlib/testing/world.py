@@ -73,13 +73,16 @@ def reloaded(state: dict[str, Any]) -> dict[str, Any]:
 
 def largest(call: Callable[[], Any]) -> int:
     """Bytes of the largest tensor that a call makes."""
-    with _Sizes() as sizes:
+    sizes = _Sizes()
+    with sizes:
         call()
     return sizes.most
 
 
 class _Sizes(TorchDispatchMode):
-    most = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.most: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))

@@ -232,7 +232,8 @@ class Cheat(AdversarialLoss):
 
     def forward(self, step: Step) -> Tensor:
         embedding = step.features.embedding
-        return self.helper.sum() * self.discriminator(embedding.float()).sum() / max(len(embedding), 1)
+        value: Tensor = self.helper.sum() * self.discriminator(embedding.float()).sum() / max(len(embedding), 1)
+        return value
 
     def discriminator_loss(self, step: Step) -> Tensor:
         return self.forward(step)
