@@ -288,9 +288,10 @@ class Encoded:
 
 
 class Evaluator(Protocol):
-    """Measures retrieval. Metrics are fractions in [0, 1], but a name that ends in `_left_out` counts queries.
+    """Measures retrieval. Metrics are shares in [0, 1], or cosines and differences of two; a name in `_left_out` counts queries.
 
-    One that reads logits has `needs = frozenset({"logits"})`. An attribute `memory`, in bytes, bounds what is worked on at once.
+    `needs` names "logits" where it reads them, and "cosines" where vectors must be of unit length, one a query. An attribute `memory`,
+    in bytes, bounds what is worked on at once.
     """
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]: ...

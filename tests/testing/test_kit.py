@@ -47,7 +47,7 @@ DEFECTIVE = [
     ("loss/overreaching", "imports_only_what_it_declares", "imports faiss, which defects does not name in its dependencies"),
     ("loss/overreaching", "imports_only_what_it_declares", "a part knows the contract"),
     ("loss/overreaching", "imports_only_what_it_declares", "imports json and does not use it"),
-    ("evaluator/percent", "gives_fractions", r"expected a float in \[0, 1\]"),
+    ("evaluator/percent", "gives_fractions", r"expected a share in \[0, 1\]"),
     ("evaluator/first_queries", "ignores_the_order_of_queries_and_gallery", "shuffled nearest is"),
     ("evaluator/greedy", "works_in_chunks", "go by chunks of queries"),
     ("sampler/global_draw", "is_a_pure_function", "other batches the second time"),

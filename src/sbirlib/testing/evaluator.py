@@ -15,13 +15,14 @@ CATEGORIES = 4
 COUNTS = "_left_out"  # metrics are fractions, but for counts of queries left out
 
 
-def encoded(count: int, *, queries: bool, seed: int, draws: int = 2, dim: int = 8) -> Encoded:
-    """Random vectors; sketches and photos of one numbering of instances."""
+def encoded(made: Evaluator, count: int, *, queries: bool, seed: int, dim: int = 8) -> Encoded:
+    """Random vectors, two a query; of unit length and one a query where it needs cosines. Sketches and photos share their instances."""
+    cosines = "cosines" in getattr(made, "needs", ())
     with seeded(seed):
-        shape = (count, draws, dim) if queries else (count, dim)
+        vectors = torch.randn((count, 1 if cosines else 2, dim) if queries else (count, dim))
         instance = torch.randperm(count)
         return Encoded(
-            torch.randn(shape),
+            torch.nn.functional.normalize(vectors, dim=-1) if cosines else vectors,
             torch.full((count,), int(not queries)),
             instance % CATEGORIES,
             instance,
@@ -30,9 +31,9 @@ def encoded(count: int, *, queries: bool, seed: int, draws: int = 2, dim: int = 
 
 
 def gives_fractions(subject: Subject) -> None:
-    """Every metric is a number in [0, 1], on any data; a name that ends in `_left_out` counts."""
+    """Every metric is a share in [0, 1], or a cosine or a difference of two, on any data; a name that ends in `_left_out` counts."""
     made = subject.make()
-    queries, gallery = encoded(12, queries=True, seed=0), encoded(20, queries=False, seed=1)
+    queries, gallery = encoded(made, 12, queries=True, seed=0), encoded(made, 20, queries=False, seed=1)
     for what, pair in {
         "random vectors": (queries, gallery),
         "ties": (_tied(queries), _tied(gallery)),
@@ -46,13 +47,13 @@ def gives_fractions(subject: Subject) -> None:
             raise CheckFailed(f"{subject.id}: with {what} it raises {type(error).__name__}: {error}") from error
         require(bool(found), f"{subject.id}: with {what} it gives no metric")
         for name, value in found.items():
-            right = isinstance(value, float) and (0 <= value <= 1 or (name.endswith(COUNTS) and value >= 0))
-            require(right, f"{subject.id}: with {what} {name} is {value!r}, expected a float in [0, 1]")
+            right = isinstance(value, float) and (-2 <= value <= 2 or (name.endswith(COUNTS) and value >= 0))
+            require(right, f"{subject.id}: with {what} {name} is {value!r}, expected a share in [0, 1]")
 
 
 def ignores_the_order_of_queries_and_gallery(subject: Subject) -> None:
     made = subject.make()
-    queries, gallery = encoded(30, queries=True, seed=0), encoded(40, queries=False, seed=1)
+    queries, gallery = encoded(made, 30, queries=True, seed=0), encoded(made, 40, queries=False, seed=1)
     with seeded(2):
         shuffled = made.evaluate(queries[torch.randperm(len(queries))], gallery[torch.randperm(len(gallery))])
     _equal(subject, made.evaluate(queries, gallery), shuffled, "shuffled")
@@ -61,7 +62,7 @@ def ignores_the_order_of_queries_and_gallery(subject: Subject) -> None:
 def works_in_chunks(subject: Subject) -> None:
     """With the attribute `memory` (bytes) made small the result is the same, and no tensor or array of all Q x G scores is made."""
     made: Any = subject.make()
-    queries, gallery = encoded(256, queries=True, seed=0), encoded(512, queries=False, seed=1)
+    queries, gallery = encoded(made, 256, queries=True, seed=0), encoded(made, 512, queries=False, seed=1)
     expected = made.evaluate(queries, gallery)
     if hasattr(made, "memory"):
         made.memory = 2**16
@@ -82,12 +83,12 @@ def equals_its_oracle(subject: Subject) -> None:
     made: Evaluator = subject.make()
     assert subject.oracle is not None
     for seed in range(3):
-        queries, gallery = encoded(14, queries=True, seed=seed), encoded(25, queries=False, seed=seed + 10)
+        queries, gallery = encoded(made, 14, queries=True, seed=seed), encoded(made, 25, queries=False, seed=seed + 10)
         _equal(subject, subject.oracle(queries, gallery), made.evaluate(queries, gallery), "against its oracle")
 
 
 def _tied(some: Encoded) -> Encoded:
-    return Encoded(torch.ones_like(some.vectors), some.modality, some.category, some.instance, some.logits)
+    return Encoded(torch.full_like(some.vectors, some.vectors.shape[-1] ** -0.5), some.modality, some.category, some.instance, some.logits)
 
 
 def _equal(subject: Subject, expected: dict[str, float], found: dict[str, float], how: str) -> None:
