@@ -16,7 +16,7 @@ def step_of(embedding: torch.Tensor, modality: Sequence[int]) -> Step:
 
 def literal(embedding: torch.Tensor, modality: Sequence[int], loss: ModalityAdversary) -> tuple[float, float]:
     """What eq. 14 and eq. 15 maximise, with their sign changed, by loops."""
-    weight, bias = loss.discriminator.weight[0], loss.discriminator.bias[0]
+    weight, bias = loss.discriminator.weight[0].detach(), loss.discriminator.bias[0].detach()
     d = [1 / (1 + math.exp(-float(row @ weight + bias))) for row in embedding]
     photos, sketches = ([d[i] for i, m in enumerate(modality) if m == side] for side in (1, 0))
 

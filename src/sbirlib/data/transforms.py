@@ -58,7 +58,8 @@ class Sbir:
     def prepare(self, image: Image.Image, modality: int) -> Tensor:
         """A PIL image to uint8 [3, S, S], the same every time."""
         if modality != SKETCH:
-            return tv.pil_to_tensor(self._fit(on_white(image).convert("RGB"), self.photo_fit))
+            photo: Tensor = tv.pil_to_tensor(self._fit(on_white(image).convert("RGB"), self.photo_fit))
+            return photo
         sheet = drawing(image, self.polarity)
         if self.sketch_fit != "centre":
             sheet = self._fit(sheet, self.sketch_fit)
@@ -66,7 +67,8 @@ class Sbir:
             sheet = Image.new("L", (self.size, self.size), WHITE)
         else:
             sheet = self._fit(sheet.crop(box), "pad", margin=self.sketch_margin)
-        return tv.pil_to_tensor(sheet).expand(3, -1, -1).contiguous()
+        grey: Tensor = tv.pil_to_tensor(sheet)
+        return grey.expand(3, -1, -1).contiguous()
 
     def augment(self, image: Tensor, modality: int) -> Tensor:
         """A random crop, flip and turn of a prepared picture, by torch's global generator; the same rules for both modalities."""

@@ -21,6 +21,8 @@ class ModalityAdversary(AdversarialLoss):
     Linear(in_features=512, out_features=1, bias=True)
     """
 
+    discriminator: nn.Linear
+
     def __init__(self, *, dim: int) -> None:
         super().__init__()
         self.discriminator = nn.Linear(dim, 1)
