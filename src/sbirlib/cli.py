@@ -235,16 +235,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _dataset(data: str, split: str | None, skip_bad: bool) -> Dataset:
-    from sbirlib.data.folder import folder
-    from sbirlib.data.split import split as divide
+    from sbirlib.data.named import dataset
 
-    if data in registry.list_datasets() and data != "folder":
-        found: Dataset = registry.load("dataset", data)()
-    else:
-        found = folder(data, skip_bad=skip_bad)
-        if split is None:
-            split = "seed:0"
-    return found if split is None else divide(found, split)
+    return dataset(data, split, **({"skip_bad": True} if skip_bad else {}))
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sbirlib.data.batches import Prepared
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Encoder, Evaluator, Loss, Miner, Transform
+from sbirlib.interfaces import Encoded, Encoder, Evaluator, Loss, Miner, Transform
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.flat import Flat
@@ -156,6 +156,16 @@ class Pipeline:
         self, dataset: Dataset, *, role: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
     ) -> dict[str, float]:
         """The recipe's metrics with sketches as queries and photos as gallery, on one part of the dataset (all of it, if it is not split)."""
+        queries, gallery = self.encode(dataset, role=role, device=device, batch_size=batch_size, progress=progress)
+        metrics: dict[str, float] = {}
+        for evaluator in self.evaluators.values():
+            metrics |= evaluator.evaluate(queries, gallery)
+        return metrics
+
+    def encode(
+        self, dataset: Dataset, *, role: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
+    ) -> tuple[Encoded, Encoded]:
+        """What `evaluate` hands to the evaluators: the sketches of one part of the dataset as queries, and its photos as gallery."""
         measured = dataset.part(role)
         if len(measured) == 0:
             raise InputError(f"{dataset.name} has no {role} images in split {dataset.split_name!r}")
@@ -168,10 +178,7 @@ class Pipeline:
         common: dict[str, Any] = {"batch_size": batch_size, "device": str(_device(device)), "progress": progress}
         queries = encode(self.encoder, measured.sketches, self.transform, role="query", classifier=classifier, **common)
         gallery = encode(self.encoder, measured.photos, self.transform, role="gallery", **common) if len(measured.photos) else queries[:0]
-        metrics: dict[str, float] = {}
-        for evaluator in self.evaluators.values():
-            metrics |= evaluator.evaluate(queries, gallery)
-        return metrics
+        return queries, gallery
 
     def embed(
         self,

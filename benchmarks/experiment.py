@@ -1,0 +1,77 @@
+"""An experiment as a TOML file: the data, what every row has in common, and the rows."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sbirlib.errors import InputError, nearest
+
+EXPERIMENTS = Path(__file__).parent / "experiments"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `train = false` measures the encoder as it comes; `paper` holds the published figures by their condition."""
+
+    name: str
+    recipe: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    train: bool = True
+    paper: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Rows that are trained alike on one dataset and measured on the same queries; `against` is the row the others are compared with."""
+
+    name: str
+    title: str
+    data: str
+    against: str
+    rows: tuple[Row, ...]
+    split: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    seeds: int = 3
+    metrics: tuple[str, ...] = ("mAP@all", "Prec@100")
+    settings: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in EXPERIMENTS.glob("*.toml"))
+
+
+def read(name: str) -> Experiment:
+    """An experiment by name; raises InputError for one that is not there, and for unknown keys, with the nearest."""
+    path = EXPERIMENTS / f"{name}.toml"
+    if not path.is_file():
+        raise InputError(f"there is no experiment {name!r}{nearest(name, names())}")
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    rows = tuple(_made(Row, row, f"{name}: row") for row in table.pop("rows", []))
+    made: Experiment = _made(Experiment, {"name": name, "rows": rows, **table}, name)
+    if made.against not in [row.name for row in rows]:
+        raise InputError(f"{name}: against names the row {made.against!r}{nearest(made.against, [row.name for row in rows])}")
+    return made
+
+
+def expanded(value: Any) -> Any:
+    """`$SBIRLIB_DATA` in a text replaced by the folder that it names, which must be set."""
+    if isinstance(value, dict):
+        return {k: expanded(v) for k, v in value.items()}
+    if not isinstance(value, str) or "$SBIRLIB_DATA" not in value:
+        return value
+    if "SBIRLIB_DATA" not in os.environ:
+        raise InputError("this experiment reads real data: set SBIRLIB_DATA to its folder")
+    return value.replace("$SBIRLIB_DATA", os.environ["SBIRLIB_DATA"])
+
+
+def _made(kind: Any, table: dict[str, Any], where: str) -> Any:
+    known = [f.name for f in fields(kind)]
+    for key in table:
+        if key not in known:
+            raise InputError(f"{where} has no key {key!r}{nearest(key, known)}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})

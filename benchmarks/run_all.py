@@ -1,0 +1,116 @@
+"""Which method wins on which data, and at what cost: every row of every experiment, then the tables.
+
+    python benchmarks/run_all.py                        # everything that has no result yet, then docs/results.md
+    python benchmarks/run_all.py mathm-synthetic --rows CE "CE + cross" --seeds 1 --device cpu
+    python benchmarks/run_all.py --render               # the tables alone
+
+A finished run is one file under benchmarks/results, and is not run again; one that was stopped goes on from its last checkpoint; one
+that failed stands in the table with its error, and is run again with --retry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import experiment as experiments
+import store
+from experiment import Experiment, Row
+from sbirlib import InputError, build
+from sbirlib.data.dataset import Dataset
+from sbirlib.data.named import dataset
+from sbirlib.retrieval.metrics import measure
+from tables import render
+
+RUNS = Path(__file__).parent / "runs"
+SAVE_EVERY = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiments", nargs="*", help=f"by name; all unless given: {', '.join(experiments.names())}")
+    parser.add_argument("--rows", nargs="*", help="these rows only, by name")
+    parser.add_argument("--seeds", type=int, help="so many seeds, from 0; the experiment's own number unless given")
+    parser.add_argument("--device", help="cpu, cuda; the GPU if there is one")
+    parser.add_argument("--retry", action="store_true", help="run again what failed")
+    parser.add_argument("--render", action="store_true", help="only write docs/results.md from what is there")
+    given = parser.parse_args()
+    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in given.experiments or experiments.names():
+        found = experiments.read(name)
+        wanted = [row for row in found.rows if not given.rows or row.name in given.rows]
+        todo = [(seed, row) for seed in range(given.seeds or found.seeds) for row in wanted if needed(found, row, seed, retry=given.retry)]
+        if given.render or not todo:
+            continue
+        try:
+            data = dataset(experiments.expanded(found.data), experiments.expanded(found.split), **found.options)
+        except InputError as error:
+            print(f"{name}: skipped: {error}")
+            continue
+        print(f"{name}: {data.describe()}; {len(todo)} runs on {device}")
+        for seed, row in todo:
+            run(found, row, seed, data, device)
+    render()
+
+
+def needed(found: Experiment, row: Row, seed: int, *, retry: bool) -> bool:
+    path = store.place(found.name, row.name, seed)
+    return not path.is_file() or (retry and "error" in json.loads(path.read_text(encoding="utf-8")))
+
+
+def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> None:
+    """One run, from where it stands to its file."""
+    path, folder = store.place(found.name, row.name, seed), RUNS / found.name / f"{row.name}-{seed}"
+    print(f"{found.name}: {row.name}, seed {seed}", flush=True)
+    result: dict[str, Any] = {"experiment": found.name, "row": row.name, "seed": seed} | store.circumstances(device)
+    started = time.monotonic()
+    try:
+        pipeline = build(row.recipe, **experiments.expanded(found.settings | row.settings), seed=seed)
+        if row.train:
+            pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
+        trained = time.monotonic()
+        queries, gallery = pipeline.encode(data, device=device)
+        values = measure(queries.vectors, gallery.vectors, queries.category, gallery.category, metrics=found.metrics).values
+        kept = ~next(iter(values.values())).isnan()
+        result |= {
+            "recipe": pipeline.recipe.tables(),
+            "recipe_digest": pipeline.recipe.digest,
+            "data": {
+                "name": data.name,
+                "split": data.split_name,
+                "digest": data.split_digest,
+                "queries": len(queries),
+                "photos": len(gallery),
+            },
+            "metrics": {name: float(v[kept].mean()) for name, v in values.items()},
+            "queries": {"category": queries.category[kept].tolist()}
+            | {n: [round(x, 5) for x in v[kept].tolist()] for n, v in values.items()},
+            "log": logged(folder / "log.jsonl"),
+            "seconds": {"training": round(trained - started, 1), "measuring": round(time.monotonic() - trained, 1)},
+        }
+    except Exception as error:
+        result["error"] = f"{type(error).__name__}: {error}"
+        traceback.print_exc()
+    store.write(path, result)
+    if "error" not in result:
+        shutil.rmtree(folder, ignore_errors=True)
+        print("  " + ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items()), flush=True)
+
+
+def logged(path: Path, points: int = 60) -> list[dict[str, Any]]:
+    """A run's log, thinned to what a curve needs."""
+    if not path.is_file():
+        return []
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return records[:: max(1, len(records) // points)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""docs/results.md from the run store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import experiment as experiments
+import store
+from compare import paired
+from experiment import Experiment
+from sbirlib.files import whole_file
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results.md"
+HEAD = """# Results
+
+Rendered by `python benchmarks/run_all.py --render` from the runs in `benchmarks/results`; no figure here was typed. Every row of a table was trained
+on the same batches for each seed and asked the same queries. A difference is against the row named above its column, paired by seed and query;
+its interval is a bootstrap of 95 % over seeds, classes and queries; in brackets stands the smallest true difference that would have been seen
+four times in five. **Bold**: the interval leaves out zero. The paper's figures are of other data and other training, as said below each table.
+"""
+
+Runs = Mapping[str, Mapping[int, Mapping[str, Any]]]
+
+
+def render() -> None:
+    """Write the page whole."""
+    parts = [HEAD] + [table(experiments.read(name)) for name in experiments.names()]
+    with whole_file(RESULTS) as partial:
+        partial.write_text("\n".join(parts), encoding="utf-8")
+    print(f"tables: {RESULTS.relative_to(RESULTS.parent.parent)}")
+
+
+def table(found: Experiment) -> str:
+    """One experiment's table with its conditions; rows without a run are said to be so."""
+    runs: dict[str, dict[int, dict[str, Any]]] = {row.name: {} for row in found.rows}
+    for result in store.read(found.name):
+        runs.setdefault(result["row"], {})[result["seed"]] = result
+    papers = list(dict.fromkeys(condition for row in found.rows for condition in row.paper))
+    first = found.metrics[0]
+    heads = ["row", *found.metrics, f"{first}, difference to {found.against}", "seeds", "training, s", *(f"paper: {p}" for p in papers)]
+    lines = [f"## {found.title}", "", "| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    for row in found.rows:
+        mine = {seed: r for seed, r in runs[row.name].items() if "error" not in r}
+        failed = [r["error"] for r in runs[row.name].values() if "error" in r]
+        cells = [row.name, *(spread([r["metrics"][m] for r in mine.values()]) for m in found.metrics)]
+        cells += [
+            difference(runs, row.name, found.against, first),
+            str(len(mine)),
+            spread([r["seconds"]["training"] for r in mine.values()], 0),
+        ]
+        cells += [f"{row.paper[p]:.4f}" if p in row.paper else "" for p in papers]
+        lines.append("| " + " | ".join(cells) + " |")
+        lines += [f"| {row.name}: failed | {error[:120].replace('|', '/')} |" + " |" * (len(heads) - 2) for error in failed]
+    return "\n".join([*lines, "", conditions(runs), "", found.note, ""])
+
+
+def difference(runs: Runs, row: str, against: str, metric: str) -> str:
+    ours, theirs = ({s: r["queries"] for s, r in runs[name].items() if "error" not in r} for name in (row, against))
+    if row == against or not ours.keys() & theirs.keys():
+        return ""
+    category: Sequence[int] = next(iter(theirs.values()))["category"]
+    found = paired({s: q[metric] for s, q in ours.items()}, {s: q[metric] for s, q in theirs.items()}, category)
+    text = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f}) [{found.detectable:.3f}]"
+    return f"**{text}**" if found.sure else text
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """The mean, and the deviation between seeds where there are several."""
+    if not values:
+        return ""
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def conditions(runs: Runs) -> str:
+    """What was run, from the results themselves."""
+    done = [r for of_row in runs.values() for r in of_row.values() if "error" not in r]
+    if not done:
+        return "Not run yet."
+    one = next((r for r in done if r["log"]), done[0])
+    recipe, data = one["recipe"], one["data"]
+    steps = ", ".join(str(phase["steps"]) for phase in recipe["phases"])
+    said = [
+        f"{data['name']}, split {data['split']} ({data['digest'][:12]}): {data['queries']} queries, {data['photos']} photos",
+        f"{recipe['encoder'].get('backbone', recipe['encoder']['name'])} at {recipe['transform']['size']} px, {steps} steps",
+        "devices: " + ", ".join(sorted({r["device"] for r in done})),
+        "Python " + ", ".join(sorted({r["python"] for r in done})),
+        ", ".join(f"{k} {v}" for k, v in one["versions"].items() if k != "sbirlib"),
+        "commits: " + ", ".join(sorted({r["commit"] + "+" * r["changed"] for r in done})),
+    ]
+    return "; ".join(said) + "."

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from compare import paired, resampled
+
+CLASSES = np.repeat(np.arange(8), 10)
+
+
+def runs(shift: float, noise: float, *, seeds: int = 3, seed: int = 0) -> dict[int, list[float]]:
+    random = np.random.default_rng(seed)
+    return {s: (0.4 + shift + noise * random.standard_normal(len(CLASSES))).tolist() for s in range(seeds)}
+
+
+def test_what_differs_by_a_constant_differs_surely_by_it() -> None:
+    base = runs(0, 0.1)
+    found = paired({s: [v + 0.05 for v in values] for s, values in base.items()}, base, CLASSES.tolist())
+    assert found.mean == pytest.approx(0.05)
+    assert found.low == pytest.approx(0.05)
+    assert found.high == pytest.approx(0.05)
+    assert found.sure
+    assert found.detectable == pytest.approx(0, abs=1e-9)
+
+
+def test_what_differs_by_chance_is_not_sure() -> None:
+    found = paired(runs(0, 0.1, seed=1), runs(0, 0.1, seed=2), CLASSES.tolist())
+    assert found.low < 0 < found.high
+    assert not found.sure
+    assert found.detectable > abs(found.mean)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Queries of a class share an effect, seeds too: an interval over queries alone would be far too narrow."""
+    random, covered = np.random.default_rng(0), 0
+    for _ in range(60):
+        of_class, of_seed = 0.05 * random.standard_normal(8)[CLASSES], 0.02 * random.standard_normal((5, 1))
+        values = 0.03 + of_class + of_seed + 0.1 * random.standard_normal((5, len(CLASSES)))
+        low, high = np.percentile(resampled(values, CLASSES, draws=300), [2.5, 97.5])
+        covered += bool(low < 0.03 < high)
+    assert covered >= 50
+
+
+def test_only_seeds_that_both_have_are_compared() -> None:
+    base = runs(0, 0.1, seeds=3)
+    assert paired({7: base[0], 1: base[1]}, base, CLASSES.tolist()).seeds == 1
+    with pytest.raises(ValueError, match="no seed in common"):
+        paired({9: base[0]}, base, CLASSES.tolist())
+    with pytest.raises(ValueError, match="80 values for 3 queries"):
+        paired(base, base, [0, 1, 2])
