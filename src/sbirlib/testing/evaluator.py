@@ -37,7 +37,7 @@ def gives_fractions(subject: Subject) -> None:
     for what, pair in {
         "random vectors": (queries, gallery),
         "ties": (_tied(queries), _tied(gallery)),
-        "a gallery of one photo": (queries, gallery[:1]),
+        "a gallery of one photo": (queries, gallery[gallery.instance == queries.instance[0]]),
         "one query": (queries[:1], gallery),
         "a category without a photo": (queries, gallery[gallery.category != queries.category[0]]),
     }.items():
@@ -54,9 +54,11 @@ def gives_fractions(subject: Subject) -> None:
 def ignores_the_order_of_queries_and_gallery(subject: Subject) -> None:
     made = subject.make()
     queries, gallery = encoded(made, 30, queries=True, seed=0), encoded(made, 40, queries=False, seed=1)
-    with seeded(2):
-        shuffled = made.evaluate(queries[torch.randperm(len(queries))], gallery[torch.randperm(len(gallery))])
-    _equal(subject, made.evaluate(queries, gallery), shuffled, "shuffled")
+    expected = made.evaluate(queries, gallery)
+    for seed in range(5):  # a coarse metric may be the same once by luck
+        with seeded(seed):
+            shuffled = made.evaluate(queries[torch.randperm(len(queries))], gallery[torch.randperm(len(gallery))])
+        _equal(subject, expected, shuffled, "shuffled")
 
 
 def works_in_chunks(subject: Subject) -> None:
