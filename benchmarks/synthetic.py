@@ -55,16 +55,17 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--steps", type=int, default=600, help="of training; 0: none")
     options.add_argument("--device", default=None)
+    options.add_argument("--out", type=Path, default=Path("runs/synthetic"), help="where training saves itself, and goes on from")
     options.add_argument("--sheet", type=Path, default=Path(__file__).parent.parent / "docs/images/synthetic.png")
     given = vars(options.parse_args())
-    steps, device, sheet = given.pop("steps"), given.pop("device"), given.pop("sheet")
+    steps, device, out, sheet = (given.pop(name) for name in ("steps", "device", "out", "sheet"))
     dataset = synthetic(**given)
     print(f"{dataset.describe()}\n{given} steps={steps}")
     print(f"python {platform.python_version()}, numpy {np.__version__}, torch {torch.__version__}, pillow {PIL.__version__}\n")
     sheet.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(synthetic(**given | {"size": SHEET})).quantize(256).save(sheet, optimize=True)
     print("| check | value | bound | met |\n| --- | ---: | --- | --- |")
-    for check in chain(speed(given["seed"]), shortcuts(dataset), learned(given, steps, device) if steps else ()):
+    for check in chain(speed(given["seed"]), shortcuts(dataset), learned(given, steps, device, out) if steps else ()):
         print(check, flush=True)
 
 
@@ -121,13 +122,13 @@ def labels(encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return encoded.modality, encoded.category, encoded.instance
 
 
-def learned(given: dict[str, Any], steps: int, device: str | None) -> Iterator[Check]:
+def learned(given: dict[str, Any], steps: int, device: str | None, out: Path) -> Iterator[Check]:
     """A resnet18 from scratch, before and after training on the seen categories, and what makes its work harder."""
     dataset = synthetic(**given)
     lucky, photos = retrieve(dataset.test, blank), len(dataset.test.photos)
     pipeline = resnet18(given["size"], steps)
     before = measured(pipeline, dataset, device)
-    pipeline.fit(dataset, device=device, tensorboard=False)
+    pipeline.fit(dataset, out=out, resume=True, save_every=50, device=device, tensorboard=False)
     after = measured(pipeline, dataset, device)
     yield Check("untrained resnet18: mAP@all / chance", before["mAP@all"] / lucky, high=2)
     yield Check("trained: mAP@all / chance", after["mAP@all"] / lucky, low=5)
