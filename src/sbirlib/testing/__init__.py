@@ -26,6 +26,7 @@ CHECKS = {
     "loss": (*part.CHECKS, *part.MODULE_CHECKS, *loss.CHECKS),
     "evaluator": (*part.CHECKS, *evaluator.CHECKS),
     "sampler": (*part.CHECKS, *sampler.CHECKS),
+    "dataset": part.CHECKS[1:],  # it reads files, so there is none by default
     "recipe": recipe.CHECKS,
 }
 
@@ -41,7 +42,7 @@ def check_part(
     """Run every check on one part, `check_part("loss", "mine")`, or "losses" as entry points have it; raises CheckFailed at the first that fails.
 
     `options` are laid over the part's defaults. `oracle` is a slow, literal version of a miner's or an evaluator's call, which it must
-    equal. `expected_failures` maps ids, `loss/mine/gradient`, to the reason; one that passes after all fails.
+    equal. `expected_failures` maps ids, `loss/mine/gradient_is_right`, to the reason; one that passes after all fails.
     """
     subject = Subject(_kind(kind), name, dict(options or {}), oracle)
     for _, check in _expecting(_checks(subject), expected_failures or {}):
@@ -57,7 +58,7 @@ def all_checks(
 ) -> list[tuple[str, Check]]:
     """`(id, check)` for every part that a distribution offers, or for the parts called `name`; a check raises CheckFailed.
 
-    `options` and `oracles` are by part, "loss/mine"; ids are "loss/mine/gradient". An entry that adapts another library by name,
+    `options` and `oracles` are by part, "loss/mine"; ids are "loss/mine/gradient_is_right". An entry that adapts another library by name,
     such as `pml`, offers nothing itself: check what it adapts, `all_checks("pml:TripletMarginLoss")`.
     """
     entries = registry.found().entries

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from sbirlib import registry
-from sbirlib.interfaces import AdversarialLoss, Batch, Encoder, Features, Loss, Miner, Step
-from sbirlib.testing.subject import Subject, require, seeded
+from sbirlib.interfaces import AdversarialLoss, Encoder, Features, Loss, Miner, Step
+from sbirlib.testing.subject import CheckFailed, Subject, require, seeded
 from sbirlib.testing.world import Plain, batch
 
 FLOATS = (torch.float32, torch.float64)
 
 
-def step(subject: Subject, loss: Loss, images: Batch | None = None, *, dtype: torch.dtype = torch.float32) -> Step:
+def step(subject: Subject, loss: Loss, *, dtype: torch.dtype = torch.float32) -> Step:
     """A step that has what the loss needs: rows of noise, with a gradient, from an encoder that provides it, and a miner."""
-    images = batch() if images is None else images
-    encoder, miner = companion(subject, loss), mined(loss)
+    images, encoder = batch(), companion(subject, loss)
+    miner: Miner | None = registry.part("miner", "batch_hard") if "triplets" in loss.needs else None
     with seeded(0):
         features: Features = encoder(images)
     floating = features.detach().map(lambda v: v.to(dtype).requires_grad_() if v.is_floating_point() else v)
@@ -40,13 +40,7 @@ def companion(subject: Subject, loss: Loss) -> Encoder:
         encoder: Encoder = Subject("encoder", f"{entry.name}@{entry.distribution}").make()
         if needs <= encoder.provides:
             return encoder.eval().requires_grad_(False)
-    require(False, f"{subject.id} needs {', '.join(sorted(needs))}, and no installed encoder provides that")
-    raise AssertionError
-
-
-def mined(loss: Loss) -> Miner | None:
-    miner: Miner | None = registry.part("miner", "batch_hard") if "triplets" in loss.needs else None
-    return miner
+    raise CheckFailed(f"{subject.id} needs {', '.join(sorted(needs))}, and no installed encoder provides that")
 
 
 def terms(loss: Loss, seen: Step) -> dict[str, Tensor]:
@@ -137,7 +131,7 @@ def gradient_is_right(subject: Subject) -> None:
         with seeded(3):
             torch.autograd.gradcheck(value, tuple(leaves), fast_mode=True, eps=1e-6, atol=1e-5, rtol=1e-3)
     except RuntimeError as error:
-        require(False, f"{subject.id}: its gradient is not that of its value: {str(error).splitlines()[0]}")
+        raise CheckFailed(f"{subject.id}: its gradient is not that of its value: {str(error).splitlines()[0]}") from error
 
 
 def leaves_its_parameters_alone(subject: Subject) -> None:

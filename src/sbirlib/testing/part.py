@@ -44,8 +44,6 @@ def adapted(kind: str, name: str) -> bool:
 
 def builds_by_default(subject: Subject) -> None:
     """Without an option and without a connection; an encoder's weights are fetched by `load_weights`, not before."""
-    if subject.kind == "dataset":
-        return  # reads files
     with _no_connections(), seeded(0):
         if subject.kind == "optimizer":
             made = registry.load(subject.kind, subject.name)([nn.Parameter(torch.zeros(1))])
