@@ -26,7 +26,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Rows that are trained alike on one dataset and measured on the same queries; `against` is the row the others are compared with."""
+    """Rows that are trained alike on one dataset and measured on the same queries; `against` is the row the others are compared with.
+
+    `code_bits` also measures codes of so many bits (ITQ, fitted on the training photos); 0: none.
+    """
 
     name: str
     title: str
@@ -38,6 +41,7 @@ class Experiment:
     seeds: int = 3
     metrics: tuple[str, ...] = ("mAP@all", "Prec@100")
     settings: dict[str, Any] = field(default_factory=dict)
+    code_bits: int = 0
     note: str = ""
 
 

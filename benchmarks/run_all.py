@@ -23,9 +23,11 @@ import torch
 import experiment as experiments
 import store
 from experiment import Experiment, Row
-from sbirlib import InputError, build
+from sbirlib import InputError, Pipeline, build
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.named import dataset
+from sbirlib.interfaces import Encoded
+from sbirlib.retrieval.itq import ITQ
 from sbirlib.retrieval.metrics import measure
 from tables import render
 
@@ -92,6 +94,7 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
             "metrics": {name: float(v[kept].mean()) for name, v in values.items()},
             "queries": {"category": queries.category[kept].tolist()}
             | {n: [round(x, 5) for x in v[kept].tolist()] for n, v in values.items()},
+            "codes": of_codes(pipeline, data, queries, gallery, found, device) if found.code_bits else {},
             "log": logged(folder / "log.jsonl"),
             "seconds": {"training": round(trained - started, 1), "measuring": round(time.monotonic() - trained, 1)},
         }
@@ -102,6 +105,13 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
     if "error" not in result:
         shutil.rmtree(folder, ignore_errors=True)
         print("  " + ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items()), flush=True)
+
+
+def of_codes(pipeline: Pipeline, data: Dataset, queries: Encoded, gallery: Encoded, found: Experiment, device: str) -> dict[str, float]:
+    """The same metrics of codes, in Hamming distance with ties as expected."""
+    itq = ITQ(bits=found.code_bits).fit(pipeline.embed(data.train.photos, device=device))
+    codes = itq.codes(queries.vectors), itq.codes(gallery.vectors)
+    return measure(*codes, queries.category, gallery.category, metrics=found.metrics).means
 
 
 def logged(path: Path, points: int = 60) -> list[dict[str, Any]]:

@@ -41,7 +41,9 @@ def table(found: Experiment) -> str:
         runs.setdefault(result["row"], {})[result["seed"]] = result
     papers = list(dict.fromkeys(condition for row in found.rows for condition in row.paper))
     first = found.metrics[0]
-    heads = ["row", *found.metrics, f"{first}, difference to {found.against}", "seeds", "training, s", *(f"paper: {p}" for p in papers)]
+    coded = [f"{first}, {found.code_bits}-bit codes"] if found.code_bits else []
+    heads = ["row", *found.metrics, f"{first}, difference to {found.against}", *coded]
+    heads += ["seeds", "training, s", *(f"paper: {p}" for p in papers)]
     lines = [f"## {found.title}", "", "| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for row in found.rows:
         mine = {seed: r for seed, r in runs[row.name].items() if "error" not in r}
@@ -49,6 +51,7 @@ def table(found: Experiment) -> str:
         cells = [row.name, *(spread([r["metrics"][m] for r in mine.values()]) for m in found.metrics)]
         cells += [
             difference(runs, row.name, found.against, first),
+            *(spread([r["codes"][first] for r in mine.values() if r["codes"]]) for _ in coded),
             str(len(mine)),
             spread([r["seconds"]["training"] for r in mine.values()], 0),
         ]

@@ -26,9 +26,14 @@ app = typer.Typer(
 
 plugins_app = typer.Typer(add_completion=False)
 app.add_typer(plugins_app, name="plugins")
+data_app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look at a dataset before anything trains on it.")
+app.add_typer(data_app, name="data")
 
-Data = Annotated[str, typer.Option(help="'synthetic', or a folder with sketch/<class>/ and photo/<class>/, or one with manifest.csv")]
-Split = Annotated[str | None, typer.Option(help="FILE.json:NAME/SPLIT, unseen classes 'moon,sun', or 'seed:0'")]
+DATA = "'synthetic'; a folder with sketch/<class>/ and photo/<class>/, or with manifest.csv; a published one, such as sketchy:FOLDER"
+Data = Annotated[str, typer.Option(help=DATA)]
+Split = Annotated[
+    str | None, typer.Option(help="FILE.json:NAME/SPLIT, unseen classes 'moon,sun', 'seed:0', or one that is published with it")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for any key of the recipe, such as phases.0.steps=300; repeatable")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one")]
 SkipBad = Annotated[bool, typer.Option(help="leave out unreadable images, and list them")]
@@ -225,6 +230,33 @@ def new(
 
     made = new_plugin(name, kind=kind, folder=folder)
     typer.echo(f"{made} offers the {kind} {name}; next: cd {made} && pip install -e . && pytest")
+
+
+@data_app.command()
+def check(
+    source: Annotated[str, typer.Argument(help=DATA)],
+    split: Split = None,
+    picture: Annotated[Path, typer.Option(help="where the picture of a training batch goes")] = Path("training-batch.png"),
+    size: Annotated[int, typer.Option(help="pixels a side in that picture")] = 96,
+) -> None:
+    """Count what is there, decode and compare every image, and draw a batch as training sees it; fails where something is wrong."""
+    from sbirlib.data.check import check as examined
+    from sbirlib.data.transforms import Sbir
+    from sbirlib.visual.batch import training_batch
+    from sbirlib.visual.grid import save_picture
+
+    found = examined(source, split)
+    typer.echo(found.dataset.describe())
+    heads = ("role", "classes", "sketches", "photos", "sketches a class", "photos a class")
+    _table(heads, [[str(v) if not isinstance(v, tuple) else f"{v[0]} to {v[1]}" for v in vars(count).values()] for count in found.counts])
+    typer.echo(f"{len(found.orphans)} sketches whose instance has no photo" + (f", such as {found.orphans[0]}" if found.orphans else ""))
+    typer.echo(f"{found.repeated} images repeat another of their part byte for byte")
+    for fault in found.faults:
+        typer.echo(f"FAULT: {fault}")
+    save_picture(training_batch(found.dataset, Sbir(size=size)), picture)
+    typer.echo(f"a training batch: {picture}")
+    if found.faults:
+        raise typer.Exit(1)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

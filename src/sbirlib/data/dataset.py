@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ class Dataset:
 
     A sketch and its photo share an instance. `keys` names each image as a person would find it (a path relative to `root`, where
     there is one); `reader` opens one by its place in `keys`, which is `index[i]`. `role` [n] is an index into ROLES, or None where the
-    dataset has not been split.
+    dataset has not been split. `splits` are those published with it, by name, each as in a split file.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Dataset:
     split_name: str = "none"
     split_digest: str = ""
     root: str = ""
+    splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(

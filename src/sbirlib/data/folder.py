@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -36,10 +36,25 @@ def folder(
     """
     place = Path(root).expanduser().resolve()
     found = _readable(place, entries(place), skip_bad=skip_bad, max_pixels=max_pixels)
-    if not found:
-        raise InputError(f"{place} holds no image ({', '.join(sorted(SUFFIXES))})")
-    dataset = _dataset(place.name, found, Files(tuple(str(place / e.path) for e in found), max_pixels), root=str(place))
+    dataset = from_entries(place.name, place, found, max_pixels=max_pixels)
     return dataset if split is None else split_dataset(dataset, split)
+
+
+def from_entries(
+    name: str,
+    root: Path,
+    found: list[Entry],
+    *,
+    skip_bad: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    splits: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Dataset:
+    """The dataset of the images that are listed, by their paths from `root`; no file is opened before it is read, but with `skip_bad`."""
+    found = _readable(root, found, skip_bad=True, max_pixels=max_pixels) if skip_bad else found
+    if not found:
+        raise InputError(f"{root} holds no image ({', '.join(sorted(SUFFIXES))})")
+    dataset = _dataset(name, found, Files(tuple(str(root / e.path) for e in found), max_pixels), root=str(root))
+    return replace(dataset, splits=splits or {})
 
 
 def images(

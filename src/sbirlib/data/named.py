@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from sbirlib import registry
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import folder
 from sbirlib.data.split import split as divide
+from sbirlib.errors import InputError
 
 
 def dataset(source: str, split: str | None = None, **options: Any) -> Dataset:
     """The dataset `source`, a name such as "synthetic" or a folder, divided by `split`; a folder without one by "seed:0".
 
-    `options` are the dataset's own, such as `skip_bad=True` of a folder.
+    A published dataset is named with its folder, `sketchy:FOLDER`, and its split must be said. `options` are the dataset's own, such as
+    `skip_bad=True` of a folder.
 
     >>> dataset("synthetic", categories=20, unseen=5).describe()  # doctest: +SKIP
     'synthetic: 20 categories, 1600 sketches, 800 photos; split synthetic-category-5 (...)'
     """
-    if source != "folder" and source in registry.list_datasets():
-        registry.check("dataset", {"name": source, **options})
-        found: Dataset = registry.load("dataset", source)(**options)
+    name, colon, root = source.partition(":")
+    if name in registry.list_datasets() and (colon or name != "folder"):
+        registry.check("dataset", {"name": name, **options})
+        make = registry.load("dataset", name)
+        of_files = any(p.kind is not p.KEYWORD_ONLY for p in inspect.signature(make).parameters.values())
+        if of_files != bool(root):
+            raise InputError(f"{name} is read from a folder: say {name}:FOLDER" if of_files else f"{name} takes no folder, got {root!r}")
+        found: Dataset = make(*([root] if root else []), **options)
+        if found.splits and split is None:
+            raise InputError(f"say which split of {name} is meant: {', '.join(found.splits)}, or another")
     else:
         found = folder(source, **options)
         split = split or "seed:0"

@@ -12,7 +12,7 @@ import numpy as np
 
 from sbirlib.data.dataset import ROLES, Dataset, IntArray
 from sbirlib.data.roles import LEFT_OUT, by_class, by_file_name, by_seed
-from sbirlib.data.split_file import from_file
+from sbirlib.data.split_file import from_entry, from_file
 from sbirlib.errors import InputError
 
 FILE = re.compile(r"(.+\.json)(?::(.*))?")
@@ -22,9 +22,10 @@ SEED = re.compile(r"seed:(\d+)(?::unseen=(\d+))?")
 def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -> Dataset:
     """The dataset with a role for each image, and the split's name and digest; what the split leaves out is dropped.
 
-    `spec` is an entry of a file (`splits.json:qdphoto/zero_shot_15`), unseen classes (`["moon", "sun"]` or `"moon,sun"`), a seed that
-    draws them (`3`, `"seed:3"`, a fifth of the classes; `"seed:3:unseen=15"`), or `"classification"`: the first 70 % of each class's
-    file names train. Unseen classes are the test; validation is always carved from the seen: as the file says, else a tenth, by `seed`.
+    `spec` is one of the dataset's own (`zeroshot1_sake25`), an entry of a file (`splits.json:qdphoto/zero_shot_15`), unseen classes
+    (`["moon", "sun"]` or `"moon,sun"`), a seed that draws them (`3`, `"seed:3"`, a fifth of the classes; `"seed:3:unseen=15"`), or
+    `"classification"`: the first 70 % of each class's file names train. Unseen classes are the test; validation is always carved from
+    the seen: as the file says, else a tenth, by `seed`.
 
     >>> split(dataset, "seed:3:unseen=15").describe()  # doctest: +SKIP
     'qdphoto: 61 categories, 1516 sketches, 5039 photos; split seed:3:unseen=15 (9c1e...)'
@@ -33,6 +34,9 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
         spec = f"seed:{spec}"
     if not isinstance(spec, str):
         unseen = list(spec)
+    elif spec in dataset.splits:
+        name = f"{dataset.name}/{spec}"
+        return _divided(dataset, from_entry(dataset, dataset.splits[spec], name, seed=seed), name)
     elif in_file := FILE.fullmatch(spec):
         return _divided(dataset, from_file(dataset, Path(in_file[1]).expanduser(), in_file[2] or "", seed=seed), in_file[2])
     elif spec == "classification":
@@ -46,8 +50,9 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
     try:
         role = by_class(dataset, unseen, seed=seed)
     except InputError as error:
+        own = f"; {dataset.name} comes with the splits {', '.join(dataset.splits)}" if dataset.splits else ""
         raise InputError(
-            f"{error}. A split is FILE.json:ENTRY, names of unseen classes, seed:N[:unseen=COUNT], or classification"
+            f"{error}{own}. A split is FILE.json:ENTRY, names of unseen classes, seed:N[:unseen=COUNT], or classification"
         ) from error
     return _divided(dataset, role, f"unseen={','.join(sorted(set(unseen)))}")
 

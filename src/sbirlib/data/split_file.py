@@ -26,10 +26,14 @@ def from_file(dataset: Dataset, file: Path, name: str, *, seed: int) -> IntArray
     known = read_splits(file)
     if name not in known:
         raise InputError(f"{file} has no split {name!r}{nearest(name, known)}")
-    entry = known[name]
+    return from_entry(dataset, known[name], f"{file}:{name}", seed=seed)
+
+
+def from_entry(dataset: Dataset, entry: Mapping[str, Any], where: str, *, seed: int) -> IntArray:
+    """The roles that an entry, found at `where`, gives the images of `dataset`."""
     for key, value in entry.items():
         if key in LISTS and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-            raise InputError(f"{file}:{name}: {key!r} must be a list of names, got {value!r}")
+            raise InputError(f"{where}: {key!r} must be a list of names, got {value!r}")
     try:
         if "unseen" in entry:
             return _classes(dataset, entry, seed)
@@ -37,7 +41,7 @@ def from_file(dataset: Dataset, file: Path, name: str, *, seed: int) -> IntArray
             return _photos(dataset, entry, seed)
         return _rule(dataset, entry)
     except InputError as error:
-        raise InputError(f"{file}:{name} does not fit the data: {error}") from error
+        raise InputError(f"{where} does not fit the data: {error}") from error
 
 
 def read_splits(file: Path) -> dict[str, Mapping[str, Any]]:

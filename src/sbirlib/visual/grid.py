@@ -37,11 +37,11 @@ def retrieval_grid(
     draw = ImageDraw.Draw(canvas)
     first = MARGIN + side + GAP
     for label, x in [("sketch", MARGIN), *((str(rank + 1), first + rank * side) for rank in range(columns))]:
-        draw.text((x + (side - GAP) / 2, MARGIN), label, fill=FAINT, font=_font(), anchor="ma")
+        draw.text((x + (side - GAP) / 2, MARGIN), label, fill=FAINT, font=font(), anchor="ma")
     for i, (query, photos, right) in enumerate(zip(queries, results, correct, strict=True)):
         y = MARGIN + LINE + GAP + i * (side + over)
         if titles:
-            draw.text((MARGIN + FRAME, y), titles[i], fill=INK, font=_font(), anchor="la")
+            draw.text((MARGIN + FRAME, y), titles[i], fill=INK, font=font(), anchor="la")
         _place(canvas, query, MARGIN, y + over, cell, None)
         for rank, (photo, mark) in enumerate(zip(photos, right, strict=True)):
             _place(canvas, photo, first + rank * side, y + over, cell, mark)
@@ -71,7 +71,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
 
 
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+def font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size=12)
 
 

@@ -1,0 +1,20 @@
+"""QuickDraw Extended (Dey et al. 2019): 110 classes, 330,000 sketches of an amateur's twenty seconds, 204,000 photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sbirlib.data.dataset import Dataset
+from sbirlib.data.folder import from_entries
+from sbirlib.data.images import MAX_PIXELS
+from sbirlib.data.published.facts import facts
+from sbirlib.data.published.tree import by_class, find, place
+from sbirlib.interfaces import PHOTO, SKETCH
+
+
+def quickdraw_extended(root: str | Path, *, skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
+    """<root>/QuickDraw_sketches_final/<class>/ and <root>/QuickDraw_images_final/<class>/."""
+    at, known = place(root), facts("quickdraw")
+    sketches = by_class(at, find(at, ("QuickDraw_sketches_final", "sketches")), SKETCH, known)
+    photos = by_class(at, find(at, ("QuickDraw_images_final", "images")), PHOTO, known)
+    return from_entries("quickdraw_extended", at, sketches + photos, skip_bad=skip_bad, max_pixels=max_pixels, splits=known.splits)

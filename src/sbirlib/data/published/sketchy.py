@@ -1,0 +1,79 @@
+"""Sketchy (Sangkloy et al. 2016), and Sketchy Extended (Liu et al. 2017): 125 classes, each photo drawn at least five times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sbirlib.data.dataset import Dataset
+from sbirlib.data.folder import from_entries
+from sbirlib.data.images import MAX_PIXELS
+from sbirlib.data.layout import Entry, paired
+from sbirlib.data.published.facts import facts
+from sbirlib.data.published.tree import by_class, find, place
+from sbirlib.interfaces import PHOTO, SKETCH
+
+INVALID = ("error", "ambiguous", "pose", "context")
+
+
+def sketchy(root: str | Path, *, variant: str = "tx_000000000000", skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
+    """<root>/256x256/{photo,sketch}/<variant>/<class>/, and <root>/info where the split `fg_sangkloy` is wanted.
+
+    12,500 photos and 75,481 sketches; the sketch `X-2.png` belongs to the photo `X.jpg`. `variant` is one of the published renderings
+    of the sketches (their photos are all read from tx_000000000000).
+
+    >>> dataset("sketchy:Sketchy", "zeroshot1_sake25").describe()  # doctest: +SKIP
+    'sketchy: 125 categories, 75481 sketches, 12500 photos; split sketchy/zeroshot1_sake25 (...)'
+    """
+    at = place(root)
+    found = paired(_sketches(at, variant) + _photos(at))
+    splits = {**facts("sketchy").splits, **_fine_grained(at, found)}
+    return from_entries("sketchy", at, found, skip_bad=skip_bad, max_pixels=max_pixels, splits=splits)
+
+
+def sketchy_extended(
+    root: str | Path, *, variant: str = "tx_000000000000", skip_bad: bool = False, max_pixels: int = MAX_PIXELS
+) -> Dataset:
+    """Sketchy with the photos of <root>/EXTEND_image_sketchy/<class>/: 73,003 in all.
+
+    That folder repeats the photos of Sketchy but for one, under their own names, and the lists of several works hold both: here each
+    photo is one.
+    """
+    at = place(root)
+    extended = by_class(at, find(at, ("EXTEND_image_sketchy", "256x256/EXTEND_image_sketchy", "extended_photo")), PHOTO, facts("sketchy"))
+    there = {_name(entry) for entry in extended}
+    photos = extended + [entry for entry in _photos(at) if _name(entry) not in there]
+    found = paired(_sketches(at, variant) + photos)
+    return from_entries("sketchy_extended", at, found, skip_bad=skip_bad, max_pixels=max_pixels, splits=facts("sketchy").splits)
+
+
+def _sketches(root: Path, variant: str) -> list[Entry]:
+    return by_class(root, find(root, (f"256x256/sketch/{variant}", f"sketch/{variant}")), SKETCH, facts("sketchy"))
+
+
+def _photos(root: Path) -> list[Entry]:
+    return by_class(root, find(root, ("256x256/photo/tx_000000000000", "photo/tx_000000000000")), PHOTO, facts("sketchy"))
+
+
+def _name(entry: Entry) -> tuple[str, str]:
+    return entry.category, PurePosixPath(entry.path).stem
+
+
+def _fine_grained(root: Path, found: list[Entry]) -> dict[str, Mapping[str, Any]]:
+    """The split within classes: the photos of info/testset.txt are tested, without the sketches that the lists of invalid ones name."""
+    info = next((f for f in (root / "info", root / "info-06-04/info", root / "256x256/info") if (f / "testset.txt").is_file()), None)
+    if info is None:
+        return {}
+    tested = {PurePosixPath(line).stem for line in _lines(info / "testset.txt")}
+    invalid = {line for kind in INVALID for line in _lines(info / f"invalid-{kind}.txt")}
+    photos = [entry.path for entry in found if entry.modality == PHOTO]
+    test = [path for path in photos if PurePosixPath(path).stem in tested]
+    of_test = [e for e in found if e.modality == SKETCH and e.instance and PurePosixPath(e.instance).stem in tested]
+    left_out = [entry.path for entry in of_test if PurePosixPath(entry.path).stem in invalid]
+    train = sorted(set(photos) - set(test))
+    return {"fg_sangkloy": {"test_photos": test, "train_photos": train, "left_out_sketches": left_out}}
+
+
+def _lines(file: Path) -> list[str]:
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
