@@ -17,7 +17,8 @@ def literal(v: np.ndarray, turn: np.ndarray) -> np.ndarray:
     B^T V = S Omega S'^T, R = S' S^T."""
     b = np.array([[1.0 if value >= 0 else -1.0 for value in row] for row in v @ turn])
     s, _, s_hat_transposed = np.linalg.svd(b.T @ v)
-    return s_hat_transposed.T @ s.T
+    turned: np.ndarray = s_hat_transposed.T @ s.T
+    return turned
 
 
 def loss(v: np.ndarray, turn: np.ndarray) -> float:

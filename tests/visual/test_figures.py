@@ -27,8 +27,8 @@ def test_curves_are_the_logged_values(tmp_path: Path) -> None:
     records = [{"step": s, "losses": {"cross_entropy": 1 / s}, "logged": {"g_cross": s / 10}} for s in (1, 2, 3)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     drawn = training_curves({"mathm": read_log(tmp_path)}, {"g": ["g_cross"], "loss": ["cross_entropy"]})
-    lines = [axis.lines[0].get_xydata().tolist() for axis in drawn.axes]
-    assert np.allclose(np.array(lines, dtype=float), [[[1, 0.1], [2, 0.2], [3, 0.3]], [[1, 1], [2, 1 / 2], [3, 1 / 3]]])
+    lines = np.array([axis.lines[0].get_xydata() for axis in drawn.axes], dtype=float)
+    assert np.allclose(lines, [[[1, 0.1], [2, 0.2], [3, 0.3]], [[1, 1], [2, 1 / 2], [3, 1 / 3]]])
     save_figure(drawn, tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").width > 400
 

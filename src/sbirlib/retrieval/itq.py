@@ -49,12 +49,14 @@ class ITQ:
         if vectors.shape[-1] != len(self._mean):
             raise InputError(f"these codes were fitted on vectors of {len(self._mean)} numbers, got {vectors.shape[-1]}")
         turned = (_finite(vectors) - self._mean) @ self._turn
-        return torch.where(turned >= 0, 1.0, -1.0) / self.bits**0.5
+        signs: Tensor = torch.where(turned >= 0, 1.0, -1.0)
+        return signs / self.bits**0.5
 
 
 def principal_components(rows: Tensor, count: int) -> Tensor:
     """The directions [V, count] in which centred rows [n, V] vary most, widest first."""
-    return torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)[:, :count]
+    widest: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)[:, :count]
+    return widest
 
 
 def rotation(components: Tensor, *, rounds: int = ROUNDS) -> Tensor:
@@ -69,7 +71,9 @@ def rotation(components: Tensor, *, rounds: int = ROUNDS) -> Tensor:
 
 def start(size: int) -> Tensor:
     """A random rotation, the same every time."""
-    return torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).Q
+    drawn = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    turn: Tensor = torch.linalg.qr(drawn).Q
+    return turn
 
 
 def _finite(vectors: Tensor) -> Tensor:
