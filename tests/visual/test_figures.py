@@ -28,7 +28,7 @@ def test_curves_are_the_logged_values(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     drawn = training_curves({"mathm": read_log(tmp_path)}, {"g": ["g_cross"], "loss": ["cross_entropy"]})
     lines = np.array([axis.lines[0].get_xydata() for axis in drawn.axes], dtype=float)
-    assert np.allclose(lines, [[[1, 0.1], [2, 0.2], [3, 0.3]], [[1, 1], [2, 1 / 2], [3, 1 / 3]]])
+    assert np.allclose(lines, np.array([[(1, 0.1), (2, 0.2), (3, 0.3)], [(1, 1.0), (2, 1 / 2), (3, 1 / 3)]]))
     save_figure(drawn, tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").width > 400
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -49,8 +51,7 @@ class ITQ:
         if vectors.shape[-1] != len(self._mean):
             raise InputError(f"these codes were fitted on vectors of {len(self._mean)} numbers, got {vectors.shape[-1]}")
         turned = (_finite(vectors) - self._mean) @ self._turn
-        signs: Tensor = torch.where(turned >= 0, 1.0, -1.0)
-        return signs / self.bits**0.5
+        return torch.where(turned >= 0, 1.0, -1.0) / math.sqrt(self.bits)
 
 
 def principal_components(rows: Tensor, count: int) -> Tensor:
