@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sbirlib import Pipeline, build, list_recipes, load, open_index, split
+from sbirlib import Pipeline, build, load, open_index, split
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Features, Loss, Miner, Step, Triplets
@@ -26,12 +26,11 @@ def trained(dataset: Dataset) -> Pipeline:
     return build("mathm", **SMALL).fit(split(dataset, ["class4", "class5"]), progress=False)
 
 
-def test_every_recipe_builds_without_network_or_weights() -> None:
-    for name in list_recipes():
-        pipeline = build(name)
-        assert not pipeline.losses
-        with pytest.raises(InputError, match="weights of seresnet50 are not loaded"):
-            pipeline.encoder.query_vectors(_batch(64))
+def test_a_recipe_builds_without_network_or_weights_and_encodes_nothing_without_them() -> None:
+    pipeline = build("mathm")
+    assert not pipeline.losses
+    with pytest.raises(InputError, match="weights of seresnet50 are not loaded"):
+        pipeline.encoder.query_vectors(_batch(64))
 
 
 def test_building_leaves_the_random_stream_alone_and_is_the_same_each_time() -> None:

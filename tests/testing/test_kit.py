@@ -1,7 +1,5 @@
 """The conformance kit: what is sound passes it, and each check fails on a part with exactly that defect."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -148,8 +146,3 @@ def test_checks_leave_the_global_generator_alone() -> None:
     for _, run in all_checks("spread"):
         run()
     assert torch.equal(before, torch.get_rng_state())
-
-
-def test_the_kit_does_not_import_pytest() -> None:
-    code = "import sys, sbirlib.testing; print('pytest' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

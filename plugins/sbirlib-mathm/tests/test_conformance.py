@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,14 @@ def test_conforms(name: str, check: Callable[[], None]) -> None:
     check()
 
 
+BACKBONES: dict[str, dict[str, Any]] = {
+    "seresnet": {"backbone": "test_resnet", "timm_options": {"block_args": {"attn_layer": "se"}, "zero_init_last": False}},
+    "mobilenetv3": {"backbone": "mobilenetv3_small_050"},
+    "vit": {"backbone": "test_vit"},
+}
+
+
 @pytest.mark.parametrize("condition", ["add", "concatenate"])
-@pytest.mark.parametrize("backbone", ["seresnext26d_32x4d", "mobilenetv3_small_050", "test_vit"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_cse_conforms_around_any_backbone(backbone: str, condition: str) -> None:
-    check_part("encoder", "cse", options={"backbone": backbone, "condition": condition})
+    check_part("encoder", "cse", options={**BACKBONES[backbone], "condition": condition})

@@ -49,6 +49,23 @@ def trained(model: str = "seresnet", **options: Any) -> Any:
     return made
 
 
+def test_se_resnet50_is_conditioned_in_each_of_its_sixteen_blocks() -> None:
+    """The backbone of the paper, whole: at the start it is the bare one, and a condition that has left zero tells modalities apart."""
+    options: dict[str, Any] = {"backbone": "seresnet50", "dim": 16, "pretrained": False, "timm_options": {"zero_init_last": False}}
+    torch.manual_seed(0)
+    cse = Cse(**options).eval()
+    bare = Backbone(**options).eval()
+    bare.load_state_dict({k: v for k, v in cse.state_dict().items() if not k.startswith("conditions.")})
+    assert len(cse.conditions) == 16
+    images = batch([SKETCH]).images.repeat(2, 1, 1, 1)
+    given = Batch(images, torch.tensor([SKETCH, PHOTO]), torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
+    with torch.no_grad():
+        assert torch.equal(cse(given).embedding, bare(given).embedding)
+        nn.init.normal_(next(cse.conditions.parameters()), std=0.5)
+        sketch, photo = cse(given).embedding
+    assert not torch.allclose(sketch, photo)
+
+
 @every_model
 @every_condition
 def test_at_the_start_it_is_the_bare_backbone_bit_for_bit(model: str, condition: str) -> None:
