@@ -25,10 +25,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What a paper says, where it says it, and as two rows: the first is better than the second."""
+
+    says: str
+    where: str
+    better: str
+    worse: str
+
+
+@dataclass(frozen=True)
 class Experiment:
     """Rows that are trained alike on one dataset and measured on the same queries; `against` is the row the others are compared with.
 
-    `code_bits` also measures codes of so many bits (ITQ, fitted on the training photos); 0: none.
+    `rows_of` names the experiment whose rows and claims these are, on other data. `code_bits` also measures codes of so many bits (ITQ,
+    fitted on the training photos); 0: none.
     """
 
     name: str
@@ -36,6 +47,8 @@ class Experiment:
     data: str
     against: str
     rows: tuple[Row, ...]
+    claims: tuple[Claim, ...] = ()
+    rows_of: str = ""
     split: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     seeds: int = 3
@@ -56,9 +69,15 @@ def read(name: str) -> Experiment:
         raise InputError(f"there is no experiment {name!r}{nearest(name, names())}")
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     rows = tuple(_made(Row, row, f"{name}: row") for row in table.pop("rows", []))
-    made: Experiment = _made(Experiment, {"name": name, "rows": rows, **table}, name)
-    if made.against not in [row.name for row in rows]:
-        raise InputError(f"{name}: against names the row {made.against!r}{nearest(made.against, [row.name for row in rows])}")
+    claims = tuple(_made(Claim, claim, f"{name}: claim") for claim in table.pop("claims", []))
+    if "rows_of" in table:
+        others = read(table["rows_of"])
+        rows, claims = rows + others.rows, claims + others.claims
+    made: Experiment = _made(Experiment, {"name": name, "rows": rows, "claims": claims, **table}, name)
+    known = [row.name for row in rows]
+    for row in (made.against, *(row for claim in claims for row in (claim.better, claim.worse))):
+        if row not in known:
+            raise InputError(f"{name}: there is no row {row!r}{nearest(row, known)}")
     return made
 
 

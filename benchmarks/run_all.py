@@ -15,10 +15,13 @@ import json
 import shutil
 import time
 import traceback
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 import experiment as experiments
 import store
@@ -56,10 +59,25 @@ def main() -> None:
         except InputError as error:
             print(f"{name}: skipped: {error}")
             continue
+        if data.threads == 1:  # drawn, not read: once for all runs
+            data = replace(data, reader=Drawn(data.reader))
         print(f"{name}: {data.describe()}; {len(todo)} runs on {device}")
         for seed, row in todo:
             run(found, row, seed, data, device)
     render()
+
+
+class Drawn:
+    """Pictures that were drawn before are not drawn again."""
+
+    def __init__(self, reader: Callable[[int], Image.Image]) -> None:
+        self.reader = reader
+        self.pictures: dict[int, Image.Image] = {}
+
+    def __call__(self, position: int) -> Image.Image:
+        if position not in self.pictures:
+            self.pictures[position] = self.reader(position)
+        return self.pictures[position]
 
 
 def needed(found: Experiment, row: Row, seed: int, *, retry: bool) -> bool:

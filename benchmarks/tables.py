@@ -10,8 +10,8 @@ import numpy as np
 
 import experiment as experiments
 import store
-from compare import paired
-from experiment import Experiment
+from compare import Difference, paired
+from experiment import Claim, Experiment
 from sbirlib.files import whole_file
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results.md"
@@ -58,17 +58,36 @@ def table(found: Experiment) -> str:
         cells += [f"{row.paper[p]:.4f}" if p in row.paper else "" for p in papers]
         lines.append("| " + " | ".join(cells) + " |")
         lines += [f"| {row.name}: failed | {error[:120].replace('|', '/')} |" + " |" * (len(heads) - 2) for error in failed]
-    return "\n".join([*lines, "", conditions(runs), "", found.note, ""])
+    claimed = [f"- {claim.says} ({claim.where}): {verdict(runs, claim, first)}" for claim in found.claims]
+    return "\n".join([*lines, "", conditions(runs), "", found.note, "", *claimed, ""])
+
+
+def verdict(runs: Runs, claim: Claim, metric: str) -> str:
+    """Whether what a paper says holds here, in one line."""
+    seen = compared(runs, claim.better, claim.worse, metric)
+    if seen is None:
+        return "not run yet."
+    figures = f"{metric} {seen.mean:+.3f} ({seen.low:+.3f} to {seen.high:+.3f}), {seen.seeds} seed{'s' * (seen.seeds > 1)}"
+    if not seen.sure:
+        return f"not decided: {figures}; a true difference of {seen.detectable:.3f} would have been seen four times in five."
+    return f"**{'holds' if seen.mean > 0 else 'does not hold'}** here: {figures}."
 
 
 def difference(runs: Runs, row: str, against: str, metric: str) -> str:
-    ours, theirs = ({s: r["queries"] for s, r in runs[name].items() if "error" not in r} for name in (row, against))
-    if row == against or not ours.keys() & theirs.keys():
+    found = None if row == against else compared(runs, row, against, metric)
+    if found is None:
         return ""
-    category: Sequence[int] = next(iter(theirs.values()))["category"]
-    found = paired({s: q[metric] for s, q in ours.items()}, {s: q[metric] for s, q in theirs.items()}, category)
     text = f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f}) [{found.detectable:.3f}]"
     return f"**{text}**" if found.sure else text
+
+
+def compared(runs: Runs, row: str, against: str, metric: str) -> Difference | None:
+    """The paired difference of two rows; None where they have no seed in common."""
+    ours, theirs = ({s: r["queries"] for s, r in runs[name].items() if "error" not in r} for name in (row, against))
+    if not ours.keys() & theirs.keys():
+        return None
+    category: Sequence[int] = next(iter(theirs.values()))["category"]
+    return paired({s: q[metric] for s, q in ours.items()}, {s: q[metric] for s, q in theirs.items()}, category)
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sbirlib import cli
+from sbirlib import cli, registry
 
 ROOT = Path(__file__).parent.parent
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -73,6 +73,13 @@ def test_the_table_of_states_is_what_is_printed(
 def test_the_readme_prints_the_quickstart() -> None:
     program = (ROOT / "examples" / "quickstart.py").read_text(encoding="utf-8").partition('"""\n\n')[2]
     assert program in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_recipe_stands_in_the_page_of_its_method() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "methods").glob("*.md"))
+    ours = [e.name for e in registry.found().entries if e.kind == "recipe" and e.distribution.startswith("sbirlib-mathm")]
+    assert ours
+    assert [name for name in ours if f"`{name}`" not in pages] == []
 
 
 def test_the_example_plugin_passes_its_tests(install_project: Callable[[Path], list[Path]]) -> None:

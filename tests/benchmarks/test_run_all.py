@@ -1,6 +1,7 @@
 """The run store, from an experiment to its table."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -37,6 +38,12 @@ train = false
 name = "trained"
 recipe = "mathm"
 paper = { "somewhere mAP@all" = 0.5 }
+
+[[claims]]
+says = "Training helps"
+where = "table 0"
+better = "trained"
+worse = "plain"
 
 [[rows]]
 name = "broken"
@@ -77,6 +84,7 @@ def test_rows_are_run_once_and_stand_in_the_table(here: Path, monkeypatch: pytes
     both = [json.loads((here / "results" / "tiny" / f"trained-{seed}.json").read_text())["metrics"]["mAP@all"] for seed in (0, 1)]
     assert f"| {sum(both) / 2:.3f} ± " in line
     assert "0.5000" in line
+    assert re.search(r"^- Training helps \(table 0\): .*mAP@all [+-]0\.\d{3} \(.* to .*\), 2 seeds", page, flags=re.MULTILINE)
     run(monkeypatch, "tiny", "--rows", "plain", "trained", "--device", "cpu")
     assert {p.name: p.stat().st_mtime_ns for p in (here / "results" / "tiny").iterdir()} == files
     assert not (here / "runs" / "tiny").exists() or list((here / "runs" / "tiny").iterdir()) == []
@@ -95,11 +103,36 @@ def test_what_cannot_be_an_experiment_is_refused(here: Path) -> None:
     with pytest.raises(InputError, match="odd has no key 'titel'; did you mean 'title'"):
         experiment.read("odd")
     (here / "experiments" / "alone.toml").write_text(TINY.replace('against = "plain"', 'against = "plane"'))
-    with pytest.raises(InputError, match="against names the row 'plane'; did you mean 'plain'"):
+    with pytest.raises(InputError, match="no row 'plane'; did you mean 'plain'"):
         experiment.read("alone")
+
+
+def test_rows_may_be_those_of_another_experiment(here: Path) -> None:
+    head = TINY.partition("[[rows]]")[0].replace("seeds = 2", 'seeds = 2\nrows_of = "tiny"')
+    (here / "experiments" / "other.toml").write_text(head)
+    other, tiny = experiment.read("other"), experiment.read("tiny")
+    assert (other.rows, other.claims) == (tiny.rows, tiny.claims)
 
 
 def test_every_experiment_of_ours_can_be_read() -> None:
     for name in experiment.names():
         found = experiment.read(name)
         assert len({row.name for row in found.rows}) == len(found.rows)
+
+
+def test_a_claim_is_held_refuted_or_left_open(here: Path) -> None:
+    """By runs that are told apart by nothing but the values of their queries."""
+    category = [0, 0, 1, 1, 2, 2, 3, 3]
+
+    def runs(low: list[float], high: list[float]) -> dict[str, dict[int, dict[str, object]]]:
+        return {
+            row: {seed: {"queries": {"category": category, "mAP@all": values}} for seed in (0, 1)}
+            for row, values in (("plain", low), ("trained", high))
+        }
+
+    claim = experiment.read("tiny").claims[0]
+    low, high = [0.1, 0.2] * 4, [0.5, 0.6] * 4
+    assert "**holds** here: mAP@all +0.400 (+0.400 to +0.400), 2 seeds" in tables.verdict(runs(low, high), claim, "mAP@all")
+    assert "**does not hold** here: mAP@all -0.400" in tables.verdict(runs(high, low), claim, "mAP@all")
+    assert "not decided: mAP@all +0.000" in tables.verdict(runs([0.1, 0.2] * 4, [0.2, 0.1] * 4), claim, "mAP@all")
+    assert tables.verdict({"plain": {}, "trained": {}}, claim, "mAP@all") == "not run yet."

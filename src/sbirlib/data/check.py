@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import warnings
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,6 @@ import numpy as np
 
 from sbirlib import registry
 from sbirlib.data.dataset import ROLES, Dataset
-from sbirlib.data.folder import folder
 from sbirlib.data.named import dataset as named
 from sbirlib.interfaces import PHOTO, SKETCH
 from sbirlib.progress import track
@@ -62,10 +60,10 @@ def check(source: str, split: str | None = None) -> Findings:
     ['the same image in train (photo/cat/3.jpg) and test (photo/lynx/8.jpg)']
     """
     name = source.partition(":")[0]
-    reads_files = inspect.signature(registry.load("dataset", name) if name in registry.list_datasets() else folder).parameters
+    known = registry.options("dataset", name if name in registry.list_datasets() else "folder")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        dataset = named(source, split, **({"skip_bad": True} if "skip_bad" in reads_files else {}))
+        dataset = named(source, split, **({"skip_bad": True} if "skip_bad" in known else {}))
     unreadable = "\n".join(str(w.message) for w in told if str(w.message).startswith("skipped"))
     return examine(dataset, unreadable)
 
