@@ -92,6 +92,16 @@ def expanded(value: Any) -> Any:
     return value.replace("$SBIRLIB_DATA", os.environ["SBIRLIB_DATA"])
 
 
+def portable(value: Any) -> Any:
+    """The reverse of `expanded`: a result that is committed names no folder of the machine that made it."""
+    if isinstance(value, dict):
+        return {k: portable(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [portable(v) for v in value]
+    root = os.environ.get("SBIRLIB_DATA")
+    return value.replace(root, "$SBIRLIB_DATA") if root and isinstance(value, str) else value
+
+
 def _made(kind: Any, table: dict[str, Any], where: str) -> Any:
     known = [f.name for f in fields(kind)]
     for key in table:

@@ -100,7 +100,7 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
         values = measure(queries.vectors, gallery.vectors, queries.category, gallery.category, metrics=found.metrics).values
         kept = ~next(iter(values.values())).isnan()
         result |= {
-            "recipe": pipeline.recipe.tables(),
+            "recipe": experiments.portable(pipeline.recipe.tables()),
             "recipe_digest": pipeline.recipe.digest,
             "data": {
                 "name": data.name,
@@ -117,7 +117,7 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
             "seconds": {"training": round(trained - started, 1), "measuring": round(time.monotonic() - trained, 1)},
         }
     except Exception as error:
-        result["error"] = f"{type(error).__name__}: {error}"
+        result["error"] = experiments.portable(f"{type(error).__name__}: {error}")
         traceback.print_exc()
     store.write(path, result)
     if "error" not in result:

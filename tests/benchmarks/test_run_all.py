@@ -136,3 +136,11 @@ def test_a_claim_is_held_refuted_or_left_open(here: Path) -> None:
     assert "**does not hold** here: mAP@all -0.400" in tables.verdict(runs(high, low), claim, "mAP@all")
     assert "not decided: mAP@all +0.000" in tables.verdict(runs([0.1, 0.2] * 4, [0.2, 0.1] * 4), claim, "mAP@all")
     assert tables.verdict({"plain": {}, "trained": {}}, claim, "mAP@all") == "not run yet."
+
+
+def test_a_result_names_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIRLIB_DATA", "/some/where")
+    settings = {"encoder": {"weights": "$SBIRLIB_DATA/weights/a.safetensors"}, "size": 96}
+    there = experiment.expanded(settings)
+    assert there["encoder"]["weights"] == "/some/where/weights/a.safetensors"
+    assert experiment.portable({**there, "list": ["/some/where/x"]}) == {**settings, "list": ["$SBIRLIB_DATA/x"]}
