@@ -59,11 +59,11 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {given.kills} kills a recipe, seed {given.seed}\n")
     print("| recipe | kills | inside a save | full disk | its end |\n| --- | ---: | ---: | --- | --- |")
-    outcomes = []
+    outcomes: list[Outcome] = []
     for name in given.recipes or list_recipes():
         outcomes.append(survive(name, kills=given.kills, seed=given.seed))
         print(outcomes[-1], flush=True)
-    if any(outcome.differing for outcome in outcomes):
+    if any(outcome.differing or outcome.full_disk.startswith("LOST") for outcome in outcomes):
         raise SystemExit(1)
 
 

@@ -96,7 +96,7 @@ def _count(part: Dataset, role: str) -> Count:
 
 
 def _published(dataset: Dataset) -> tuple[tuple[str, int, int], ...]:
-    expected = dataset.splits.get(dataset.split_name.rpartition("/")[2], {}).get("counts", {})
+    expected = dataset.splits.get(dataset.split_name.removeprefix(f"{dataset.name}/"), {}).get("counts", {})
     found = {"query_sketches": len(dataset.test.sketches), "gallery_photos": len(dataset.test.photos)}
     return tuple((f"{what.replace('_', ' ')} of the test", n, found[what]) for what, n in expected.items() if found[what] != n)
 

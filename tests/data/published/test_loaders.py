@@ -77,6 +77,12 @@ def test_what_is_in_both_folders_of_sketchy_extended_is_one_photo(plant: Plant) 
     assert set(data.sketches.instance.tolist()) == set(data.photos.instance.tolist()) - {-1}
 
 
+def test_the_published_number_of_photos_is_that_of_the_extended_set(plant: Plant) -> None:
+    tree = plant(sketchy_tree(extended=1))
+    assert sketchy(tree).splits["zeroshot1_sake25"]["counts"] == {"query_sketches": 15229}
+    assert sketchy_extended(tree).splits["zeroshot1_sake25"]["counts"] == {"query_sketches": 15229, "gallery_photos": 14602}
+
+
 def test_folders_that_another_work_renamed_are_of_their_class(plant: Plant) -> None:
     paths = (p.replace("hot-air_balloon", "hot_air_balloon").replace("jack-o-lantern", "jack_o_lantern") for p in sketchy_tree())
     data = sketchy(plant(paths))
