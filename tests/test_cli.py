@@ -1,6 +1,8 @@
 """Each verb as a user types it."""
 
+import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -54,9 +56,25 @@ def test_from_training_to_searching(
     model = str(out / "model.safetensors")
     assert run(monkeypatch, "eval", model, *data, "--out", str(tmp_path / "metrics.json")) == 0
     assert set(json.loads((tmp_path / "metrics.json").read_text())["metrics"]) == {"mAP@all", "Prec@100"}
-    assert run(monkeypatch, "embed", model, str(tree / "photo"), "--out", str(tmp_path / "v.safetensors")) == 0
+    assert run(monkeypatch, "embed", model, str(tree), "--out", str(tmp_path / "vectors")) == 0
+    assert run(monkeypatch, "index", model, str(tmp_path / "vectors"), "--out", str(tmp_path / "other"), "--kind", "hnsw") == 0
     assert run(monkeypatch, "index", model, str(tree), "--out", str(index)) == 0
+    photo = str(tree / "photo" / "class0" / "0.png")
+    assert run(monkeypatch, "remove", photo, "--index", str(index)) == 0
+    fields = tmp_path / "fields.csv"
+    fields.write_text(f"path,year\n{photo},2001\n")
     capsys.readouterr()
+    assert run(monkeypatch, "add", str(tree), "--index", str(index), "--fields", str(fields)) == 0
+    assert "1 photos added" in capsys.readouterr().out
+    drawn = str(tree / "sketch" / "class0")
+    assert run(monkeypatch, "search", drawn, "--index", str(index), "--json", "--where", "year=2001", "--where", "year=2002") == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [[hit["path"] for hit in answer["hits"]] for answer in answers] == [[photo]] * len(os.listdir(drawn))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{answers[0]['sketch']}\nnowhere.png\n\n{answers[0]['sketch']}\n"))
+    assert run(monkeypatch, "search", "-", "--index", str(index), "--json", "-k", "2") == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(answer.get("hits", "")) for answer in answers] == [2, 0, 2]
+    assert "nowhere.png" in answers[1]["error"]
     sketch = tree / "sketch" / "class4" / "24.png"
     assert run(monkeypatch, "search", str(sketch), "--index", str(index), "-k", "3", "--grid", str(found)) == 0
     lines = capsys.readouterr().out.splitlines()

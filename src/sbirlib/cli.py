@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +17,7 @@ from sbirlib.errors import InputError
 
 if TYPE_CHECKING:
     from sbirlib.data.dataset import Dataset
+    from sbirlib.search import Hit
 
 app = typer.Typer(
     add_completion=False,
@@ -36,6 +38,9 @@ Split = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for any key of the recipe, such as phases.0.steps=300; repeatable")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one")]
+OfIndex = Annotated[Path, typer.Option(help="a folder made by `sbirlib index`")]
+Fields = Annotated[Path | None, typer.Option(help="a CSV file with a column 'path' and others, by which a search can be narrowed")]
+GRID = 50  # sketches in one picture
 SkipBad = Annotated[bool, typer.Option(help="leave out unreadable images, and list them")]
 
 
@@ -144,57 +149,138 @@ def eval_(
 def embed(
     checkpoint: Path,
     images: Path,
-    out: Annotated[Path, typer.Option(help="a safetensors file: 'vectors', and the paths in its metadata")],
+    out: Annotated[Path, typer.Option(help="a folder; run the same again after a stop, and it goes on")],
     sketches: Annotated[bool, typer.Option(help="embed as queries, not as gallery")] = False,
+    fields: Fields = None,
+    rows: Annotated[int, typer.Option(help="images to a file")] = 8192,
     device: Device = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Turn a folder of images into vectors."""
+    """Turn any number of images into files of vectors; under torchrun each process makes its share."""
     from sbirlib import load
     from sbirlib.data.folder import images as open_images
-    from sbirlib.training.checkpoint import write
+    from sbirlib.embedding import embed_to
 
-    pipeline = load(checkpoint)
     found = open_images(images, modality="sketch" if sketches else "photo", skip_bad=skip_bad)
-    vectors = pipeline.embed(found, role="query" if sketches else "gallery", device=device)
-    write(out, {"vectors": vectors}, {"recipe_digest": pipeline.recipe.digest, "paths": [found.key(i) for i in range(len(found))]})
-    typer.echo(f"{len(found)} images as vectors {list(vectors.shape)} in {out}")
+    role: Literal["query", "gallery"] = "query" if sketches else "gallery"
+    written = embed_to(load(checkpoint), found, out, role=role, fields=_fields(fields), rows=rows, device=device)
+    typer.echo(
+        f"{len(found)} images, of which this process has {len(written)} files in {out}; index them: sbirlib index {checkpoint} {out} --out INDEX"
+    )
 
 
 @app.command()
 def index(
     checkpoint: Path,
-    photos: Path,
+    photos: Annotated[Path, typer.Argument(help="a folder of photos, or of vectors that `sbirlib embed` made")],
     out: Annotated[Path, typer.Option(help="the index: one folder, which holds all that search needs")],
+    kind: Annotated[str, typer.Option(help="one of `sbirlib list index`")] = "flat",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE for an option of the index, such as probes=32; repeatable")
+    ] = None,
+    fields: Fields = None,
     device: Device = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Make a folder of photos searchable."""
     from sbirlib import load
     from sbirlib.data.folder import images as open_images
+    from sbirlib.embedding import PARTS, index_embedded
 
-    made = load(checkpoint).index(open_images(photos, skip_bad=skip_bad), device=device)
+    options = {"name": kind, **_settings(set_)}
+    if any(photos.glob(PARTS)):
+        made = index_embedded(load(checkpoint), photos, kind=options)
+    else:
+        made = load(checkpoint).index(open_images(photos, skip_bad=skip_bad), kind=options, fields=_fields(fields), device=device)
     made.save(out)
     typer.echo(f"{len(made)} photos indexed in {out}; search them: sbirlib search SKETCH.png --index {out}")
 
 
 @app.command()
+def add(
+    photos: Annotated[Path, typer.Argument(help="a folder of photos, or one")],
+    index: OfIndex,
+    fields: Fields = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Make more photos searchable; those that are in the index already are passed over."""
+    from sbirlib import open_index
+    from sbirlib.data.folder import images as open_images
+
+    opened, found = open_index(index), open_images(photos, skip_bad=skip_bad)
+    there = set(opened.vectors.paths())
+    new = [i for i in range(len(found)) if found.path(i) not in there]
+    if new:
+        opened.add(found.subset(new), fields=_fields(fields))
+        opened.save(index)
+    typer.echo(f"{len(new)} photos added, {len(found) - len(new)} were there already; {len(opened)} in {index}")
+
+
+@app.command()
+def remove(photos: Annotated[list[Path], typer.Argument(help="paths, as search prints them")], index: OfIndex) -> None:
+    """Let an index forget photos; the files themselves stay."""
+    from sbirlib import open_index
+
+    opened = open_index(index)
+    opened.remove([str(path) for path in photos])
+    opened.save(index)
+    typer.echo(f"{len(photos)} photos removed; {len(opened)} in {index}")
+
+
+@app.command()
 def search(
-    sketch: Path,
-    index: Annotated[Path, typer.Option(help="a folder made by `sbirlib index`")],
+    sketch: Annotated[
+        str, typer.Argument(help="a sketch, a folder of sketches, or - to read their paths from standard input, line by line")
+    ],
+    index: OfIndex,
     k: Annotated[int, typer.Option("-k", help="how many photos")] = 10,
+    where: Annotated[
+        list[str] | None, typer.Option(help="FIELD=VALUE: only photos with it, such as category=cat; the same field again: or this one")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="one line of JSON for each sketch, and no picture unless --grid asks for it")
+    ] = False,
     grid: Annotated[Path | None, typer.Option(help="where the picture goes; SKETCH-found.png unless given")] = None,
 ) -> None:
     """Print the photos that a sketch means, best first, and draw them."""
     from sbirlib import open_index
+    from sbirlib.data.folder import images
     from sbirlib.visual.grid import save_picture
 
     opened = open_index(index)
-    for hit in opened.search(sketch, k):
-        typer.echo(f"{hit.rank:3}  {hit.score:.4f}  {hit.path}" + (f"  ({hit.category})" if hit.category else ""))
-    picture = grid or sketch.with_name(f"{sketch.stem}-found.png")
-    save_picture(opened.grid([sketch], k=k), picture)
-    typer.echo(f"picture: {picture}")
+    only: dict[str, list[Any]] = {}
+    for field, value in _pairs(where, "--where"):
+        only.setdefault(field, []).append(_scalar(value))
+
+    def answer(sketches: list[str]) -> list[list[Hit]]:
+        found = opened.search_all(sketches, k, only)
+        for name, hits in zip(sketches, found, strict=True):
+            if json_:
+                ranked = [{"rank": hit.rank, "score": hit.score, **hit.record} for hit in hits]
+                typer.echo(json.dumps({"sketch": name, "hits": ranked}))
+                continue
+            if len(sketches) > 1:
+                typer.echo(name)
+            for hit in hits:
+                typer.echo(f"{hit.rank:3}  {hit.score:.4f}  {hit.path}" + (f"  ({hit.category})" if hit.category else ""))
+        return found
+
+    if sketch == "-":
+        for line in filter(None, map(str.strip, sys.stdin)):
+            try:
+                answer([line])
+            except InputError as error:  # the next line may be better
+                typer.echo(json.dumps({"sketch": line, "error": str(error)}) if json_ else f"sbirlib: {error}", err=not json_)
+            sys.stdout.flush()
+        return
+    drawn = images(sketch, modality="sketch")
+    sketches = [drawn.path(i) for i in range(len(drawn))]
+    found = answer(sketches)
+    place = Path(sketch)
+    picture = grid or (None if json_ else place.with_name(f"{place.stem}-found.png"))
+    if picture is not None:
+        save_picture(opened.picture(sketches[:GRID], found[:GRID]), picture)
+        typer.echo(f"picture: {picture}", err=json_)
 
 
 @plugins_app.callback(invoke_without_command=True)
@@ -275,15 +361,43 @@ def _dataset(data: str, split: str | None, skip_bad: bool) -> Dataset:
 def _settings(pairs: list[str] | None) -> dict[str, Any]:
     """KEY=VALUE pairs, the value as TOML writes it, or else plain text."""
     settings: dict[str, Any] = {}
-    for pair in pairs or []:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise InputError(f"--set takes KEY=VALUE, got {pair!r}")
+    for key, text in _pairs(pairs, "--set"):
         try:
             settings[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             settings[key] = text
     return settings
+
+
+def _pairs(pairs: list[str] | None, option: str) -> list[tuple[str, str]]:
+    split = [pair.partition("=") for pair in pairs or []]
+    for key, equals, text in split:
+        if not equals or not key:
+            raise InputError(f"{option} takes KEY=VALUE, got {key + equals + text!r}")
+    return [(key, text) for key, _, text in split]
+
+
+def _fields(path: Path | None) -> dict[str, dict[str, Any]] | None:
+    """The fields of each photo, by path, from a CSV file."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}: --fields takes a CSV file with a column 'path' and others")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows, 2):
+        if not row.get("path") or None in row or None in row.values():
+            raise InputError(f"{path}, line {number}: a column 'path' and a value in each column are needed, got {row}")
+    return {row.pop("path"): {field: _scalar(value) for field, value in row.items()} for row in rows}
+
+
+def _scalar(text: str) -> str | int | float | bool:
+    """A whole number, a number, true or false as such; all else is text."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, int | float | bool) else text
 
 
 def main() -> None:

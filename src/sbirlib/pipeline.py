@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,8 @@ from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoded, Encoder, Evaluator, Loss, Miner, Transform
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
-from sbirlib.retrieval.flat import Flat
-from sbirlib.search import Photos, SearchIndex, check_index
+from sbirlib.retrieval.indexes.base import Index, manifest, open_vectors
+from sbirlib.search import SearchIndex
 from sbirlib.training import checkpoint
 from sbirlib.training.loop import Run, train
 from sbirlib.training.model import Model
@@ -68,10 +69,17 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
 
 def open_index(folder: str | Path) -> SearchIndex:
     """An index as `Pipeline.index(...).save(folder)` left it, with the encoder that made it."""
-    check_index(folder)
-    pipeline = load(Path(folder) / "model.safetensors")
-    return SearchIndex.open(
-        folder, encoder=pipeline.encoder, transform=pipeline.transform, digest=pipeline.recipe.digest, export=pipeline.export
+    place, about = Path(folder), manifest(folder)
+    if "model" not in about:
+        raise InputError(f"{folder} holds vectors but no encoder: open it with `open_vectors`, or index the photos with Pipeline.index")
+    pipeline = load(place / about["model"])
+    digest = pipeline.encoder_digest()
+    if digest != about["encoder"]:
+        raise InputError(
+            f"{place / about['model']} is not the encoder that made this index ({about['encoder'][:12]}): index the photos again"
+        )
+    return SearchIndex(
+        pipeline.encoder, pipeline.transform, open_vectors(place), digest=digest, export=pipeline.export, model=about["model"]
     )
 
 
@@ -197,12 +205,41 @@ class Pipeline:
             self.encoder, dataset, self.transform, role=role, batch_size=batch_size, device=str(_device(device)), progress=progress
         ).vectors
 
-    def index(self, photos: Any, *, device: str | None = None, batch_size: int = 128, progress: bool = True) -> SearchIndex:
-        """An index over photos: a dataset, a folder, or a list of paths and PIL images."""
+    def index(
+        self,
+        photos: Any,
+        *,
+        kind: str | Mapping[str, Any] | Index = "flat",
+        fields: Mapping[str, Mapping[str, Any]] | None = None,
+        device: str | None = None,
+        batch_size: int = 128,
+        progress: bool = True,
+    ) -> SearchIndex:
+        """An index over photos: a dataset, a folder, or a list of paths and PIL images.
+
+        `kind` is an index by name, a table of its name and options, or an object; `fields` has more of each photo, by path, to filter by.
+
+        >>> pipeline.index("photos", kind={"name": "hnsw", "breadth": 256})  # doctest: +SKIP
+        """
+        vectors = kind if isinstance(kind, Index) else registry.part("index", kind)
         dataset = photos if isinstance(photos, Dataset) else images(photos)
-        flat = Flat()
-        flat.add(self.embed(dataset.photos, device=device, batch_size=batch_size, progress=progress))
-        return SearchIndex(self.encoder, self.transform, Photos.of(dataset.photos), flat, digest=self.recipe.digest, export=self.export)
+        made = self.search_index(vectors)
+        embedded = self.embed(dataset.photos, device=device, batch_size=batch_size, progress=progress)
+        made.add(dataset, fields=fields, vectors=embedded)
+        return made
+
+    def search_index(self, vectors: Index) -> SearchIndex:
+        """An index of vectors that this pipeline's encoder made, or will make, to be asked with sketches."""
+        return SearchIndex(self.encoder, self.transform, vectors, digest=self.encoder_digest(), export=self.export)
+
+    def encoder_digest(self) -> str:
+        """The SHA-256 of encoder, its weights and transform: vectors of equal digests can be compared."""
+        self.model.load_weights()
+        digest = hashlib.sha256(json.dumps([self.recipe.encoder, self.recipe.transform], sort_keys=True).encode())
+        for name, tensor in sorted(self.encoder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def classify(self, pictures: Any, *, k: int = 5, device: str | None = None, batch_size: int = 128) -> list[list[tuple[str, float]]]:
         """For each sketch the k likeliest training categories with their probabilities, likeliest first."""

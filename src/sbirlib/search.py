@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,136 +16,144 @@ from sbirlib.data.images import open_image
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Transform
 from sbirlib.retrieval.encode import encode
-from sbirlib.retrieval.flat import Flat
+from sbirlib.retrieval.indexes.base import Index, Where, new_name, own_folder
+from sbirlib.retrieval.indexes.shards import Record, Value
 from sbirlib.visual.grid import retrieval_grid
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One photo found: its rank from 1, its score (larger is nearer), its path, and its category where it is known."""
+    """One photo found: its rank from 1, its score (larger is nearer), and its record."""
 
     rank: int
     score: float
-    path: str
-    category: str | None
+    record: Record
 
+    @property
+    def path(self) -> str:
+        return str(self.record["path"])
 
-@dataclass(frozen=True)
-class Photos:
-    """What is searched: paths (or keys) and categories, and how to open them."""
-
-    paths: tuple[str, ...]
-    categories: tuple[str | None, ...]
-    opener: Callable[[int], Image.Image]
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> Photos:
-        names = tuple(dataset.categories[c] if c >= 0 else None for c in dataset.category)
-        return cls(tuple(dataset.path(i) for i in range(len(dataset))), names, dataset.read)
+    @property
+    def category(self) -> Value:
+        """Where it is known."""
+        return self.record.get("category")
 
 
 class SearchIndex:
-    """Made by `Pipeline.index`, opened again by `open_index`."""
+    """Made by `Pipeline.index`, opened again by `open_index`. `digest` is the encoder's own, `export` writes it to a file."""
 
     def __init__(
         self,
         encoder: Encoder,
         transform: Transform,
-        photos: Photos,
-        flat: Flat,
+        vectors: Index,
         *,
         digest: str,
-        export: Callable[[Path], None] | None = None,
+        export: Callable[[Path], None],
+        model: str | None = None,
     ) -> None:
-        self.encoder, self.transform, self.photos, self.flat, self.digest, self.export = encoder, transform, photos, flat, digest, export
+        self.encoder, self.transform, self.vectors, self.digest, self.export = encoder, transform, vectors, digest, export
+        self._model = model  # the encoder's file in the folder the index was opened from or saved in
+        self._openers: dict[str, Callable[[], Image.Image]] = {}  # of photos that are no files
 
     def __len__(self) -> int:
-        return len(self.photos.paths)
+        return len(self.vectors)
 
-    def search(self, sketch: Any, k: int = 10) -> list[Hit]:
-        """The k best photos for one sketch (a path or a PIL image), best first."""
-        return self.search_all([sketch], k)[0]
+    def add(
+        self,
+        photos: Any,
+        *,
+        fields: Mapping[str, Mapping[str, Value]] | None = None,
+        vectors: Tensor | None = None,
+        device: str = "cpu",
+        progress: bool = True,
+    ) -> None:
+        """Take in photos: a dataset, a folder, or a list of paths and PIL images. `fields` has more of each, by path, to filter by.
 
-    def search_all(self, sketches: Sequence[Any], k: int = 10) -> list[list[Hit]]:
+        `vectors` [n, V] are those of the photos where they are known already.
+        """
+        dataset = (photos if isinstance(photos, Dataset) else images(photos)).photos
+        found = records(dataset, fields)
+        if vectors is None:
+            vectors = encode(self.encoder, dataset, self.transform, role="gallery", device=device, progress=progress).vectors
+        self.vectors.add(vectors, found)
+        for i, record in enumerate(found):
+            path = str(record["path"])
+            if not Path(path).is_file():
+                self._openers[path] = lambda i=i: dataset.read(i)  # type: ignore[misc]
+
+    def remove(self, paths: Collection[str]) -> None:
+        """Let photos no longer be found."""
+        self.vectors.remove(paths)
+
+    def search(self, sketch: Any, k: int = 10, where: Where | None = None) -> list[Hit]:
+        """The k best photos for one sketch (a path or a PIL image), best first; `where` narrows, as in where={"category": ["cat", "dog"]}."""
+        return self.search_all([sketch], k, where)[0]
+
+    def search_all(self, sketches: Sequence[Any], k: int = 10, where: Where | None = None) -> list[list[Hit]]:
         """The k best photos for each sketch."""
         vectors = encode(self.encoder, images(list(sketches), modality="sketch"), self.transform, role="query").vectors
-        return self.search_vectors(vectors, k)
+        return self.search_vectors(vectors, k, where)
 
-    def search_vectors(self, queries: Tensor, k: int = 10) -> list[list[Hit]]:
+    def search_vectors(self, queries: Tensor, k: int = 10, where: Where | None = None) -> list[list[Hit]]:
         """The k best photos for query vectors [Q, S, V']."""
-        scores, rows = self.flat.search(queries, k)
-        return [
-            [
-                Hit(rank, score, self.photos.paths[row], self.photos.categories[row])
-                for rank, (score, row) in enumerate(zip(*found, strict=True), 1)
-            ]
-            for found in zip(scores.tolist(), rows.tolist(), strict=True)
-        ]
+        scores, ids = self.vectors.search(queries, k, where)
+        hits = []
+        for score, row in zip(scores, ids, strict=True):
+            there = row >= 0
+            known = self.vectors.records(row[there])
+            hits.append([Hit(rank, s, r) for rank, (s, r) in enumerate(zip(score[there].tolist(), known, strict=True), 1)])
+        return hits
 
-    def grid(self, sketches: Sequence[Any], categories: Sequence[str | None] | None = None, k: int = 10) -> Image.Image:
+    def grid(
+        self, sketches: Sequence[Any], categories: Sequence[str | None] | None = None, k: int = 10, where: Where | None = None
+    ) -> Image.Image:
         """A picture: a row a sketch with its k best photos, framed green where `categories` says they are right, red where wrong."""
+        return self.picture(sketches, self.search_all(sketches, k, where), categories)
+
+    def picture(
+        self, sketches: Sequence[Any], hits: Sequence[Sequence[Hit]], categories: Sequence[str | None] | None = None
+    ) -> Image.Image:
+        """The grid of what was found."""
         wanted = list(categories) if categories is not None else [None] * len(sketches)
-        place = {path: i for i, path in enumerate(self.photos.paths)}
-        found = self.search_all(sketches, k)
         right = [
-            [None if name is None or h.category is None else h.category == name for h in hits]
-            for name, hits in zip(wanted, found, strict=True)
+            [None if name is None or h.category is None else h.category == name for h in found]
+            for name, found in zip(wanted, hits, strict=True)
         ]
         drawings = images(list(sketches), modality="sketch")
         return retrieval_grid(
             [drawings.read(i) for i in range(len(drawings))],
-            [[self.photos.opener(place[h.path]) for h in hits] for hits in found],
+            [[self._photo(hit.path) for hit in found] for found in hits],
             right,
             titles=[name or "" for name in wanted],
         )
 
     def save(self, folder: str | Path) -> None:
-        """Vectors, paths, recipe digest and the encoder, as one folder that appears whole or not at all."""
-        target = Path(folder)
-        if target.exists() and not (target / "index.json").is_file():
-            raise InputError(f"{target} is there and is not an index: choose another folder")
-        partial, old = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.old")
-        if old.exists() and not target.exists():  # an earlier save was killed between its two renames
-            os.replace(old, target)
-        for stale in (partial, old):
-            shutil.rmtree(stale, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            self.flat.save(partial)
-            if self.export is not None:
-                self.export(partial / "model.safetensors")
-            about = {"format": FORMAT, "recipe_digest": self.digest, "paths": self.photos.paths, "categories": self.photos.categories}
-            (partial / "index.json").write_text(json.dumps(about), encoding="utf-8")
-            if target.exists():
-                os.replace(target, old)
-            os.replace(partial, target)
-        except OSError as error:
-            if old.exists():
-                os.replace(old, target)
-            raise InputError(f"the index could not be saved in {target} ({error}); what stood there before is untouched") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+        """Vectors, records and the encoder, as one folder: after a failure, or a kill, it holds what it held before."""
+        place = own_folder(folder)
+        here = self.vectors.seen is not None and self.vectors.seen[0] == place.resolve()
+        model = self._model if here and self._model else new_name("model")
+        if model != self._model or not here:
+            self.export(place / model)
+        self.vectors.save(place, about={"encoder": self.digest, "model": model}, files=[model])
+        self._model = model
 
-    @classmethod
-    def open(
-        cls, folder: str | Path, *, encoder: Encoder, transform: Transform, digest: str, export: Callable[[Path], None] | None = None
-    ) -> SearchIndex:
-        """Read a saved index; `encoder` must be the one of the recipe that made it."""
-        about = json.loads((check_index(folder) / "index.json").read_text(encoding="utf-8"))
-        if about["recipe_digest"] != digest:
-            raise InputError(
-                f"{folder} was made by another recipe ({about['recipe_digest'][:12]}) than this encoder's ({digest[:12]}): index the photos again"
-            )
-        flat = Flat.open(Path(folder))
-        photos = Photos(tuple(about["paths"]), tuple(about["categories"]), lambda row: open_image(about["paths"][row]))
-        return cls(encoder, transform, photos, flat, digest=digest, export=export)
+    def _photo(self, path: str) -> Image.Image:
+        if path in self._openers:
+            return self._openers[path]()
+        if not Path(path).is_file():
+            raise InputError(f"{path} is in the index but no longer there: put it back, or let the index forget it with `sbirlib remove`")
+        return open_image(path)
 
 
-def check_index(folder: str | Path) -> Path:
-    """The folder of a saved index, if it is one."""
-    if not (Path(folder) / "index.json").is_file():
-        raise InputError(f"{folder} is not an index: it holds no index.json; make one with `sbirlib index MODEL PHOTOS --out FOLDER`")
-    return Path(folder)
+def records(photos: Dataset, fields: Mapping[str, Mapping[str, Value]] | None = None) -> list[Record]:
+    """What is known of each photo: its path, its category where there is one, and `fields` by path or by the dataset's own key."""
+    more = dict(fields or {})
+    found: list[Record] = []
+    for i in range(len(photos)):
+        category = {"category": photos.categories[photos.category[i]]} if photos.category[i] >= 0 else {}
+        extra = {**more.pop(photos.key(i), {}), **more.pop(photos.path(i), {})}
+        found.append({"path": photos.path(i), **category, **extra})
+    if more:
+        raise InputError(f"fields are given for {next(iter(more))!r}, which is none of the {len(photos)} photos")
+    return found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,12 +48,35 @@ class ITQ:
 
     def codes(self, vectors: Tensor) -> Tensor:
         """Vectors [..., V] as codes [..., bits], float32 on the CPU."""
+        return torch.where(self._turned(vectors) >= 0, 1.0, -1.0) / math.sqrt(self.bits)
+
+    def packed(self, vectors: Tensor) -> Tensor:
+        """Vectors [n, V] as codes of eight bits a byte, uint8 [n, bits / 8], the first bit lowest; `bits` is a multiple of 8."""
+        if self.bits % 8:
+            raise InputError(f"a code of {self.bits} bits is not whole bytes: take a multiple of 8")
+        bits = (self._turned(vectors) >= 0).numpy()
+        return torch.from_numpy(np.packbits(bits, axis=1, bitorder="little"))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What was fitted, to be written; `of` reads it."""
+        return {"mean": self._fitted(), "turn": self._turn}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> ITQ:
+        itq = cls(bits=tensors["turn"].shape[1])
+        itq._mean, itq._turn = tensors["mean"], tensors["turn"]
+        return itq
+
+    def _turned(self, vectors: Tensor) -> Tensor:
+        mean = self._fitted()
+        if vectors.shape[-1] != len(mean):
+            raise InputError(f"these codes were fitted on vectors of {len(mean)} numbers, got {vectors.shape[-1]}")
+        return (_finite(vectors) - mean) @ self._turn
+
+    def _fitted(self) -> Tensor:
         if self._mean is None:
             raise InputError("these codes were not fitted: call fit with the vectors of training photos first")
-        if vectors.shape[-1] != len(self._mean):
-            raise InputError(f"these codes were fitted on vectors of {len(self._mean)} numbers, got {vectors.shape[-1]}")
-        turned = (_finite(vectors) - self._mean) @ self._turn
-        return torch.where(turned >= 0, 1.0, -1.0) / math.sqrt(self.bits)
+        return self._mean
 
 
 def principal_components(rows: Tensor, count: int) -> Tensor:

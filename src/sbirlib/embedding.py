@@ -1,0 +1,101 @@
+"""Vectors of any number of images as files: each process makes its share, and what is there is not made again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from sbirlib.data.dataset import Dataset
+from sbirlib.data.folder import images
+from sbirlib.errors import InputError
+from sbirlib.pipeline import Pipeline
+from sbirlib.registry import part
+from sbirlib.retrieval.indexes.shards import Shard, Value, read_shard, write_shard
+from sbirlib.search import SearchIndex, records
+
+PARTS = "part-*-of-*.safetensors"
+
+
+def embed_to(
+    pipeline: Pipeline,
+    pictures: Any,
+    out: str | Path,
+    *,
+    role: Literal["query", "gallery"] = "gallery",
+    fields: Mapping[str, Mapping[str, Value]] | None = None,
+    rows: int = 8192,
+    device: str | None = None,
+    batch_size: int = 128,
+    progress: bool = True,
+) -> list[Path]:
+    """Write vectors of images (a dataset, a folder, or paths) into `out`, `rows` to a file; return the files of this process.
+
+    Under torchrun each process writes every WORLD_SIZE-th file. A file that is there, whole, of the same images and the same encoder, is
+    left as it is: run the same again after a stop, and it goes on. A folder of other vectors is refused.
+    """
+    dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch" if role == "query" else "photo")
+    if rows < 1:
+        raise InputError(f"a file holds at least one row, got rows={rows}")
+    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    count, digest, known = -(-len(dataset) // rows), pipeline.encoder_digest(), records(dataset, fields)
+    folder, written = Path(out), []
+    expected = {f"part-{number:05d}-of-{count:05d}.safetensors" for number in range(count)}
+    for other in folder.glob(PARTS):
+        if other.name not in expected:
+            raise InputError(
+                f"{folder} holds {other.name}, which is not of these {len(dataset)} images: choose another folder, or empty it"
+            )
+    for number in range(rank, count, world):
+        start = number * rows
+        path, own = folder / f"part-{number:05d}-of-{count:05d}.safetensors", known[start : start + rows]
+        if not _there(path, own, digest):
+            some = dataset.subset(slice(start, start + rows))
+            vectors = pipeline.embed(some, role=role, device=device, batch_size=batch_size, progress=progress)
+            write_shard(path, Shard(vectors.numpy(), own, digest))
+        written.append(path)
+    return written
+
+
+def embedded(folder: str | Path, *, digest: str | None = None) -> list[Shard]:
+    """The files that `embed_to` wrote, all of them, in order; `digest` is of the encoder that they must be of."""
+    place = Path(folder)
+    files = sorted(place.glob(PARTS))
+    if not files:
+        raise InputError(f"{place} holds no vectors ({PARTS}): make them with `sbirlib embed MODEL IMAGES --out {place}`")
+    count = int(files[0].stem.rpartition("-")[2])
+    missing = [n for n in range(count) if not (place / f"part-{n:05d}-of-{count:05d}.safetensors").is_file()]
+    if missing or len(files) != count:
+        raise InputError(
+            f"{place} should hold {count} files and misses {len(missing)}, such as number {missing[:1]}: run the same embed again"
+        )
+    shards = [read_shard(file) for file in files]
+    for file, shard in zip(files, shards, strict=True):
+        if digest is not None and shard.encoder != digest:
+            raise InputError(
+                f"{file} was made by another encoder ({shard.encoder[:12]}) than this one ({digest[:12]}): embed the photos again"
+            )
+    return shards
+
+
+def _there(path: Path, known: list[Any], digest: str) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        shard = read_shard(path)
+    except InputError:
+        return False
+    if shard.encoder != digest or list(shard.records) != known:
+        raise InputError(f"{path} is of other images or another encoder: choose another folder, or empty it")
+    return True
+
+
+def index_embedded(pipeline: Pipeline, folder: str | Path, *, kind: str | Mapping[str, Any] = "flat") -> SearchIndex:
+    """An index over the vectors that `embed_to` wrote with the same encoder."""
+    made = pipeline.search_index(part("index", kind))
+    for shard in embedded(folder, digest=made.digest):
+        made.vectors.add(torch.from_numpy(shard.vectors.copy()), shard.records)
+    return made

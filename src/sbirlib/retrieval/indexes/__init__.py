@@ -1,0 +1,1 @@
+"""Vectors that are served: one interface, from a file to a cluster."""

@@ -1,0 +1,25 @@
+"""The plain index: every photo is compared, and the answer is exact."""
+
+from __future__ import annotations
+
+from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
+from sbirlib.retrieval.indexes.local import Local
+from sbirlib.retrieval.indexes.shards import FloatArray
+
+
+class Flat(Local):
+    """Exact search by FAISS; equal scores come in the order of adding.
+
+    >>> index = Flat()
+    >>> index.add(torch.eye(3), [{"path": f"{i}.jpg"} for i in range(3)])
+    >>> index.search(torch.tensor([[0.0, 0.6, 0.8]]), k=2)
+    (tensor([[0.8000, 0.6000]]), tensor([[2, 1]]))
+    """
+
+    kind = "flat"
+
+    def learn(self, rows: FloatArray) -> None:
+        pass
+
+    def shortlist(self, queries: FloatArray, k: int, allowed: Mask | None) -> IntArray | None:
+        return None
