@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sbirlib.errors import InputError
-from sbirlib.retrieval import metrics
+from sbirlib.retrieval import metrics, product
 from sbirlib.retrieval.metrics import measure, read_metric
 from sbirlib.retrieval.ranking import TIES
 
@@ -208,3 +209,29 @@ def test_bad_input_is_refused() -> None:
 
 def test_the_examples_run() -> None:
     assert doctest.testmod(metrics, optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL) == (0, 4)
+
+
+def test_packed_codes_rank_by_hamming_distance() -> None:
+    bits = torch.randint(0, 2, (60, 40), generator=torch.Generator().manual_seed(0))
+    packed = torch.from_numpy(np.packbits(bits.numpy(), axis=1, bitorder="little"))
+    labels = torch.arange(60) % 4
+    hamming = (bits[:20, None] != bits).sum(2)
+    names = ["mAP@all", "mAP@10", "Prec@10", "Acc@1"]
+    found = measure(packed[:20, None], packed, labels[:20], labels, metrics=names)
+    scores = torch.nn.functional.one_hot(torch.arange(20), 20).double()[:, None], -hamming.T.double()  # each query's products are its row
+    wanted = measure(*scores, labels[:20], labels, metrics=names)
+    for name in names:
+        assert torch.equal(found.values[name], wanted.values[name])
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+def test_either_library_makes_the_same_products(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "quicker", lambda: library)
+    rows, gallery = torch.randn(5, 16, dtype=torch.float64), torch.randn(30, 16, dtype=torch.float64)
+    multiply = product.Product(gallery, 4)
+    assert torch.allclose(multiply(rows[:4]), rows[:4] @ gallery.T, atol=1e-12)
+    assert torch.allclose(multiply(rows[4:]), rows[4:] @ gallery.T, atol=1e-12)
+
+
+def test_the_quicker_library_is_one_of_them() -> None:
+    assert product.quicker() in product.LIBRARIES

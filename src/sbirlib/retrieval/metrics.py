@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 
 from sbirlib.errors import InputError, nearest
-from sbirlib.retrieval.ranking import TIES, Ranking, rank, settle
+from sbirlib.retrieval.product import Product
+from sbirlib.retrieval.ranking import TIES, Ranking, harmonics, rank, settle
 
 
 def _precision_sum(ranking: Ranking, k: float) -> Tensor:
@@ -46,7 +47,7 @@ def _precision_at_relevant(ranking: Ranking, k: float) -> Tensor:
     return ranking.hits_in(cut) / cut
 
 
-MEMORY = 2**28  # bytes
+MEMORY = 2**25  # bytes
 
 METRICS: Mapping[str, Callable[[Ranking, float], Tensor]] = {
     "mAP@all": lambda ranking, k: _precision_sum(ranking, k) / ranking.relevant,
@@ -135,8 +136,8 @@ def measure(
 ) -> Measured:
     """Ranks the gallery [G, V] for each query [Q, S, V] by the largest of its S inner products; relevant is what has the query's label.
 
-    Labels are [Q] and [G]; a negative one is unknown and equals none. `memory` bounds the working set in bytes, roughly; it does not
-    change the result.
+    Labels are [Q] and [G]; a negative one is unknown and equals none. Binary codes packed into bytes (uint8) are ranked by Hamming
+    distance. The work is done where the vectors are; `memory` bounds its bytes, roughly, and does not change the result.
 
     >>> query, gallery = torch.tensor([[[1.0]]]), torch.tensor([[0.9], [0.8], [0.8], [0.1]])
     >>> measure(query, gallery, torch.tensor([7]), torch.tensor([7, 7, 1, 1]), metrics=["mAP@all", "Acc@2"]).means
@@ -146,32 +147,40 @@ def measure(
     """
     read = read_metrics(metrics, ties)
     _check_shapes(queries, gallery, query_labels, gallery_labels)
-    dtype = torch.promote_types(torch.promote_types(queries.dtype, gallery.dtype), torch.float32)
-    queries, gallery = queries.to(dtype), gallery.to(dtype)
-    labels, by_label = gallery_labels.sort(stable=True)
+    queries, gallery = unpacked(queries), unpacked(gallery)
+    dtype, device = torch.promote_types(torch.promote_types(queries.dtype, gallery.dtype), torch.float32), gallery.device
+    queries, gallery = queries.to(device, dtype), gallery.to(dtype)
+    query_labels = query_labels.to(device)
+    labels, by_label = gallery_labels.to(device).sort(stable=True)
     first = torch.searchsorted(labels, query_labels)
     relevant = (torch.searchsorted(labels, query_labels, right=True) - first).masked_fill(query_labels < 0, 0)
 
-    values = {name: torch.full((len(queries),), torch.nan, dtype=torch.float64) for name in read}
-    rows = memory // ((queries.shape[1] + 2) * len(gallery) * dtype.itemsize + 150 * int(relevant.max()))
+    values = {name: torch.full((len(queries),), torch.nan, dtype=torch.float64, device=device) for name in read}
+    rules = {metric.ties for metric in read.values()}
+    copies = queries.shape[1] + (queries.shape[1] > 1) + ("stable" in rules)
+    rows = max(1, memory // (copies * len(gallery) * dtype.itemsize + 150 * int(relevant.max())))
+    product, harmonic = Product(gallery, rows * queries.shape[1]), harmonics(len(gallery), device)
     by_relevant = relevant.argsort(stable=True)[(relevant == 0).sum() :]  # alike together, so that little is padded
-    for some in torch.split(by_relevant, max(rows, 1)) if len(by_relevant) else ():
-        columns = first[some, None] + torch.arange(int(relevant[some].max()))
+    for some in torch.split(by_relevant, rows) if len(by_relevant) else ():
+        columns = first[some, None] + torch.arange(int(relevant[some].max()), device=device)
         columns = by_label[columns.clamp(max=len(gallery) - 1)]
-        distances = _distances(queries[some], gallery)
-        tied = rank(distances, columns, relevant[some, None])
-        rankings = {rule: settle(tied, rule, distances, columns) for rule in {metric.ties for metric in read.values()}}
+        distances = product(-queries[some].flatten(0, 1))  # so that the best is first in ascending order
+        if queries.shape[1] > 1:
+            distances = distances.reshape(len(some), queries.shape[1], -1).amin(1)
+        before = distances.clone() if "stable" in rules else distances
+        tied = rank(distances, columns, relevant[some, None], harmonic)
+        rankings = {rule: settle(tied, rule, before, columns) for rule in rules}
         for name, metric in read.items():
             values[name][some] = metric.formula(rankings[metric.ties], metric.k).squeeze(1)
-    return Measured(values)
+    return Measured({name: found.cpu() for name, found in values.items()})
 
 
-def _distances(queries: Tensor, gallery: Tensor) -> Tensor:
-    """Scores [q, G] with their sign changed, so that the best is first in ascending order."""
-    rows = -queries.flatten(0, 1)
-    if len(rows) == 1:  # a product with one row may round equal photos differently, which would hide a tie
-        return (rows.expand(2, -1) @ gallery.T)[:1]
-    return (rows @ gallery.T).reshape(*queries.shape[:2], len(gallery)).amin(1)
+def unpacked(vectors: Tensor) -> Tensor:
+    """Codes of eight bits a byte, the first bit lowest, as -1 and 1, whose inner product is exactly bits - 2 Hamming; other vectors as they are."""
+    if vectors.dtype != torch.uint8:
+        return vectors
+    bits = vectors[..., None] >> torch.arange(8, dtype=torch.uint8, device=vectors.device) & 1
+    return bits.flatten(-2).float() * 2 - 1
 
 
 def _check_shapes(queries: Tensor, gallery: Tensor, query_labels: Tensor, gallery_labels: Tensor) -> None:

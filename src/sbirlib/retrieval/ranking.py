@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sbirlib.errors import InputError
 
+Array = NDArray[Any]
 TIES = ("expected", "stable", "optimistic", "pessimistic")
 
 
@@ -23,7 +26,8 @@ class Ranking:
 
     A photo shares its score with `size` photos, itself among them, of which `peers` are relevant; `above` photos score higher, of
     which `hits` are relevant. Once an order is settled every size is 1. Where a query has fewer than R, the rest is padding with
-    above = G. `relevant` [q, 1] counts the relevant photos, and `harmonic` [G + 1] holds 1 + 1/2 + ... + 1/n for n = 0 to G.
+    above = G and size = 1. `relevant` [q, 1] counts the relevant photos, and `harmonic` [G + 1] holds 1 + 1/2 + ... + 1/n for n = 0 to G.
+    `tied` holds the rows and columns where size is not 1, usually few; None: nowhere.
     """
 
     above: Tensor
@@ -32,10 +36,11 @@ class Ranking:
     peers: Tensor
     relevant: Tensor
     harmonic: Tensor
+    tied: tuple[Tensor, Tensor] | None = None
 
     def places(self, k: float | Tensor) -> Tensor:
         """How many places of each photo's group of equals lie in the top k (one k, or [q, 1]), as [q, R]; 0 for padding."""
-        cut = torch.as_tensor(k, dtype=torch.float64).clamp(max=len(self.harmonic) - 1)
+        cut = torch.as_tensor(k, dtype=torch.float64, device=self.above.device).clamp(max=len(self.harmonic) - 1)
         return torch.minimum((cut - self.above).clamp(min=0), self.size)
 
     def hits_in(self, k: float | Tensor) -> Tensor:
@@ -48,7 +53,12 @@ class Ranking:
         With t photos above, c of them relevant, and n equals, r of them relevant, of which m places are in the top k, any order of
         equals being as likely as another: (1/n) sum_{i=1..m} (c + 1 + (i-1)(r-1)/(n-1)) / (t + i) (McSherry & Najork 2008).
         """
-        return self._sum(self.above, self.size, self.hits, self.peers, self.places(k)) / self.size
+        places = self.places(k)
+        precisions = places * (self.hits + 1) / (self.above + 1)
+        if self.tied is not None:
+            some = [values[self.tied] for values in (self.above, self.size, self.hits, self.peers, places)]
+            precisions[self.tied] = self._sum(*some) / some[1]
+        return precisions
 
     def mean_precision(self, k: float) -> Tensor:
         """The expected mean over the hits in the top k of the precision there, zero without a hit, [q, 1].
@@ -59,7 +69,7 @@ class Ranking:
         whole, divided = places == self.size, (places > 0) & (places < self.size)
         total, sure = (self.precisions(k) * whole).sum(1, keepdim=True), whole.sum(1, keepdim=True).double()
         above, size, peers, places = ((x * divided).amax(1, keepdim=True) for x in (self.above, self.size, self.peers, places))
-        found = torch.arange(int(torch.minimum(peers, places).max()) + 1, dtype=torch.float64)
+        found = torch.arange(int(torch.minimum(peers, places).max()) + 1, dtype=torch.float64, device=size.device)
         chance = (_log_choose(peers, found) + _log_choose(size - peers, places - found) - _log_choose(size, places)).exp()
         total = total + found / places.clamp(min=1) * self._sum(above, places, sure, found, places)
         return (chance * total / (sure + found).clamp(min=1)).sum(1, keepdim=True)
@@ -70,51 +80,100 @@ class Ranking:
         return (hits + 1) * inverse + (peers - 1) / (size - 1).clamp(min=1) * (places - (above + 1) * inverse)
 
 
-def rank(distances: Tensor, columns: Tensor, relevant: Tensor) -> Ranking:
-    """Ranks by ascending `distances` [q, G]; `columns` [q, R] holds each query's relevant photos, the first `relevant` [q, 1] of them."""
+def rank(distances: Tensor, columns: Tensor, relevant: Tensor, harmonic: Tensor) -> Ranking:
+    """Ranks by ascending `distances` [q, G], and leaves these sorted.
+
+    `columns` [q, R] holds each query's relevant photos, the first `relevant` [q, 1] of them; `harmonic` is `harmonics(G)`.
+    """
     count = distances.shape[1]
-    ordered = _sorted(distances)
+    place = torch.arange(columns.shape[1], device=columns.device)
+    padding = place >= relevant
+    own = distances.gather(1, columns).masked_fill_(padding, torch.inf)
+    above, ordered = order(distances, own), distances
     if ordered[:, -1].isnan().any():  # NaN sorts last
         raise InputError("a score is not a number: a vector holds NaN or infinity. Encode with finite weights, or leave that image out")
-    padding = torch.arange(columns.shape[1]) >= relevant
-    own = _sorted(distances.gather(1, columns).masked_fill_(padding, torch.inf))
-    above, hits = torch.searchsorted(ordered, own), torch.searchsorted(own, own)
-    size = torch.searchsorted(ordered, own, right=True) - above
-    peers = torch.minimum(torch.searchsorted(own, own, right=True), relevant) - hits
-    harmonic = torch.arange(1, count + 1, dtype=torch.float64).reciprocal().cumsum(0)
-    return Ranking(
+    following = ordered.gather(1, (above + 1).clamp_(max=count - 1))
+    shared = (following == own).logical_and_(above < count - 1).logical_and_(~padding)
+    one = torch.ones((), dtype=torch.float64, device=own.device).expand_as(own)
+    ranking = Ranking(
         above=above.double().masked_fill_(padding, count),
-        size=size.double().masked_fill_(padding, 1),
-        hits=hits.double().masked_fill_(padding, 0),
-        peers=peers.double().masked_fill_(padding, 1),
+        size=one,
+        hits=place.double().expand_as(own),
+        peers=one,
         relevant=relevant.double(),
-        harmonic=torch.nn.functional.pad(harmonic, (1, 0)),
+        harmonic=harmonic,
     )
+    return _with_ties(ranking, ordered, own, shared) if shared.any() else ranking
+
+
+def _with_ties(ranking: Ranking, ordered: Tensor, own: Tensor, shared: Tensor) -> Ranking:
+    """The ranking where some of the relevant photos [q, R] share their score: they alone, few as a rule, are looked for again."""
+    row, column = shared.nonzero(as_tuple=True)
+    tied = row, column
+    number = (shared.cumsum(1) - 1)[tied]
+    scores = own.new_full((len(own), int(number.max()) + 1), torch.inf)
+    scores[row, number] = own[tied]
+    before, after, behind = (
+        torch.searchsorted(among, scores, right=right)[row, number].double()
+        for among, right in ((own, False), (own, True), (ordered, True))
+    )
+    hits, size, peers = (values.clone() for values in (ranking.hits, ranking.size, ranking.peers))
+    hits[tied], size[tied] = before, behind - ranking.above[tied]
+    peers[tied] = torch.minimum(after, ranking.relevant[row, 0]) - before
+    return replace(ranking, hits=hits, size=size, peers=peers, tied=tied)
+
+
+def harmonics(count: int, device: torch.device | str = "cpu") -> Tensor:
+    """1 + 1/2 + ... + 1/n for n = 0 to count, float64."""
+    sums = torch.arange(1, count + 1, dtype=torch.float64, device=device).reciprocal().cumsum(0)
+    return torch.nn.functional.pad(sums, (1, 0))
 
 
 def settle(tied: Ranking, rule: str, distances: Tensor, columns: Tensor) -> Ranking:
-    """Puts equals in order: `stable` as in the gallery, `optimistic` the relevant first, `pessimistic` last; `expected` leaves them."""
-    if rule == "expected":
+    """Puts equals in order: `stable` as in the gallery, `optimistic` the relevant first, `pessimistic` last; `expected` leaves them.
+
+    `distances` [q, G] are those that were ranked, as they were before; only `stable` looks at them.
+    """
+    if rule == "expected" or tied.tied is None:
         return tied
-    place = torch.arange(columns.shape[1], dtype=torch.float64).expand_as(tied.above)
+    place = torch.arange(columns.shape[1], dtype=torch.float64, device=columns.device).expand_as(tied.above)
     padding, one = place >= tied.relevant, torch.ones_like(place)
     above = tied.above + place - tied.hits
     if rule == "pessimistic":
         above += tied.size - tied.peers
     if rule == "stable":  # any order of equals that are all relevant is the same, so few queries need a second sort
         for row in (tied.size > tied.peers).any(1).nonzero().flatten().tolist():
-            relevant = torch.zeros(distances.shape[1], dtype=torch.bool)
+            relevant = torch.zeros(distances.shape[1], dtype=torch.bool, device=distances.device)
             relevant[columns[row, ~padding[row]]] = True
             above[row, ~padding[row]] = relevant[distances[row].argsort(stable=True)].nonzero().flatten().double()
-    return replace(tied, above=above.masked_fill(padding, distances.shape[1]), size=one, hits=place, peers=one)
+    return replace(tied, above=above.masked_fill(padding, len(tied.harmonic) - 1), size=one, hits=place, peers=one, tied=None)
 
 
-def _sorted(values: Tensor) -> Tensor:
-    """A copy with rows ascending and NaN last; NumPy's vectorised sort, rows shared among threads, is many times faster than torch's."""
-    rows, threads = values.numpy().copy(), torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda some: some.sort(axis=1), np.array_split(rows, threads)))
-    return torch.from_numpy(rows)
+def order(rows: Tensor, own: Tensor) -> Tensor:
+    """Sort rows [q, G] and own [q, R] in place, ascending and NaN last, and return how many of its row lie below each of own.
+
+    Row by row, as what was just sorted is in the cache, and by NumPy, whose sort uses vector instructions and whose search begins where
+    the key before was found: several times faster than torch's.
+    """
+    if rows.device.type != "cpu":
+        for values in (rows, own):
+            torch.sort(values, dim=1, out=(values, torch.empty_like(values, dtype=torch.int64)))
+        return torch.searchsorted(rows, own)
+    below, threads = torch.empty(own.shape, dtype=torch.int64), torch.get_num_threads()
+    arrays = [values.numpy() for values in (rows, own, below)]
+    if threads == 1:
+        _order(*arrays)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(_order, *(np.array_split(values, threads) for values in arrays)))
+    return below
+
+
+def _order(rows: Array, own: Array, below: Array) -> None:
+    own.sort(axis=1)
+    for row, keys, found in zip(rows, own, below, strict=True):
+        row.sort()
+        found[:] = row.searchsorted(keys)
 
 
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:
