@@ -94,9 +94,7 @@ def beside_the_product(world: World, repeats: int) -> dict[str, Any]:
         "product_s": round(float(np.median(of_mm)), 3),
         "metrics_s": round(float(np.median(of_ours)), 3),
         "ratio": {"low": low, "median": median, "high": high, "of_best": round(min(of_ours) / min(of_mm), 2)},
-        "peak_beyond_the_vectors_MiB": round(
-            grown / (1 if sys.platform == "darwin" else 1024) / (1024 if sys.platform == "darwin" else 1), 1
-        ),
+        "peak_beyond_the_vectors_MiB": round(grown / (2**20 if sys.platform == "darwin" else 2**10), 1),
     }
 
 

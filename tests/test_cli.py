@@ -54,7 +54,8 @@ def test_from_training_to_searching(
     assert "->" in printed
     assert "class4,class5" in printed
     model = str(out / "model.safetensors")
-    assert run(monkeypatch, "eval", model, *data, "--out", str(tmp_path / "metrics.json")) == 0
+    assert run(monkeypatch, "eval", model, *data, "--out", str(tmp_path / "metrics.json"), "--worst", str(tmp_path / "worst.png")) == 0
+    assert (tmp_path / "worst.png").is_file()
     assert set(json.loads((tmp_path / "metrics.json").read_text())["metrics"]) == {"mAP@all", "Prec@100"}
     assert run(monkeypatch, "embed", model, str(tree), "--out", str(tmp_path / "vectors")) == 0
     assert run(monkeypatch, "index", model, str(tmp_path / "vectors"), "--out", str(tmp_path / "other"), "--kind", "hnsw") == 0

@@ -126,23 +126,31 @@ def eval_(
     checkpoint: Path,
     data: Data,
     split: Split = None,
+    metrics: Annotated[list[str] | None, typer.Option(help="by name, such as mAP@200; repeatable; the recipe's own unless given")] = None,
     device: Device = None,
-    out: Annotated[Path | None, typer.Option(help="also write the metrics as JSON")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write it all as JSON, class by class too")] = None,
+    worst: Annotated[Path | None, typer.Option(help="also draw the queries that found least")] = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Measure a saved model."""
+    """Measure a saved model: each metric with its definition, its interval over classes and queries, and what was left out."""
     from sbirlib import load
+    from sbirlib.evaluation import evaluation, worst_queries
     from sbirlib.files import whole_file
+    from sbirlib.visual.grid import save_picture
 
     dataset = _dataset(data, split, skip_bad)
-    metrics = load(checkpoint).evaluate(dataset, device=device)
+    pipeline = load(checkpoint)
     typer.echo(dataset.describe())
-    for name, value in metrics.items():
-        typer.echo(f"{name:24}{value:.4f}")
+    found = evaluation(pipeline, dataset, metrics=metrics, device=device)
+    heads = ("evaluator", "metric", "value", "95 % interval", "left out", "what it is")
+    _table(heads, [line.cells() for line in found.lines])
     if out is not None:
         about = {"checkpoint": str(checkpoint), "data": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}
         with whole_file(out) as partial:
-            partial.write_text(json.dumps({**about, "metrics": metrics}, indent=1) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps({**about, **found.tables()}, indent=1) + "\n", encoding="utf-8")
+    if worst is not None:
+        save_picture(worst_queries(found, dataset), worst)
+        typer.echo(f"the queries that found least: {worst}")
 
 
 @app.command()

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from compare import paired, resampled
+from compare import paired
+from sbirlib.retrieval.bootstrap import resampled
 
 CLASSES = np.repeat(np.arange(8), 10)
 

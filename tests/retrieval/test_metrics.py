@@ -3,7 +3,10 @@
 import doctest
 import itertools
 import math
+import re
 from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,3 +238,21 @@ def test_either_library_makes_the_same_products(library: str, monkeypatch: pytes
 
 def test_the_quicker_library_is_one_of_them() -> None:
     assert product.quicker() in product.LIBRARIES
+
+
+def test_the_examples_in_the_documents() -> None:
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+    relevant = torch.tensor([0, 1, 1, 0, 0, 1])
+
+    def computed(name: str) -> float:
+        scores = torch.arange(6.0).flip(0)[:, None]
+        return measure(torch.ones(1, 1, 1), scores, torch.tensor([1]), relevant, metrics=[name]).means[name]
+
+    lines = [[cell.strip() for cell in line.strip("| ").split("|")] for line in page.splitlines() if re.match(r"\| \w+@k", line)]
+    assert {line[0] for line in lines} == {name for name in metrics.METRICS if "@k" in name}
+    for name, _, *values in lines:
+        for k, value in zip((2, 4, 6), values, strict=True):
+            assert computed(name.replace("@k", f"@{k}")) == pytest.approx(float(Fraction(value)), abs=1e-12)
+    assert "mAP@all is the sum of the precisions at all relevant photos / R: 5/9" in page
+    assert computed("mAP@all") == pytest.approx(5 / 9, abs=1e-12)
+    assert computed("mAP@all:voc") == pytest.approx(11 / 18, abs=1e-12)

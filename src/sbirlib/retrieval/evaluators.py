@@ -29,8 +29,12 @@ class Category:
         self.metrics, self.ties = metrics, ties
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        return _report(self.measured(queries, gallery))
+
+    def measured(self, queries: Encoded, gallery: Encoded) -> Measured:
+        """The same, query by query."""
         labels = queries.category, gallery.category
-        return _report(measure(queries.vectors, gallery.vectors, *labels, metrics=self.metrics, ties=self.ties, memory=self.memory))
+        return measure(queries.vectors, gallery.vectors, *labels, metrics=self.metrics, ties=self.ties, memory=self.memory)
 
 
 class Instance:
@@ -52,15 +56,19 @@ class Instance:
         self.metrics, self.gallery = metrics, gallery
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        return _report(self.measured(queries, gallery))
+
+    def measured(self, queries: Encoded, gallery: Encoded) -> Measured:
+        """The same, query by query."""
         if self.gallery == "all":
-            return _report(self._measure(queries, gallery))
+            return self._measure(queries, gallery)
         values = {name: torch.full((len(queries),), torch.nan, dtype=torch.float64) for name in self.metrics}
         for category in set(queries.category.tolist()):
             own, photos = queries.category == category, gallery.category == category
             if photos.any():
                 for name, found in self._measure(queries[own], gallery[photos]).values.items():
                     values[name][own] = found
-        return _report(Measured(values))
+        return Measured(values)
 
     def _measure(self, queries: Encoded, gallery: Encoded) -> Measured:
         labels = queries.instance, gallery.instance

@@ -2,17 +2,7 @@
 
 R relevant photos in the gallery, hits: the relevant ones in the top k, precision at a hit: the share of hits down to its place.
 
-    mAP@all           sum of the precision at each relevant photo / R
-    mAP@k             sum of the precision at each hit / min(k, R)
-    mAP@k:hits        ... / hits (sem-pcyc, torchmetrics)
-    mAP@k:total       ... / R (pytorch-metric-learning)
-    mAP@k:k           ... / k (Yelamarthi et al.)
-    mAP@all:voc       as mAP@all, each precision raised to the highest of those at later hits (SAKE, MATHM, ACNet, ZSE-SBIR)
-    mAP@k:voc         as mAP@k, each precision raised to the highest of those at later hits in the top k
-    Prec@k            hits / k, even where the gallery is smaller than k
-    Prec@k:min        hits / min(k, R)
-    Prec@k:zse        precision at min(k, R) (ZSE-SBIR)
-    Acc@k             1 where a relevant photo is in the top k, a tie counting against us; else 0
+DEFINITIONS says what each name means, METRICS how it is computed from a ranking.
 
 Equal scores: `expected` is the mean over all their orders, exactly; the others are in `ranking.settle`. The interpolated metrics have no
 closed form for that mean: under `expected` they take equals in gallery order.
@@ -25,10 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sbirlib.errors import InputError, nearest
+from sbirlib.retrieval.bootstrap import resampled
 from sbirlib.retrieval.product import Product
 from sbirlib.retrieval.ranking import TIES, Ranking, harmonics, rank, settle
 
@@ -64,8 +56,25 @@ METRICS: Mapping[str, Callable[[Ranking, float], Tensor]] = {
 }
 
 
+DEFINITIONS: Mapping[str, str] = {
+    "mAP@all": "sum of the precision at each relevant photo / R",
+    "mAP@all:voc": "as mAP@all, each precision raised to the highest of those at later hits (SAKE, MATHM, ACNet, ZSE-SBIR)",
+    "mAP@k": "sum of the precision at each hit / min(k, R)",
+    "mAP@k:hits": "sum of the precision at each hit / hits (sem-pcyc, torchmetrics)",
+    "mAP@k:total": "sum of the precision at each hit / R (pytorch-metric-learning)",
+    "mAP@k:k": "sum of the precision at each hit / k (Yelamarthi et al.)",
+    "mAP@k:voc": "as mAP@k, each precision raised to the highest of those at later hits in the top k",
+    "Prec@k": "hits / k, even where the gallery is smaller than k",
+    "Prec@k:min": "hits / min(k, R)",
+    "Prec@k:zse": "precision at min(k, R) (ZSE-SBIR)",
+    "Acc@k": "1 where a relevant photo is in the top k, a tie counting against us; else 0",
+}
+
+
 class Metric(NamedTuple):
-    """A metric that has been read: its formula, its k (infinity for all), and the rule by which it meets ties."""
+    """A metric that has been read: its definition, its formula, its k (infinity for all), and the rule by which it meets ties."""
+
+    definition: str
 
     formula: Callable[[Ranking, float], Tensor]
     k: float
@@ -94,7 +103,7 @@ def read_metric(name: str, ties: str = "expected") -> Metric:
         ties = "pessimistic"
     if template.endswith("voc") and ties == "expected":
         ties = "stable"
-    return Metric(METRICS[template], float(digits[1]) if digits else torch.inf, ties)
+    return Metric(DEFINITIONS[template], METRICS[template], float(digits[1]) if digits else torch.inf, ties)
 
 
 def read_metrics(names: Sequence[str], ties: str = "expected") -> dict[str, Metric]:
@@ -122,6 +131,20 @@ class Measured:
         if any(mean != mean for mean in means.values()):
             raise InputError("no query has a relevant photo in the gallery: queries and gallery must share labels. Check their split")
         return means
+
+    def by_class(self, category: Tensor) -> dict[int, dict[str, float]]:
+        """The means over the queries of each class, of those in `category` [Q] that have a relevant photo."""
+        kept = ~next(iter(self.values.values())).isnan()
+        return {
+            c: {name: float(values[kept & (category == c)].mean()) for name, values in self.values.items()}
+            for c in category[kept].unique().tolist()
+        }
+
+    def intervals(self, category: Tensor, *, draws: int = 2000) -> dict[str, tuple[float, float]]:
+        """The 95 % interval of each mean, by a bootstrap over the classes `category` [Q] and the queries within them."""
+        kept = ~next(iter(self.values.values())).isnan()
+        rows = {name: resampled(values[kept].numpy()[None], category[kept].numpy(), draws=draws) for name, values in self.values.items()}
+        return {name: tuple(np.percentile(means, [2.5, 97.5]).tolist()) for name, means in rows.items()}
 
 
 def measure(
