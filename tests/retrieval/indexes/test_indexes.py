@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,32 @@ def test_a_failed_save_leaves_the_former_index_whole(tmp_path: Path, monkeypatch
             filled(Flat(), torch.ones(9, 3)).save(tmp_path)
     assert len(open_vectors(tmp_path)) == 2
     assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("kind", ["flat", "itq"])
+def test_a_save_that_failed_succeeds_when_there_is_room(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = os.fsync
+    for allowed in range(3):
+        index, saved = filled(KINDS[kind](), random(300, 16)), 0
+
+        def full_after_some(file: int, allowed: int = allowed) -> None:
+            nonlocal saved
+            saved += 1
+            if saved > allowed:
+                raise OSError(28, "No space left on device")
+            whole(file)
+
+        monkeypatch.setattr(os, "fsync", full_after_some)
+        with suppress(InputError):
+            index.save(tmp_path / str(allowed))
+        monkeypatch.setattr(os, "fsync", whole)
+        index.save(tmp_path / str(allowed))
+        assert len(open_vectors(tmp_path / str(allowed))) == 300
+
+
+def test_codes_longer_than_the_vectors_are_refused_at_once() -> None:
+    with pytest.raises(InputError, match="vectors of 16 numbers make codes of as many bits at most, got bits=64"):
+        filled(Itq(bits=64), random(2, 16))
 
 
 def grow(folder: Path, told: Any) -> None:

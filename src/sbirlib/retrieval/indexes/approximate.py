@@ -78,9 +78,10 @@ class Approximate(Local):
             self._structure_file = None
         state = super().write(folder)
         if self.structure is not None and self._structure_file is None:
-            self._structure_file = new_name(self.kind, self.suffix)
-            with whole_file(folder / self._structure_file) as partial:
+            name = new_name(self.kind, self.suffix)
+            with whole_file(folder / name) as partial:
                 self.write_structure(partial)
+            self._structure_file = name
         structure = [self._structure_file] if self.structure is not None else []
         return {**state, "files": [*state["files"], *structure], "structure": structure}
 

@@ -7,6 +7,7 @@ import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -98,7 +99,8 @@ class Index(ABC):
         self.seen = (place.resolve(), text)
         for left in place.iterdir():
             if OURS.fullmatch(left.name) and left.name not in {*state["files"], *files}:
-                left.unlink(missing_ok=True)
+                with suppress(OSError):  # what cannot be removed now goes with a later save
+                    left.unlink()
 
     def vectors(self, given: Tensor, *, dims: tuple[int, ...]) -> FloatArray:
         """Vectors as an index takes them, checked."""

@@ -40,6 +40,11 @@ class Itq(Approximate):
     def options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("bits", "rerank", "exhaustive")}
 
+    def learn(self, rows: FloatArray) -> None:
+        if rows.shape[1] < self.bits:
+            raise InputError(f"vectors of {rows.shape[1]} numbers make codes of as many bits at most, got bits={self.bits}")
+        super().learn(rows)
+
     def make(self, rows: FloatArray) -> ITQ:
         return ITQ(bits=self.bits).fit(torch.from_numpy(rows))
 

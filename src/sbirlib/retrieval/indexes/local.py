@@ -98,8 +98,9 @@ class Local(Index):
             self._files = [None] * len(self._shards)
         for number, (shard, file) in enumerate(zip(self._shards, self._files, strict=True)):
             if file is None:
-                self._files[number] = new_name("vectors")
-                write_shard(folder / str(self._files[number]), shard)
+                name = new_name("vectors")
+                write_shard(folder / name, shard)
+                self._files[number] = name  # only now: a save that failed is tried again
         self._folder = folder.resolve()
         return {"files": list(self._files), "shards": list(self._files), "removed": sorted(self._removed), "options": self.options()}
 
