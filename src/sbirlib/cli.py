@@ -197,6 +197,8 @@ def index(
 
     options = {"name": kind, **_settings(set_)}
     if any(photos.glob(PARTS)):
+        if fields is not None:
+            raise InputError(f"{photos} holds vectors, whose fields were written with them: give --fields to `sbirlib embed`")
         made = index_embedded(load(checkpoint), photos, kind=options)
     else:
         made = load(checkpoint).index(open_images(photos, skip_bad=skip_bad), kind=options, fields=_fields(fields), device=device)
@@ -217,9 +219,10 @@ def add(
 
     opened, found = open_index(index), open_images(photos, skip_bad=skip_bad)
     there = set(opened.vectors.paths())
+    old = {name for i in range(len(found)) if found.path(i) in there for name in (found.path(i), found.key(i))}
     new = [i for i in range(len(found)) if found.path(i) not in there]
     if new:
-        opened.add(found.subset(new), fields=_fields(fields))
+        opened.add(found.subset(new), fields={path: more for path, more in (_fields(fields) or {}).items() if path not in old})
         opened.save(index)
     typer.echo(f"{len(new)} photos added, {len(found) - len(new)} were there already; {len(opened)} in {index}")
 

@@ -67,11 +67,13 @@ class Approximate(Local):
     def candidates(self, queries: FloatArray, count: int, allowed: Mask | None) -> IntArray:
         """Rows [n, count], best first by the structure's own scores, -1 where it found fewer."""
 
-    @abstractmethod
-    def write_structure(self, path: Path) -> None: ...
+    def write_structure(self, path: Path) -> None:
+        """Write the structure to a file; a FAISS index unless a kind has another."""
+        faiss.write_index(self.structure, str(path))
 
-    @abstractmethod
-    def read_structure(self, path: Path) -> Any: ...
+    def read_structure(self, path: Path) -> Any:
+        """The structure that was written."""
+        return faiss.read_index(str(path))
 
     def write(self, folder: Path) -> State:
         if folder.resolve() != self._folder:

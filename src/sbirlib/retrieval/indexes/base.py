@@ -18,6 +18,7 @@ from torch import Tensor
 from sbirlib import registry
 from sbirlib.errors import InputError, nearest
 from sbirlib.files import whole_file
+from sbirlib.retrieval.indexes.exhaustive import in_order
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Value
 
 FORMAT = 2
@@ -146,8 +147,7 @@ def check_records(records: Sequence[Record], count: int, known: Collection[str])
 
 def merged(scores: FloatArray, ids: Any, k: int) -> tuple[Tensor, Tensor]:
     """The k best of what was found for each query, [Q, n] each: best first, equals by id, each id once, -1 last."""
-    order = np.lexsort((ids, -scores))
-    scores, ids = np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
+    scores, ids = in_order(scores, ids)
     again = repeated(ids)
     if again.any():
         scores, ids = np.where(again, np.float32(-np.inf), scores), np.where(again, -1, ids)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -40,9 +39,3 @@ class Hnsw(Approximate):
         parameters = faiss.SearchParametersHNSW(efSearch=max(self.breadth, count), **selector(allowed))
         rows: IntArray = self.structure.search(queries, count, params=parameters)[1]
         return rows
-
-    def write_structure(self, path: Path) -> None:
-        faiss.write_index(self.structure, str(path))
-
-    def read_structure(self, path: Path) -> Any:
-        return faiss.read_index(str(path))

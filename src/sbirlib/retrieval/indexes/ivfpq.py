@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -50,9 +49,3 @@ class IvfPq(Approximate):
         parameters = faiss.SearchParametersPreTransform(index_params=faiss.SearchParametersIVF(nprobe=self.probes, **selector(allowed)))
         rows: IntArray = self.structure.search(queries, count, params=parameters)[1]
         return rows
-
-    def write_structure(self, path: Path) -> None:
-        faiss.write_index(self.structure, str(path))
-
-    def read_structure(self, path: Path) -> Any:
-        return faiss.read_index(str(path))
