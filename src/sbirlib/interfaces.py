@@ -45,7 +45,8 @@ class Features:
 
     `embedding` [N, D] is un-normalised, `vector` [N, V] is what is searched. `source` [N] is the image a row came from, `view`
     [N] is 0 for the image itself and 1 for what was synthesised from it. `rows` holds named extras [N, ...], which travel with
-    the rows between encoders and processes; `extra` holds anything else and stays in the process.
+    the rows between encoders and processes; `images` those of the process's own images [B, ...], and `extra` anything else: they
+    stay in the process.
     """
 
     embedding: Tensor
@@ -56,6 +57,7 @@ class Features:
     source: Tensor
     view: Tensor
     rows: dict[str, Tensor] = field(default_factory=dict)
+    images: dict[str, Tensor] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -89,15 +91,16 @@ class Features:
         return len(self.embedding)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Features:
-        """The same rows with `change` applied to every tensor of rows; `extra` is kept as it is."""
-        changed: dict[str, Any] = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name not in ("rows", "extra")}
+        """The same rows with `change` applied to every tensor of rows; `images` and `extra` are kept as they are."""
+        other = ("rows", "images", "extra")
+        changed: dict[str, Any] = {f.name: change(getattr(self, f.name)) for f in fields(self) if f.name not in other}
         return replace(self, **changed, rows={name: change(value) for name, value in self.rows.items()})
 
     def __getitem__(self, rows: Tensor | slice) -> Features:
         return self.map(lambda values: values[rows])
 
     def detach(self) -> Features:
-        return self.map(torch.Tensor.detach)
+        return replace(self.map(torch.Tensor.detach), images={name: value.detach() for name, value in self.images.items()})
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Part(nn.Module):
 
 
 class Encoder(Part):
-    """Images to vectors: the part that ships. `dim` is D, `vector_dim` is V; `provides` names what `rows` and `extra` will hold."""
+    """Images to vectors: the part that ships. `dim` is D, `vector_dim` is V; `provides` names what `rows`, `images` and `extra` will hold."""
 
     dim: int
     vector_dim: int

@@ -299,12 +299,14 @@ class Pipeline:
             return registry.construct(kind, table, fill=fill)
 
     def _check_loss(self, name: str, loss: Loss) -> None:
-        there = self.encoder.provides | ({"triplets"} if self.model.miner is not None else set())
-        for need in sorted(loss.needs - there):
-            way = "give the recipe a miner" if need == "triplets" else "choose an encoder that provides it"
-            raise InputError(
-                f"loss {name!r} needs {need!r}, which nothing here provides: {way} (provided: {', '.join(sorted(there)) or 'nothing'})"
-            )
+        parts = dict(self.encoder.named_modules())  # a name that is none of them is refused when training begins
+        for encoder in [parts.get(phase.encoder or "") for phase in self.recipe.phases if name in phase.weights]:
+            there = getattr(encoder, "provides", self.encoder.provides) | ({"triplets"} if self.model.miner is not None else set())
+            for need in sorted(loss.needs - there):
+                way = "give the recipe a miner" if need == "triplets" else "choose an encoder that provides it"
+                raise InputError(
+                    f"loss {name!r} needs {need!r}, which nothing here provides: {way} (provided: {', '.join(sorted(there)) or 'nothing'})"
+                )
         told = self.recipe.losses[name].get("dim")
         if told is not None and told != self.encoder.dim:
             raise InputError(

@@ -46,13 +46,14 @@ class Ramp:
 class Rule:
     """What holds for the parameters `of` a name, a dotted prefix or a wildcard; later rules win.
 
-    `lr` and `weight_decay` replace the optimizer's own, `frozen` is a number of steps or true for the whole phase, `eval` keeps the
+    `lr`, `weight_decay` and `betas` replace the optimizer's own, `frozen` is a number of steps or true for the whole phase, `eval` keeps the
     batch norms in eval mode.
     """
 
     of: str
     lr: float | None = None
     weight_decay: float | None = None
+    betas: tuple[float, float] | None = None
     frozen: bool | int | None = None
     eval: bool | None = None
 
@@ -239,7 +240,10 @@ def _rule(table: Any, where: str) -> Rule:
     if not isinstance(table, Mapping) or not isinstance(table.get("of"), str):
         raise InputError(f"{where} is a table with 'of' (a parameter name, prefix or wildcard), got {table!r}")
     _known(table, [f.name for f in fields(Rule)], where)
-    return Rule(**table)
+    betas = table.get("betas")
+    if betas is not None and (isinstance(betas, str) or len(betas) != 2):
+        raise InputError(f"{where}.betas are two numbers, as in [0.5, 0.999], got {betas!r}")
+    return Rule(**{**table, "betas": None if betas is None else tuple(betas)})
 
 
 def _table(value: Any, where: str) -> Table:

@@ -98,12 +98,9 @@ class SearchIndex:
     def search_vectors(self, queries: Tensor, k: int = 10, where: Where | None = None) -> list[list[Hit]]:
         """The k best photos for query vectors [Q, S, V']."""
         scores, ids = self.vectors.search(queries, k, where)
-        hits = []
-        for score, row in zip(scores, ids, strict=True):
-            there = row >= 0
-            known = self.vectors.records(row[there])
-            hits.append([Hit(rank, s, r) for rank, (s, r) in enumerate(zip(score[there].tolist(), known, strict=True), 1)])
-        return hits
+        known = iter(self.vectors.records(ids[ids >= 0]))  # of all queries at once: a server answers once
+        found = (score[row >= 0].tolist() for score, row in zip(scores, ids, strict=True))
+        return [[Hit(rank, score, next(known)) for rank, score in enumerate(best, 1)] for best in found]
 
     def grid(
         self, sketches: Sequence[Any], categories: Sequence[str | None] | None = None, k: int = 10, where: Where | None = None

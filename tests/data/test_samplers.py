@@ -117,6 +117,37 @@ def test_pairs_leave_out_sketches_without_a_photo() -> None:
     assert {i for batch in batches for i in batch if i >= 6} == {8, 9, 10, 11}
 
 
+@pytest.mark.parametrize("per_category", [2, 3])
+def test_pairs_come_in_groups_of_one_category_and_different_instances(per_category: int) -> None:
+    labels = paired(20, 3)
+    labels.category = labels.instance % 4  # five instances of each
+    for epoch in range(3):
+        batches = Pairs(pairs=6, per_category=per_category).batches(labels, seed=0, epoch=epoch)
+        seen = Counter(row for batch in batches for row in batch[::2])
+        assert max(seen.values()) == 1
+        assert len(seen) >= 60 - 4 * 2 * per_category - 6  # all but what fills no group or batch
+        for batch in batches:
+            assert (labels.instance[batch[::2]] == labels.instance[batch[1::2]]).all()
+            for i in range(0, 6, per_category):
+                group = batch[::2][i : i + per_category]
+                assert len(set(labels.category[group])) == 1
+                assert len(set(labels.instance[group])) == per_category
+
+
+def test_groups_that_cannot_be_are_refused() -> None:
+    labels = paired(5, 1)
+    with pytest.raises(InputError, match="pairs=5 is not a multiple of per_category=2"):
+        Pairs(pairs=5, per_category=2)
+    labels.category = np.minimum(labels.instance, 1)  # one instance of category 0, four of category 1
+    with pytest.raises(
+        InputError, match="per_category=2 instances of each category are needed, each with a sketch and a photo, and 0 has 1"
+    ):
+        Pairs(pairs=2, per_category=2).batches(labels, seed=0, epoch=0)
+    labels.category[:] = 0
+    with pytest.raises(InputError, match="pairs=4 are needed in groups of 4, and there are 1 groups|sketches with a photo"):
+        Pairs(pairs=8, per_category=4).batches(labels, seed=0, epoch=0)
+
+
 def test_pairs_need_instances() -> None:
     with pytest.raises(InputError, match=r"pairs=32 sketches .* there are 0: this dataset tells no instances"):
         Pairs().batches(rows([(40, 40)]), seed=0, epoch=0)

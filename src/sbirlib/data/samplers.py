@@ -66,14 +66,18 @@ class Balanced:
 class Pairs:
     """`pairs` sketches, each followed by its own photo: 2 x pairs images.
 
-    An epoch takes every sketch that has a photo of its instance once, save an incomplete last batch; sketches of one instance are
-    spread over the epoch. For instance-level losses.
+    An epoch takes every sketch that has a photo of its instance once, save incomplete last groups; sketches of one instance are
+    spread over the epoch. With `per_category` above 1, pairs come in groups of so many different instances of one category, which is what
+    losses need that compare photos of a category. For instance-level losses.
     """
 
     pairs: int = 32
+    per_category: int = 1
 
     def __post_init__(self) -> None:
-        _at_least(self, pairs=1)
+        _at_least(self, pairs=1, per_category=1)
+        if self.pairs % self.per_category:
+            raise InputError(f"pairs={self.pairs} is not a multiple of per_category={self.per_category}: change one of them")
 
     def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
         instance, modality = np.asarray(labels.instance), np.asarray(labels.modality)
@@ -89,8 +93,35 @@ class Pairs:
         rng = np.random.default_rng([seed, epoch])
         turn: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)  # the k-th sketch of an instance comes in round k
         ordered = sorted(rng.permutation(sketches).tolist(), key=lambda row: next(turn[int(instance[row])]))
+        if self.per_category > 1:
+            ordered = self._grouped(ordered, labels, rng)
         paired = [(row, int(rng.choice(photos[int(instance[row])]))) for row in ordered]
         return [[row for pair in paired[i : i + self.pairs] for row in pair] for i in range(0, len(paired) - self.pairs + 1, self.pairs)]
+
+    def _grouped(self, sketches: list[int], labels: Labels, rng: np.random.Generator) -> list[int]:
+        """The sketches in groups of `per_category` instances of one category; what fills no group is left out."""
+        category, instance = np.asarray(labels.category), np.asarray(labels.instance)
+        for c in np.unique(category[sketches]).tolist():
+            found = len(np.unique(instance[[row for row in sketches if category[row] == c]]))
+            if found < self.per_category:
+                raise InputError(
+                    f"per_category={self.per_category} instances of each category are needed, each with a sketch and a photo, and "
+                    f"{_name(labels, c)} has {found}: leave the category out, or set per_category lower"
+                )
+        groups: list[list[int]] = []
+        growing: defaultdict[int, list[list[int]]] = defaultdict(list)  # of each category
+        for row in sketches:
+            mine = growing[int(category[row])]
+            group = next((g for g in mine if all(instance[row] != instance[other] for other in g)), None)
+            if group is None:
+                mine.append(group := [])
+            group.append(row)
+            if len(group) == self.per_category:
+                mine.remove(group)
+                groups.append(group)
+        if len(groups) * self.per_category < self.pairs:
+            raise InputError(f"pairs={self.pairs} are needed in groups of {self.per_category}, and there are {len(groups)} groups")
+        return [row for i in rng.permutation(len(groups)).tolist() for row in groups[i]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,9 @@ def gives_the_shapes_it_says(subject: Subject) -> None:
     require(bool((images.category[features.source] == features.category).all()), f"{subject.id}: rows do not carry their image's category")
     for name, value in features.rows.items():
         require(len(value) == count, f"{subject.id}: rows[{name!r}] has {len(value)} entries for {count} rows")
-    missing = sorted(encoder.provides - features.rows.keys() - features.extra.keys())
+    for name, value in features.images.items():
+        require(len(value) == len(images), f"{subject.id}: images[{name!r}] has {len(value)} entries for {len(images)} images")
+    missing = sorted(encoder.provides - features.rows.keys() - features.images.keys() - features.extra.keys())
     require(not missing, f"{subject.id} says that it provides {', '.join(missing)}, and its features have no such thing")
 
 
@@ -106,10 +108,10 @@ def vectors_rank_as_distances_do(subject: Subject) -> None:
 
 
 def gradients_reach_every_parameter(subject: Subject) -> None:
-    """Each parameter that trains has a finite gradient from the rows and extras in training mode."""
+    """Each parameter that trains has a finite gradient from rows, images and extras in training mode."""
     encoder = subject.make().train()
     features = encoder(batch())
-    tensors = [features.embedding, features.vector, *features.rows.values(), *features.extra.values()]
+    tensors = [features.embedding, features.vector, *features.rows.values(), *features.images.values(), *features.extra.values()]
     outputs = [t for t in tensors if isinstance(t, Tensor) and t.requires_grad]
     require(bool(outputs), f"{subject.id}: what it gives has no gradient")
     with seeded(0):

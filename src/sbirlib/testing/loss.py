@@ -23,7 +23,12 @@ def step(subject: Subject, loss: Loss, *, dtype: torch.dtype = torch.float32) ->
     miner: Miner | None = registry.part("miner", "batch_hard") if "triplets" in loss.needs else None
     with seeded(0):
         features: Features = encoder(images)
-    floating = features.detach().map(lambda v: v.to(dtype).requires_grad_() if v.is_floating_point() else v)
+
+    def leaf(value: Tensor) -> Tensor:
+        return value.to(dtype).requires_grad_() if value.is_floating_point() else value
+
+    floating = features.detach().map(leaf)
+    floating = replace(floating, images={name: leaf(value.detach()) for name, value in features.images.items()})
     return Step(floating, encoder=encoder, batch=replace(images, images=images.images.to(dtype)), miner=miner)
 
 
@@ -86,7 +91,8 @@ def ignores_the_order_of_rows(subject: Subject) -> None:
         order = torch.randperm(len(seen.features))
     shuffled = seen.features[order]
     if len(seen.batch) == len(order):  # a row an image: the images change places with their rows
-        moved = Step(replace(shuffled, source=torch.arange(len(order))), encoder=seen.encoder, batch=seen.batch[order], miner=seen.miner)
+        shuffled = _of_images(replace(shuffled, source=torch.arange(len(order))), order)
+        moved = Step(shuffled, encoder=seen.encoder, batch=seen.batch[order], miner=seen.miner)
     else:
         moved = Step(shuffled, encoder=seen.encoder, batch=seen.batch, miner=seen.miner)
     loss.double()
@@ -107,7 +113,8 @@ def is_zero_with_a_gradient_when_nothing_is_valid(subject: Subject) -> None:
         "one row": torch.arange(len(whole)) == 0,
     }.items():
         seen = step(subject, loss)
-        some = Step(seen.features[keep], encoder=seen.encoder, batch=seen.batch[_images(seen.features, keep)], miner=seen.miner)
+        own = _images(seen.features, keep)
+        some = Step(_of_images(seen.features[keep], own), encoder=seen.encoder, batch=seen.batch[own], miner=seen.miner)
         value = total(loss, some)
         require(bool(value.isfinite()), f"{subject.id}: with {what} it is {value.item()}")
         require(value.requires_grad, f"{subject.id}: with {what} it has no gradient: add zero times the rows' sum")
@@ -125,6 +132,7 @@ def gradient_is_right(subject: Subject) -> None:
     def value(*given: Tensor) -> Tensor:
         replaced = iter(given)
         features = seen.features.map(lambda v: next(replaced) if v.is_floating_point() else v)
+        features = replace(features, images={name: next(replaced) for name in features.images})
         return total(loss, Step(features, encoder=seen.encoder, batch=seen.batch, miner=seen.miner))
 
     try:
@@ -190,7 +198,7 @@ class _Half(Step):
     """One of two processes: it has all rows, and half of the images; counts in `mean` are those of both once they are known."""
 
     def __init__(self, whole: Step, own: Tensor, counted: list[float], totals: list[float] | None) -> None:
-        local = whole.features[own[whole.features.source]]
+        local = _of_images(whole.features[own[whole.features.source]], own)
         super().__init__(whole.features, encoder=whole.encoder, batch=whole.batch[own], local=local, miner=whole.miner)
         self.counted, self.totals = counted, totals
 
@@ -216,7 +224,12 @@ def _leaves(features: Features) -> list[Tensor]:
         return value
 
     features.map(note)
-    return found
+    return [*found, *features.images.values()]
+
+
+def _of_images(features: Features, images: Tensor) -> Features:
+    """The features with the entries of these images alone."""
+    return replace(features, images={name: value[images] for name, value in features.images.items()})
 
 
 def _images(features: Features, keep: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class _Stop(Exception):
 
 
 def _stop_in_the_middle(pipeline: Pipeline) -> None:
-    """Raise when the encoder is called in the step after the middle one."""
+    """Raise when what is trained is called in the step after the middle one."""
     calls = 0
     middle = sum(phase.steps for phase in pipeline.recipe.phases) // 2
 
@@ -88,7 +88,8 @@ def _stop_in_the_middle(pipeline: Pipeline) -> None:
         if calls > middle + 1:
             raise _Stop
 
-    pipeline.encoder.register_forward_pre_hook(count)
+    for name in {phase.encoder or "" for phase in pipeline.recipe.phases}:
+        pipeline.encoder.get_submodule(name).register_forward_pre_hook(count)
 
 
 def _tiny(table: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from sbirlib.interfaces import Part
 from sbirlib.recipe import Phase, Rule
 from sbirlib.training.model import Model
 
+OPTIONS = ("lr", "weight_decay", "betas")  # of an optimizer's parameter group
+
 
 def matches(name: str, of: str) -> bool:
     """Whether a parameter or module is the one named, lies under it, or fits the wildcard.
@@ -85,13 +87,13 @@ class Rules:
         return [part for name, part in self.model.parts() if not self.frozen(name, step)]
 
     def groups(self, *, opponents: bool = False) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer: one for each rate, of everything that trains at any step of the phase."""
-        grouped: dict[tuple[Any, Any], list[nn.Parameter]] = {}
+        """Parameter groups for an optimizer: one for each set of options, of everything that trains at any step of the phase."""
+        grouped: dict[tuple[Any, ...], list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
             rule = self.settings(name)
             if self.opposes(name) == opponents and not self.frozen(name, self.phase.steps):
-                grouped.setdefault((rule.lr, rule.weight_decay), []).append(parameter)
-        options = (dict(zip(("lr", "weight_decay"), key, strict=True)) for key in grouped)
+                grouped.setdefault(tuple(getattr(rule, option) for option in OPTIONS), []).append(parameter)
+        options = (dict(zip(OPTIONS, key, strict=True)) for key in grouped)
         return [{"params": p, **{k: v for k, v in o.items() if v is not None}} for o, p in zip(options, grouped.values(), strict=True)]
 
 

@@ -1,0 +1,164 @@
+"""Which rows there are, what is searched, and whose gradient reaches the generator."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sbirlib import Pipeline, build
+from sbirlib.errors import InputError
+from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features
+from sbirlib.testing.world import separable
+from sbirlib.visual.curves import read_log
+from sbirlib_acnet.synthesis import Synthesis
+
+SMALL: dict[str, Any] = {
+    "encoder": {
+        "name": "synthesis",
+        "channels": 4,
+        "blocks": 1,
+        "encoder": {"name": "backbone", "backbone": "test_resnet", "pretrained": False, "dim": 16},
+    },
+    "transform": {"size": 32},
+    "sampler": {"categories": 4, "per_modality": 2},
+}
+
+
+def pictures() -> Batch:
+    images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return Batch(images, torch.tensor([SKETCH, PHOTO, PHOTO, SKETCH, PHOTO]), torch.arange(5), torch.arange(5))
+
+
+class Tagged(Encoder):
+    """Three numbers of an image, and the modality it was told."""
+
+    dim = vector_dim = 4
+
+    def forward(self, batch: Batch) -> Features:
+        return Features.of(batch, torch.cat([batch.images.mean((2, 3)), batch.modality[:, None].float()], 1))
+
+
+@pytest.fixture
+def synthesis() -> Synthesis:
+    torch.manual_seed(0)
+    return Synthesis(encoder=Tagged(), channels=2, blocks=1)
+
+
+def test_training_gives_sketches_photos_and_synthesised_photos(synthesis: Synthesis) -> None:
+    batch = pictures()
+    features = synthesis.train()(batch)
+    assert features.source.tolist() == [0, 1, 2, 3, 4, 0, 3]
+    assert features.view.tolist() == [0, 0, 0, 0, 0, 1, 1]
+    assert features.modality.tolist() == [0, 1, 1, 0, 1, 0, 0]
+    assert features.category.tolist() == [0, 1, 2, 3, 4, 0, 3]
+    assert features.embedding[:, 3].tolist() == [0, 1, 1, 0, 1, 1, 1]  # the encoder is told that what G made is a photo
+    made = synthesis.translator.generator(batch.images[[0, 3]])
+    assert torch.allclose(features.embedding[:5, :3], batch.images.mean((2, 3)))
+    assert torch.allclose(features.embedding[5:, :3], made.mean((2, 3)), atol=1e-6)
+    assert torch.allclose(features.images["synthesised"][[0, 3]], made, atol=1e-6)
+    assert torch.equal(features.images["synthesised"][[1, 2, 4]], batch.images[[1, 2, 4]])
+    assert torch.allclose(features.images["identity"][[1]], synthesis.translator.generator(batch.images[[1]]), atol=1e-6)
+
+
+def test_a_sketch_is_searched_as_its_photo_and_a_photo_as_it_is(synthesis: Synthesis) -> None:
+    batch, synthesis = pictures(), synthesis.eval()
+    features, made = synthesis(batch), synthesis.translator.generator(batch.images[[0, 3]])
+    assert features.source.tolist() == [0, 1, 2, 3, 4]
+    assert features.modality.tolist() == batch.modality.tolist()
+    photos = torch.nn.functional.normalize(torch.cat([made.mean((2, 3)), torch.ones(2, 1)], 1), dim=1)
+    assert torch.allclose(synthesis.query_vectors(batch)[[0, 3], 0], photos, atol=1e-6)
+    assert torch.allclose(
+        synthesis.gallery_vectors(batch)[1], torch.nn.functional.normalize(torch.tensor([*batch.images[1].mean((1, 2)), 1]), dim=0)
+    )
+    synthesis.query = "sketch"
+    plain = torch.nn.functional.normalize(torch.cat([batch.images[[0, 3]].mean((2, 3)), torch.zeros(2, 1)], 1), dim=1)
+    assert torch.allclose(synthesis.query_vectors(batch)[[0, 3], 0], plain)
+
+
+def test_two_stages_train_on_what_the_generator_made(synthesis: Synthesis) -> None:
+    two = Synthesis(encoder=Tagged(), channels=2, blocks=1, sketches=False).train()
+    assert two(pictures()).source.tolist() == [0, 1, 2, 3, 4]
+    assert "identity" not in two.provides
+    assert "identity" in synthesis.provides
+    with pytest.raises(InputError, match="query is 'synthesised' or 'sketch'"):
+        Synthesis(encoder=Tagged(), query="photo")
+
+
+def small(name: str, **more: Any) -> Pipeline:
+    encoder = {**SMALL["encoder"], "sketches": "two-stage" not in name}
+    return build(name, **{**SMALL, "encoder": encoder, **more})
+
+
+def generator(pipeline: Pipeline) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in pipeline.encoder.state_dict().items() if name.startswith("translator.")}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_retrievals_gradient_reaches_the_generator_in_joint_training() -> None:
+    """The paper's claim: with nothing but eq. 5 in the phase, G moves."""
+    pipeline = small("acnet", **{"phases.0.steps": 2, "phases.0.weights": {"norm_softmax": 10.0}, "phases.0.parameters": []})
+    before = generator(pipeline)
+    pipeline.fit(separable(), device="cpu", progress=False, tensorboard=False)
+    after = generator(pipeline)
+    assert not any(torch.equal(before[name], after[name]) for name in before if name.endswith("weight"))
+
+
+def test_it_does_not_in_two_stages() -> None:
+    """After its own phase the generator is as it was left, to the bit."""
+    few = {"losses.patch_adversary.channels": 4, "losses.cycle.channels": 4, "losses.cycle.blocks": 1, "phases.0.steps": 2}
+    once = small("acnet-two-stage", **few, **{"phases.1.steps": 1})
+    start = generator(once)
+    once.fit(separable(), device="cpu", progress=False, tensorboard=False)
+    more = small("acnet-two-stage", **few, **{"phases.1.steps": 3})
+    more.fit(separable(), device="cpu", progress=False, tensorboard=False)
+    assert not same(start, generator(once))
+    assert same(generator(once), generator(more))
+    assert not torch.equal(once.encoder.state_dict()["encoder.embedding.weight"], more.encoder.state_dict()["encoder.embedding.weight"])
+
+
+def accuracies(out: Path, *, frozen: bool, steps: int = 60) -> list[float]:
+    """The discriminator's accuracy on each batch."""
+    pipeline = small(
+        "acnet-synthesis-alone",
+        **{
+            "phases.0.steps": steps,
+            "phases.0.weights": {"patch_adversary": 1.0},
+            "phases.0.optimizer.lr": 3e-3,
+            "phases.0.discriminator.lr": 1e-3,
+            "phases.0.parameters": [{"of": "encoder", "frozen": True}] if frozen else [{"of": "encoder.encoder", "frozen": True}],
+        },
+    )
+    if frozen:
+        pipeline.recipe.phases[0].weights["norm_softmax"] = {"sketch": 0.0, "photo": 1.0, "synthesised": 1.0}  # something must train
+    pipeline.fit(separable(), out=out, device="cpu", log_every=1, progress=False, tensorboard=False)
+    return [record["logged"]["patch_accuracy"] for record in read_log(out) if "losses" in record]
+
+
+def test_the_discriminator_wins_against_a_frozen_generator_and_loses_against_one_that_trains(tmp_path: Path) -> None:
+    frozen, trained = accuracies(tmp_path / "frozen", frozen=True), accuracies(tmp_path / "trained", frozen=False)
+    assert np.mean(frozen[-10:]) > 0.9
+    assert np.mean(trained[-10:]) < np.mean(frozen[-10:]) - 0.1
+
+
+def test_the_first_stage_halves_its_cycle_error(tmp_path: Path) -> None:
+    pipeline = small(
+        "acnet-two-stage",
+        **{
+            "losses.patch_adversary.channels": 4,
+            "losses.cycle.channels": 4,
+            "losses.cycle.blocks": 1,
+            "phases.0.steps": 120,
+            "phases.0.optimizer.lr": 3e-3,
+            "phases.1.steps": 1,
+        },
+    )
+    pipeline.fit(separable(), out=tmp_path, device="cpu", log_every=1, progress=False, tensorboard=False)
+    errors = [record["losses"]["cycle.cycle"] for record in read_log(tmp_path) if record.get("phase") == 0 and "losses" in record]
+    assert len(errors) == 120
+    assert np.mean(errors[-10:]) < np.mean(errors[:3]) / 2

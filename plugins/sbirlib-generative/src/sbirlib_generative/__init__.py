@@ -1,0 +1,1 @@
+"""Cross-domain generative learning (Pang et al. 2017)."""

@@ -1,0 +1,115 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sbirlib import Pipeline, build, load
+from sbirlib.errors import InputError
+from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features, Step
+from sbirlib.testing.world import separable
+from sbirlib_generative.sketch_decoder import Decoder, SketchDecoder
+
+# (modality, instance): a pair, a photo without its sketch, a sketch alone, two sketches of one photo, rows that tell no instance
+LABELS = [(SKETCH, 0), (PHOTO, 0), (PHOTO, 1), (SKETCH, 2), (SKETCH, 3), (SKETCH, 3), (PHOTO, 3), (PHOTO, -1), (SKETCH, -1)]
+TARGETS = {0: 0, 1: 0, 3: 3, 4: 4, 5: 5, 6: 4, 8: 8}
+
+
+def step_of(labels: list[tuple[int, int]], size: int = 16) -> Step:
+    torch.manual_seed(0)
+    modality, instance = torch.tensor(labels).reshape(-1, 2).T
+    batch = Batch(torch.rand(len(labels), 3, size, size, dtype=torch.float64), modality, torch.zeros_like(instance), instance)
+    return Step(Features.of(batch, torch.randn(len(labels), 6, dtype=torch.float64)), encoder=Encoder(), batch=batch)
+
+
+@pytest.mark.parametrize("kind", ["mse", "norm"])
+def test_equals_equation_4(kind: str) -> None:
+    step, loss = step_of(LABELS), SketchDecoder(dim=6, size=16, width=4, kind=kind).double()
+    rows = list(TARGETS)
+    codes = step.features.embedding[rows] / step.features.embedding[rows].norm(dim=1, keepdim=True)
+    drawn = loss.decoder(codes)
+    errors = []
+    for k, row in enumerate(rows):
+        error = (2 * step.batch.images[TARGETS[row]] - 1 - drawn[k]).flatten()
+        errors.append(float((error**2).sum() ** 0.5 if kind == "norm" else (error**2).sum() / error.numel()))
+    assert float(loss(step)) == pytest.approx(sum(errors) / len(errors), rel=1e-9)
+
+
+def test_nothing_to_draw_is_zero_with_a_gradient() -> None:
+    step, loss = step_of([(PHOTO, 0), (PHOTO, -1)]), SketchDecoder(dim=6, size=16, width=4).double()
+    value = loss(step)
+    assert value.item() == 0
+    assert value.requires_grad
+
+
+def test_a_smaller_target_is_the_sketch_reduced() -> None:
+    step, loss = step_of(LABELS[:1], size=32), SketchDecoder(dim=6, size=8, width=4).double()
+    flat = Batch(
+        torch.full((1, 3, 32, 32), 0.25, dtype=torch.float64), *(getattr(step.batch, n) for n in ("modality", "category", "instance"))
+    )
+    value = loss(Step(step.features, encoder=Encoder(), batch=flat))
+    drawn = loss.decoder(nn.functional.normalize(step.features.embedding, dim=1))
+    assert float(value) == pytest.approx(float((drawn + 0.5).square().mean()), rel=1e-9)
+
+
+def test_the_decoder_is_table_1() -> None:
+    decoder = Decoder(dim=256)
+    assert (decoder.side, decoder.code.out_features) == (7, 7 * 7 * 512)
+    ups = [(m.in_channels, m.out_channels, m.kernel_size, m.stride) for m in decoder.modules() if isinstance(m, nn.ConvTranspose2d)]
+    assert ups == [(i, o, (4, 4), (2, 2)) for i, o in ((512, 512), (512, 256), (256, 128), (128, 64), (64, 32))]
+    last = [(m.in_channels, m.out_channels, m.kernel_size) for m in decoder.modules() if type(m) is nn.Conv2d]
+    assert last == [(32, 3, (4, 4))]
+    small = Decoder(dim=8, size=56, width=16)
+    assert small.side == 7
+    drawn = small(torch.randn(2, 8))
+    assert drawn.shape == (2, 3, 56, 56)
+    assert float(drawn.abs().max()) <= 1
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError, match="multiple of 2, at least 8, got size=225"):
+        SketchDecoder(dim=8, size=225)
+    with pytest.raises(InputError, match="width=20 does not allow"):
+        SketchDecoder(dim=8, size=224, width=20)
+    with pytest.raises(InputError, match="kind is one of mse, norm"):
+        SketchDecoder(dim=8, kind="l1")
+
+
+def small(name: str, **more: Any) -> Pipeline:
+    return build(
+        name,
+        **{
+            "encoder.encoder": {"name": "backbone", "backbone": "test_resnet", "pretrained": False, "dim": 16},
+            "transform.size": 32,
+            "sampler.pairs": 8,
+            **{f"phases.{i}.steps": 2 for i in range(3)},
+            **more,
+        },
+    )
+
+
+DECODER = {"losses.sketch_decoder.size": 16, "losses.sketch_decoder.width": 16}
+
+
+def test_the_decoder_is_not_exported_and_the_vectors_are_the_same(tmp_path: Path) -> None:
+    data, pipeline = separable(), small("generative", **DECODER)
+    pipeline.fit(data, out=tmp_path / "run", device="cpu", progress=False, tensorboard=False)
+    pipeline.export(tmp_path / "model.safetensors")
+    exported, full = load(tmp_path / "model.safetensors"), load(tmp_path / "run")
+    assert not any("decoder" in name for name in exported.model.state_dict())
+    assert any("decoder" in name for name in pipeline.model.state_dict())
+
+    def vectors(given: Pipeline) -> Tensor:
+        return given.embed(data.photos, progress=False)
+
+    assert torch.equal(vectors(exported), vectors(pipeline))
+    assert torch.equal(vectors(full), vectors(pipeline))
+
+
+def test_drawing_from_a_code_trains_the_encoder() -> None:
+    """With the decoder alone in the phase, the encoder moves."""
+    pipeline = small("generative", **DECODER, **{f"phases.{i}.weights": {"sketch_decoder": 1.0} for i in range(3)})
+    before = {name: value.clone() for name, value in pipeline.encoder.named_parameters()}
+    pipeline.fit(separable(), device="cpu", progress=False, tensorboard=False)
+    assert not any(torch.equal(before[name], value) for name, value in pipeline.encoder.named_parameters() if name.endswith("conv1.weight"))
