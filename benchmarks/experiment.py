@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sbirlib import recipe as recipes
 from sbirlib.errors import InputError, nearest
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
@@ -38,7 +39,9 @@ class Claim:
 class Experiment:
     """Rows that are trained alike on one dataset and measured on the same queries; `against` is the row the others are compared with.
 
-    `rows_of` names the experiment whose rows and claims these are, on other data. `code_bits` also measures codes of so many bits (ITQ,
+    `labels` says what a photo must share with the sketch to be right: its "category", or its "instance". `inner` are settings of the
+    innermost encoder of each recipe, whatever stands around it. `rows_of` names the experiment whose rows and claims these are, on other
+    data. `code_bits` also measures codes of so many bits (ITQ,
     fitted on the training photos); 0: none.
     """
 
@@ -54,8 +57,15 @@ class Experiment:
     seeds: int = 3
     metrics: tuple[str, ...] = ("mAP@all", "Prec@100")
     settings: dict[str, Any] = field(default_factory=dict)
+    inner: dict[str, Any] = field(default_factory=dict)
+    labels: str = "category"
     code_bits: int = 0
     note: str = ""
+
+    @property
+    def ties(self) -> str:
+        """An instance's tie counts against us (docs/metrics.md)."""
+        return "pessimistic" if self.labels == "instance" else "expected"
 
 
 def names() -> list[str]:
@@ -74,10 +84,21 @@ def read(name: str) -> Experiment:
         others = read(table["rows_of"])
         rows, claims = rows + others.rows, claims + others.claims
     made: Experiment = _made(Experiment, {"name": name, "rows": rows, "claims": claims, **table}, name)
+    if made.labels not in ("category", "instance"):
+        raise InputError(f"{name}: labels are 'category' or 'instance', got {made.labels!r}")
     known = [row.name for row in rows]
     for row in (made.against, *(row for claim in claims for row in (claim.better, claim.worse))):
         if row not in known:
             raise InputError(f"{name}: there is no row {row!r}{nearest(row, known)}")
+    return made
+
+
+def settings(found: Experiment, row: Row) -> dict[str, Any]:
+    """What is set in a row's recipe: the experiment's, those of its innermost encoder, and the row's own."""
+    table, path = recipes.read(row.recipe)["encoder"], "encoder"
+    while isinstance(table.get("encoder"), dict):
+        table, path = table["encoder"], f"{path}.encoder"
+    made: dict[str, Any] = expanded(found.settings | {f"{path}.{option}": value for option, value in found.inner.items()} | row.settings)
     return made
 
 

@@ -1,7 +1,12 @@
-"""The figures of MATHM's analysis (Huang et al. 2022): what the triplets' gradients and weights do in training, and where sketches and photos lie.
+"""The papers' figures, of runs made here.
 
-python benchmarks/figures.py curves mathm-synthetic                    # figure 4, from the logs of the stored runs
-python benchmarks/figures.py map baseline=A.safetensors mathm=B.safetensors --data synthetic     # figure 6, of saved models
+python benchmarks/figures.py curves mathm-synthetic                    # MATHM, figure 4: g, w and losses, from the stored runs' logs
+python benchmarks/figures.py map baseline=A.safetensors mathm=B.safetensors     # MATHM, figure 6: where sketches and photos lie
+python benchmarks/figures.py synthesised "epoch 1=A.safetensors" "epoch 10=B.safetensors"     # ACNet, figure 7: what G makes of sketches
+python benchmarks/figures.py distances acnet-two-stage=A.safetensors   # ACNet, figure 3: pixel distances with and without synthesis
+python benchmarks/figures.py drawings generative=runs/generative/checkpoint.safetensors       # Pang et al. 2017, figure 3: what the decoder draws
+
+Models are NAME=FILE; --data and --split as for `sbirlib eval`, the synthetic set unless given.
 """
 
 from __future__ import annotations
@@ -14,7 +19,10 @@ from sbirlib import InputError, load
 from sbirlib.data.named import dataset
 from sbirlib.visual.curves import training_curves
 from sbirlib.visual.figures import save_figure
+from sbirlib.visual.grid import save_picture
 from sbirlib.visual.tsne import embedding_map
+from sbirlib_acnet.pictures import histogram, sketch_photo_distances, synthesised
+from sbirlib_generative.pictures import drawings
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 ROWS = ("CE + all three", "MATHM (all three, weighted)")
@@ -28,11 +36,12 @@ def main() -> None:
     curves.add_argument("experiment")
     curves.add_argument("--rows", nargs="*", default=ROWS)
     curves.add_argument("--seed", type=int, default=0)
-    plane = commands.add_parser("map")
-    plane.add_argument("models", nargs="+", help="NAME=FILE")
-    plane.add_argument("--data", default="synthetic")
-    plane.add_argument("--split")
-    for each in (curves, plane):
+    of_models = [commands.add_parser(name) for name in ("map", "synthesised", "distances", "drawings")]
+    for each in of_models:
+        each.add_argument("models", nargs="+", help="NAME=FILE")
+        each.add_argument("--data", default="synthetic")
+        each.add_argument("--split")
+    for each in (curves, *of_models):
         each.add_argument("--out", type=Path, help="a PNG; under docs/images unless given")
     given = parser.parse_args()
     if given.command == "curves":
@@ -52,11 +61,19 @@ def main() -> None:
         }
         save_figure(training_curves(records, panels), out)
     else:
-        out = given.out or IMAGES / "map.png"
+        out = given.out or IMAGES / f"{given.command}.png"
         data = dataset(given.data, given.split)
-        models = dict(pair.partition("=")[::2] for pair in given.models)
-        encoded = {name: load(path).encode(data) for name, path in models.items()}
-        save_figure(embedding_map(encoded, data.test.categories), out)
+        models = {name: load(path) for name, path in (pair.partition("=")[::2] for pair in given.models)}
+        first = next(iter(models.values()))
+        if given.command == "map":
+            encoded = {name: model.encode(data) for name, model in models.items()}
+            save_figure(embedding_map(encoded, data.test.categories), out)
+        elif given.command == "synthesised":
+            save_picture(synthesised(models, data), out)
+        elif given.command == "distances":
+            save_figure(histogram(sketch_photo_distances(first, data)), out)
+        else:
+            save_picture(drawings(first, data), out)
     print(out)
 
 

@@ -92,12 +92,13 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
     result: dict[str, Any] = {"experiment": found.name, "row": row.name, "seed": seed} | store.circumstances(device)
     started = time.monotonic()
     try:
-        pipeline = build(row.recipe, **experiments.expanded(found.settings | row.settings), seed=seed)
+        pipeline = build(row.recipe, **experiments.settings(found, row), seed=seed)
         if row.train:
             pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
         trained = time.monotonic()
         queries, gallery = pipeline.encode(data, device=device)
-        values = measure(queries.vectors, gallery.vectors, queries.category, gallery.category, metrics=found.metrics).values
+        wanted, there = getattr(queries, found.labels), getattr(gallery, found.labels)
+        values = measure(queries.vectors, gallery.vectors, wanted, there, metrics=found.metrics, ties=found.ties).values
         kept = ~next(iter(values.values())).isnan()
         result |= {
             "recipe": experiments.portable(pipeline.recipe.tables()),
@@ -129,7 +130,7 @@ def of_codes(pipeline: Pipeline, data: Dataset, queries: Encoded, gallery: Encod
     """The same metrics of codes, in Hamming distance with ties as expected."""
     itq = ITQ(bits=found.code_bits).fit(pipeline.embed(data.train.photos, device=device))
     codes = itq.codes(queries.vectors), itq.codes(gallery.vectors)
-    return measure(*codes, queries.category, gallery.category, metrics=found.metrics).means
+    return measure(*codes, getattr(queries, found.labels), getattr(gallery, found.labels), metrics=found.metrics, ties=found.ties).means
 
 
 def logged(path: Path, points: int = 60) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.indexes.base import Index, manifest, open_vectors
 from sbirlib.search import SearchIndex
 from sbirlib.training import checkpoint
+from sbirlib.training.gather import rank
 from sbirlib.training.loop import Run, train
 from sbirlib.training.model import Model
 
@@ -156,7 +157,8 @@ class Pipeline:
             (lambda: self.evaluate(dataset, role="validation", device=str(run.device), progress=False)) if len(dataset.validation) else None
         )
         about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}}
-        train(self.model, self.recipe, prepared, samplers, run, about=about, validate=validate)
+        with _seeded(self.recipe.seed, f"training {rank()}", run.device):
+            train(self.model, self.recipe, prepared, samplers, run, about=about, validate=validate)
         self.model.eval()
         return self
 
@@ -318,11 +320,13 @@ class Pipeline:
 
 
 @contextmanager
-def _seeded(seed: int, place: str) -> Iterator[None]:
-    """Draw from a stream of one's own, and leave the global one as it was."""
+def _seeded(seed: int, place: str, device: torch.device | None = None) -> Iterator[None]:
+    """Draw from a stream of one's own, and leave the CPU's global one as it was."""
     before = torch.get_rng_state()
-    digest = hashlib.sha256(f"{seed}/{place}".encode()).digest()
-    torch.default_generator.manual_seed(int.from_bytes(digest[:7], "big"))
+    number = int.from_bytes(hashlib.sha256(f"{seed}/{place}".encode()).digest()[:7], "big")
+    torch.default_generator.manual_seed(number)  # torch.manual_seed would also touch the devices
+    if device is not None and device.type == "cuda":
+        torch.cuda.manual_seed(number)
     try:
         yield
     finally:

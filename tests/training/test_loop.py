@@ -94,6 +94,18 @@ def test_resuming_ends_bit_identical(fresh: Callable[[], Encoder], dataset: Data
     assert same(state(make(99).fit(dataset, out=tmp_path, resume=True, progress=False)), state(whole)), "a finished run stays as it is"
 
 
+def test_noise_in_training_follows_the_recipes_seed(fresh: Callable[[], Encoder], dataset: Dataset) -> None:
+    def run(before: int, **seed: int) -> dict[str, Tensor]:
+        made = pipeline(fresh(), **seed)
+        torch.manual_seed(before)
+        made.fit(dataset, progress=False)
+        assert torch.initial_seed() == before, "the global stream is the caller's"
+        return state(made)
+
+    assert same(run(1), run(2))  # dropout draws
+    assert not same(run(1), run(1, seed=1))
+
+
 def test_workers_do_not_change_the_result(fresh: Callable[[], Encoder], dataset: Dataset) -> None:
     def run(workers: int) -> dict[str, Tensor]:
 

@@ -9,6 +9,7 @@ from sbirlib import Pipeline, build, load
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features, Step
 from sbirlib.testing.world import separable
+from sbirlib_generative.pictures import drawings
 from sbirlib_generative.sketch_decoder import Decoder, SketchDecoder
 
 # (modality, instance): a pair, a photo without its sketch, a sketch alone, two sketches of one photo, rows that tell no instance
@@ -96,7 +97,7 @@ def test_the_decoder_is_not_exported_and_the_vectors_are_the_same(tmp_path: Path
     data, pipeline = separable(), small("generative", **DECODER)
     pipeline.fit(data, out=tmp_path / "run", device="cpu", progress=False, tensorboard=False)
     pipeline.export(tmp_path / "model.safetensors")
-    exported, full = load(tmp_path / "model.safetensors"), load(tmp_path / "run")
+    exported, full = load(tmp_path / "model.safetensors"), load(tmp_path / "run" / "checkpoint.safetensors")
     assert not any("decoder" in name for name in exported.model.state_dict())
     assert any("decoder" in name for name in pipeline.model.state_dict())
 
@@ -105,6 +106,9 @@ def test_the_decoder_is_not_exported_and_the_vectors_are_the_same(tmp_path: Path
 
     assert torch.equal(vectors(exported), vectors(pipeline))
     assert torch.equal(vectors(full), vectors(pipeline))
+    assert drawings(full, data, rows=3).width > 4 * 96
+    with pytest.raises(InputError, match="no loss 'sketch_decoder', or was exported without it"):
+        drawings(exported, data)
 
 
 def test_drawing_from_a_code_trains_the_encoder() -> None:

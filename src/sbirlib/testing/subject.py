@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,7 +50,9 @@ class Subject:
     def make(self, *, seed: int = 0, small: bool = True, **changes: Any) -> Any:
         """The part with its defaults, but for what makes an encoder small, what `fit` fills in, and the author's options."""
         known = registry.options(self.kind, self.name)
-        less = {k: v for k, v in SMALL.items() if k in known} if small and self.kind == "encoder" else {}
+        less = {k: v for k, v in SMALL.items() if k in known} if self.kind == "encoder" else {}
+        if not small:  # an encoder around another is nothing without it
+            less = {k: v for k, v in less.items() if k == "encoder" and known[k].default is inspect.Parameter.empty}
         table = {"name": self.name, **less, **self.options, **changes}
         registry.check(self.kind, table, filled=FILLED)
         with seeded(seed):

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 from sbirlib.data.batches import Prepared, load
 from sbirlib.data.dataset import Dataset
 from sbirlib.interfaces import Transform
+from sbirlib.visual.columns import to_pictures
 from sbirlib.visual.grid import GAP, INK, MARGIN, font
 
 
@@ -27,11 +28,11 @@ def training_batch(dataset: Dataset, transform: Transform, *, categories: int = 
     height = MARGIN * 2 + (side + GAP) * len(drawn)
     canvas = Image.new("RGB", (MARGIN * 3 + text + (side + GAP) * per_class, height), "white")
     draw = ImageDraw.Draw(canvas)
-    for i, image in enumerate(batch.images.mul(255).round().byte()):
+    for i, picture in enumerate(to_pictures(batch.images)):
         row, column = divmod(i, per_class)
         y = MARGIN + row * (side + GAP)
         x = MARGIN + text + column * (side + GAP) + (MARGIN if column >= per_modality else 0)
-        canvas.paste(Image.fromarray(image.permute(1, 2, 0).numpy()), (x, y))
+        canvas.paste(picture, (x, y))
         draw.rectangle((x - 1, y - 1, x + side, y + side), outline="#e4e4e4")
         if not column:
             draw.text((MARGIN, y + side / 2), train.categories[int(batch.category[i])], fill=INK, font=font(), anchor="lm")

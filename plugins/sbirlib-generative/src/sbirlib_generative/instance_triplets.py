@@ -46,6 +46,8 @@ class InstanceTriplets(Miner):
     def _negative(self, distances: Tensor, anchor: Tensor, positive: Tensor, candidates: Tensor) -> Tensor:
         """One of the candidates [T, N] for each triplet."""
         infinity = float("inf")
+        if len(anchor) == 0:
+            return anchor
         if self.negative == "random":
             return torch.rand(candidates.shape, device=distances.device).masked_fill(~candidates, -1.0).argmax(1)
         near = distances[anchor]

@@ -1,0 +1,58 @@
+"""Parts of different methods make one: each builds and trains."""
+
+from typing import Any
+
+import pytest
+
+from sbirlib import build
+from sbirlib.testing.world import separable
+
+TINY: dict[str, Any] = {"backbone": "test_resnet", "pretrained": False, "dim": 16}
+CSE = {"name": "cse", **TINY}
+DECODER = {"size": 16, "width": 16}
+
+COMPOSED: dict[str, dict[str, Any]] = {
+    "sketch_decoder on mathm": {
+        "name": "mathm",
+        "encoder": CSE,
+        "losses": {"cross_entropy": {}, "balanced_triplet": {}, "sketch_decoder": DECODER},
+        "weights": {"cross_entropy": 1.0, "balanced_triplet": 1.0, "sketch_decoder": 1.0},
+    },
+    "synthesis around cse, modality_hard under acnet": {
+        "name": "acnet",
+        "encoder": {"name": "synthesis", "channels": 4, "blocks": 1, "encoder": CSE},
+        "miner": {"name": "modality_hard", "same_source": False},
+        "losses": {"norm_softmax": {}, "patch_adversary": {"channels": 4}, "photo_identity": {}, "balanced_triplet": {}},
+        "weights": {"norm_softmax": 10.0, "patch_adversary": 1.0, "photo_identity": 0.1, "balanced_triplet": 1.0},
+    },
+    "sketch_decoder behind synthesis in two branches": {
+        "name": "acnet",
+        "encoder": {
+            "name": "synthesis",
+            "channels": 4,
+            "blocks": 1,
+            "encoder": {"name": "branches", "sharing": "hybrid", "encoder": {"name": "backbone", **TINY}},
+        },
+        "losses": {"norm_softmax": {}, "patch_adversary": {"channels": 4}, "photo_identity": {}, "sketch_decoder": DECODER},
+        "weights": {"norm_softmax": 10.0, "patch_adversary": 1.0, "photo_identity": 0.1, "sketch_decoder": 1.0},
+    },
+}
+
+
+@pytest.mark.parametrize("what", COMPOSED)
+def test_a_composition_trains(what: str) -> None:
+    given = dict(COMPOSED[what])
+    name, weights = given.pop("name"), given.pop("weights")
+    pipeline = build(
+        name,
+        **given,
+        transform={"size": 32},
+        sampler={"categories": 4, "per_modality": 2},
+        **{"phases.0.steps": 2, "phases.0.weights": weights, "phases.0.parameters": [], "phases.0.schedule": {"name": "constant"}},
+    )
+    before = {name: value.clone() for name, value in pipeline.encoder.named_parameters()}
+    data = separable()
+    pipeline.fit(data, device="cpu", progress=False, tensorboard=False)
+    moved = [name for name, value in pipeline.encoder.named_parameters() if not before[name].equal(value)]
+    assert len(moved) > len(before) / 2
+    assert 0 < pipeline.evaluate(data, device="cpu", progress=False)["mAP@all"] <= 1
