@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from sbirlib.data.transforms import Sbir
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Step
 from sbirlib.losses.norm_softmax import NormSoftmax
-from sbirlib.testing.world import Plain
+from sbirlib.testing.world import Plain, separable
 from sbirlib_acnet.cycle import Cycle
 from sbirlib_acnet.patch_adversary import PatchAdversary
 from sbirlib_acnet.photo_identity import PhotoIdentity
@@ -102,6 +103,31 @@ def test_the_cycle_leads_back_from_both_sides(modality: list[int]) -> None:
     assert float(found["sketch_adversary"]) == pytest.approx(mean([(v - 1) ** 2 for v in fake]), abs=1e-9)
     turn = (mean([(v - 1) ** 2 for v in real]) + mean([v**2 for v in fake])) / 2
     assert float(loss.discriminator_loss(step)) == pytest.approx(turn, abs=1e-9)
+
+
+def test_the_cycle_error_falls_by_half_while_its_opponent_trains() -> None:
+    torch.manual_seed(0)
+    data, rows = separable(), [0, 20]
+    sides = [
+        torch.stack([Sbir(size=32).prepare(part.read(i), int(part.modality[i])) for i in rows]) for part in (data.sketches, data.photos)
+    ]
+    labels = torch.arange(4)
+    given = Batch(torch.cat(sides).float() / 255, torch.tensor([SKETCH, SKETCH, PHOTO, PHOTO]), labels, labels)
+    translator, loss = Translator(channels=8, blocks=0), Cycle(channels=8, blocks=0)
+    optimizer = torch.optim.Adam([*translator.parameters(), *loss.inverse.parameters()], lr=1e-2)
+    opponent = torch.optim.Adam(loss.discriminator.parameters(), lr=1e-3)
+    errors = []
+    for _ in range(50):
+        step = Step(translator(given), encoder=translator, batch=given)
+        found = loss(step)
+        optimizer.zero_grad()
+        (10 * found["cycle"] + found["sketch_adversary"]).backward()
+        optimizer.step()
+        opponent.zero_grad()
+        loss.discriminator_loss(step.detach()).backward()
+        opponent.step()
+        errors.append(found["cycle"].item())
+    assert errors[-1] < errors[0] / 2
 
 
 def test_norm_softmax_gives_the_three_terms_of_equation_5() -> None:

@@ -91,7 +91,7 @@ def ignores_the_order_of_rows(subject: Subject) -> None:
         order = torch.randperm(len(seen.features))
     shuffled = seen.features[order]
     if len(seen.batch) == len(order):  # a row an image: the images change places with their rows
-        shuffled = _of_images(replace(shuffled, source=torch.arange(len(order))), order)
+        shuffled = _of_images(shuffled, order)
         moved = Step(shuffled, encoder=seen.encoder, batch=seen.batch[order], miner=seen.miner)
     else:
         moved = Step(shuffled, encoder=seen.encoder, batch=seen.batch, miner=seen.miner)
@@ -198,7 +198,7 @@ class _Half(Step):
     """One of two processes: it has all rows, and half of the images; counts in `mean` are those of both once they are known."""
 
     def __init__(self, whole: Step, own: Tensor, counted: list[float], totals: list[float] | None) -> None:
-        local = _of_images(whole.features[own[whole.features.source]], own)
+        local = _of_images(whole.features[own[whole.features.source]], own.nonzero()[:, 0])
         super().__init__(whole.features, encoder=whole.encoder, batch=whole.batch[own], local=local, miner=whole.miner)
         self.counted, self.totals = counted, totals
 
@@ -228,8 +228,11 @@ def _leaves(features: Features) -> list[Tensor]:
 
 
 def _of_images(features: Features, images: Tensor) -> Features:
-    """The features with the entries of these images alone."""
-    return replace(features, images={name: value[images] for name, value in features.images.items()})
+    """The features when these images [n], by position, are the whole batch: rows name their sources by the position there."""
+    place = torch.zeros(max([0, *features.source.tolist(), *images.tolist()]) + 1, dtype=torch.int64)
+    place[images] = torch.arange(len(images))
+    entries = {name: value[images] for name, value in features.images.items()}
+    return replace(features, source=place[features.source], images=entries)
 
 
 def _images(features: Features, keep: Tensor) -> Tensor:

@@ -48,9 +48,9 @@ def is_complete_as_it_stands(subject: Subject) -> None:
 
 
 def learns_what_can_be_told_apart(subject: Subject) -> None:
-    """Some steps on stripes of six directions, else four times as many, raise the retrieval of stripes it was trained on."""
+    """Some steps on stripes of six directions, else three times as many, raise the retrieval of stripes it was trained on."""
     data = separable()
-    for steps in (STEPS, 4 * STEPS):  # what begins with a generator of nothing needs more
+    for steps in (STEPS, 3 * STEPS):  # what begins with a generator of nothing needs more
         pipeline = small(subject, steps=steps)
         before = pipeline.evaluate(data, device="cpu", progress=False)["mAP@all"]
         pipeline.fit(data, device="cpu", progress=False, tensorboard=False)

@@ -36,7 +36,7 @@ class SketchDecoder(Loss):
         rows, images = targets(step.local, step.batch.modality, step.batch.instance)
         embedding = at_least_float32(step.local.embedding[rows])
         with torch.autocast(embedding.device.type, enabled=False):
-            drawn = self.decoder(F.normalize(embedding, dim=1))
+            drawn = self.decoder(F.normalize(embedding, dim=1).to(self.decoder.code.weight.dtype))
             wanted = 2 * reduced(step.batch.images[images].to(drawn.dtype), self.decoder.size) - 1
             return step.mean(KINDS[self.kind](drawn, wanted))
 
