@@ -41,8 +41,7 @@ class Experiment:
 
     `labels` says what a photo must share with the sketch to be right: its "category", or its "instance". `inner` are settings of the
     innermost encoder of each recipe, whatever stands around it. `rows_of` names the experiment whose rows and claims these are, on other
-    data. `code_bits` also measures codes of so many bits (ITQ,
-    fitted on the training photos); 0: none.
+    data. `code_bits` also measures codes of so many bits (ITQ, fitted on the training photos); 0: none.
     """
 
     name: str

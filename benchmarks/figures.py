@@ -15,14 +15,14 @@ import argparse
 from pathlib import Path
 
 import store
+from acnet_pictures import histogram, sketch_photo_distances, synthesised
+from generative_pictures import drawings
 from sbirlib import InputError, load
 from sbirlib.data.named import dataset
 from sbirlib.visual.curves import training_curves
 from sbirlib.visual.figures import save_figure
 from sbirlib.visual.grid import save_picture
 from sbirlib.visual.tsne import embedding_map
-from sbirlib_acnet.pictures import histogram, sketch_photo_distances, synthesised
-from sbirlib_generative.pictures import drawings
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 ROWS = ("CE + all three", "MATHM (all three, weighted)")

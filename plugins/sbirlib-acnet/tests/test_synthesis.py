@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from acnet_pictures import histogram, sketch_photo_distances, synthesised
 from sbirlib import Pipeline, build
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features
 from sbirlib.testing.world import separable
 from sbirlib.visual.curves import read_log
-from sbirlib_acnet.pictures import histogram, sketch_photo_distances, synthesised
 from sbirlib_acnet.synthesis import Synthesis
 
 SMALL: dict[str, Any] = {

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from generative_pictures import drawings
 from sbirlib import Pipeline, build, load
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features, Step
 from sbirlib.testing.world import separable
-from sbirlib_generative.pictures import drawings
 from sbirlib_generative.sketch_decoder import Decoder, SketchDecoder
 
 # (modality, instance): a pair, a photo without its sketch, a sketch alone, two sketches of one photo, rows that tell no instance
