@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PLUGINS := $(wildcard plugins/*)
 INSTALLED := .venv/.installed
+unexport PYTHONDONTWRITEBYTECODE # else every process compiles torch again
 
-.PHONY: demo test install clean
+.PHONY: demo test test-slow install clean
 
 demo: install
 	$(BIN)/sbirlib demo
@@ -16,13 +17,16 @@ test: install
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
+test-slow: install
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m slow
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml $(PLUGINS:%=%/pyproject.toml) constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sbirlib needs Python 3.11 or newer; say which one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade uv
-	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable ".[dev]" $(PLUGINS:%=--editable %)
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[dev]" $(PLUGINS:%=--editable %)
 	@touch $@
 
 clean:

@@ -43,7 +43,12 @@ def by_instance(queries: Encoded, gallery: Encoded) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("name", "check"), all_checks("sbirlib", oracles={"evaluator/category": by_category, "evaluator/instance": by_instance})
+    ("name", "check"),
+    all_checks(
+        "sbirlib",
+        options={"index/milvus": {"uri": "photos.db"}},
+        oracles={"evaluator/category": by_category, "evaluator/instance": by_instance},
+    ),
 )
 def test_conforms(name: str, check: Check) -> None:
     check()

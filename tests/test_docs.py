@@ -41,6 +41,7 @@ def fresh(tmp_path: Path) -> dict[str, str]:
     return kept | offline | {"PATH": f"{binaries}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path / "venv")}
 
 
+@pytest.mark.slow
 def test_a_plugin_from_nothing_by_the_page_alone(fresh: dict[str, str], tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -82,6 +83,7 @@ def test_every_recipe_stands_in_the_page_of_its_method() -> None:
     assert [name for name in ours if f"`{name}`" not in pages] == []
 
 
+@pytest.mark.slow
 def test_the_example_plugin_passes_its_tests(install_project: Callable[[Path], list[Path]]) -> None:
     example = ROOT / "examples" / "plugin-multisim"
     path = os.pathsep.join(map(str, install_project(example)))

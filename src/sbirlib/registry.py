@@ -186,6 +186,18 @@ def defaults(kind: str, name: str) -> dict[str, Any]:
     return {k: p.default for k, p in options(kind, name).items() if p.default is not inspect.Parameter.empty}
 
 
+def held(option: inspect.Parameter) -> str:
+    """The kind of part that an option holds, empty if it holds none: it is named as a kind, or is annotated `Encoder`.
+
+    >>> held(inspect.Parameter("descriptor", inspect.Parameter.KEYWORD_ONLY, annotation="Encoder"))
+    'encoder'
+    """
+    if option.name in GROUPS:
+        return option.name
+    annotated = getattr(option.annotation, "__name__", str(option.annotation))
+    return "encoder" if annotated == "Encoder" else ""
+
+
 def check(kind: str, table: Mapping[str, Any], *, filled: tuple[str, ...] = ()) -> None:
     """Refuse a table (name and options) with an unknown name, an unknown option or one missing that nobody fills in."""
     name, given = _split(kind, table)
@@ -193,8 +205,9 @@ def check(kind: str, table: Mapping[str, Any], *, filled: tuple[str, ...] = ()) 
     for option, value in given.items():
         if option not in known:
             raise InputError(f"{kind} {name!r} has no option {option!r}{nearest(option, known)}")
-        if option in GROUPS and isinstance(value, Mapping):
-            check(option, value, filled=filled)
+        inner = held(known[option])
+        if inner and isinstance(value, Mapping):
+            check(inner, value, filled=filled)
     missing = [k for k, p in known.items() if p.default is inspect.Parameter.empty and k not in given and k not in filled]
     if missing:
         raise InputError(f"{kind} {name!r} needs the option {missing[0]!r}, which was not given")
@@ -215,11 +228,12 @@ def part(kind: str, name: str | Mapping[str, Any] | object, **given: Any) -> Any
 
 
 def construct(kind: str, table: Mapping[str, Any], *, fill: Mapping[str, Any] | None = None) -> Any:
-    """Make a checked part. Required options that were not given are filled in; an option named as a kind holds a part of it."""
+    """Make a checked part. Required options that were not given are filled in, and options that hold a part get it made."""
     name, given = _split(kind, table)
     parameters = options(kind, name)
     asked = {k: v for k, v in (fill or {}).items() if k in parameters and parameters[k].default is inspect.Parameter.empty}
-    nested = {k: part(k, v) for k, v in given.items() if k in GROUPS and isinstance(v, str | Mapping)}
+    inner = {k: held(p) for k, p in parameters.items()}
+    nested = {k: part(inner[k], v) for k, v in given.items() if inner[k] and isinstance(v, str | Mapping)}
     return load(kind, name)(**{**asked, **given, **nested})
 
 

@@ -52,7 +52,7 @@ def test_the_embedding_is_linear_in_the_pooled_features_of_normalised_images() -
 
 @pytest.mark.parametrize("backbone", [RESNET, "test_efficientnet", "test_vit", "test_convnext", "mobilenetv3_small_050"])
 def test_without_dim_the_width_is_the_models_own(backbone: str) -> None:
-    encoder = untrained(backbone, dim=None)
+    encoder = untrained(backbone, dim=0)
     assert encoder(batch(2)).embedding.shape == (2, encoder.dim)
     assert Backbone(backbone=backbone, pretrained=False, dim=8)(batch(2)).embedding.shape == (2, 8)
 
@@ -81,7 +81,7 @@ def test_a_model_of_one_size_resizes() -> None:
 
 
 def test_the_feature_map_is_not_pooled() -> None:
-    encoder, images = untrained(dim=None), batch(2, 64).images
+    encoder, images = untrained(dim=0), batch(2, 64).images
     assert encoder.feature_map(images).shape == (2, encoder.dim, 2, 2)
     torch.testing.assert_close(encoder.feature_map(images).mean((2, 3)), encoder.backbone(encoder.prepare(images)))
     assert untrained("mobilenetv2_050", output_stride=16).feature_map(images).shape[2:] == (4, 4)
@@ -173,7 +173,7 @@ def test_a_copy_is_whole() -> None:
         ({"backbone": "test_vit", "output_stride": 16}, "output_stride"),
         ({"timm_options": {"global_pool": "max"}}, "give pooling= instead"),
         ({"timm_options": {"pretrained": True}}, "'pretrained', which the encoder sets itself"),
-        ({"dim": 0}, "dim must be at least 1"),
+        ({"dim": -1}, "dim must be at least 1, or 0 for the backbone's own width"),
         ({"mean": [0.5, 0.5]}, "mean must be a number or three"),
         ({"std": 0.0}, "std must be positive"),
     ],
@@ -192,7 +192,7 @@ def test_images_of_another_kind_are_refused(images: Tensor) -> None:
 @pytest.mark.skipif("SBIRLIB_DATA" not in os.environ, reason="SBIRLIB_DATA names no folder with the shared weights")
 def test_the_shared_weights() -> None:
     file = Path(os.environ["SBIRLIB_DATA"]) / "weights" / "mobilenetv2_100_int8dequant_fp16.safetensors"
-    encoder = Backbone(backbone="mobilenetv2_100", dim=None, weights=str(file), mean=0.5, std=0.5, timm_options={"pad_type": "same"}).eval()
+    encoder = Backbone(backbone="mobilenetv2_100", dim=0, weights=str(file), mean=0.5, std=0.5, timm_options={"pad_type": "same"}).eval()
     encoder.load_weights()
     vectors = encoder(batch(4, 96)).vector
     assert vectors.shape == (4, 1280)

@@ -90,7 +90,7 @@ def test_gates_are_added_only_where_there_are_none(model: str, kind: type[nn.Mod
 @every_model
 @every_condition
 def test_after_a_few_steps_the_tag_changes_the_embedding(model: str, condition: str) -> None:
-    cse, given = encoder(model, condition=condition, dim=None), batch(MIXED)
+    cse, given = encoder(model, condition=condition, dim=0), batch(MIXED)
     optimizer = torch.optim.Adam(cse.conditions.parameters(), lr=0.01)
     for _ in range(3):
         optimizer.zero_grad()

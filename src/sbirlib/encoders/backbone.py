@@ -19,7 +19,7 @@ OPTIONS = {"global_pool": "pooling", "output_stride": "output_stride"}
 
 
 class Backbone(Encoder):
-    """A timm model, `self.backbone`, and a linear `self.embedding` to `dim` (None: the model's own width): f(x) = W phi(x) + b.
+    """A timm model, `self.backbone`, and a linear `self.embedding` to `dim` (0: none, the model's own width): f(x) = W phi(x) + b.
 
     Takes images [B, 3, H, W] in [0, 1] and gives one row of D = dim an image. It normalises them itself, by the model's own
     statistics unless `mean` and `std` are given (a number or three), and resizes them where the model takes one size only.
@@ -39,7 +39,7 @@ class Backbone(Encoder):
         self,
         *,
         backbone: str = "resnet50",
-        dim: int | None = 512,
+        dim: int = 512,
         pooling: str | None = None,
         pretrained: bool = True,
         weights: str | None = None,
@@ -49,8 +49,8 @@ class Backbone(Encoder):
         timm_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if dim is not None and dim < 1:
-            raise InputError(f"dim must be at least 1, or None for the backbone's own width, got {dim}")
+        if dim < 0:
+            raise InputError(f"dim must be at least 1, or 0 for the backbone's own width, got {dim}")
         options = dict(timm_options or {})
         check(backbone, options)
         own = {"global_pool": pooling, "output_stride": output_stride}
@@ -73,8 +73,8 @@ class Backbone(Encoder):
         self.size = ((size, size) if isinstance(size, int) else tuple(size)) if strict else None
 
         width: int = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
-        self.embedding = nn.Identity() if dim is None else nn.Linear(width, dim)
-        self.dim = self.vector_dim = width if dim is None else dim
+        self.embedding = nn.Linear(width, dim) if dim else nn.Identity()
+        self.dim = self.vector_dim = dim or width
 
     def forward(self, batch: Batch) -> Features:
         return Features.of(batch, self.embedding(self.backbone(self.prepare(batch.images))))

@@ -80,7 +80,7 @@ def all_checks(
         for key in table:
             if key not in known:
                 raise InputError(f"there is no part {key!r} here{nearest(key, known)}")
-    told = [Subject(s.kind, s.name, dict((options or {}).get(s.id, {})), (oracles or {}).get(s.id)) for s in subjects]
+    told = [Subject(s.kind, s.name, dict((options or {}).get(s.id, {})), (oracles or {}).get(s.id), options or {}) for s in subjects]
     return _expecting([check for subject in told for check in _checks(subject)], expected_failures or {})
 
 

@@ -42,7 +42,8 @@ def companion(subject: Subject, loss: Loss) -> Encoder:
     own = [e for e in registry.found().entries if e.kind == "encoder"]
     own.sort(key=lambda e: e.distribution != registry.entry("loss", plain).distribution)
     for entry in own:
-        encoder: Encoder = Subject("encoder", f"{entry.name}@{entry.distribution}").make()
+        options = dict(subject.beside.get(f"encoder/{entry.name}", {}))
+        encoder: Encoder = Subject("encoder", f"{entry.name}@{entry.distribution}", options).make()
         if needs <= encoder.provides:
             return encoder.eval().requires_grad_(False)
     raise CheckFailed(f"{subject.id} needs {', '.join(sorted(needs))}, and no installed encoder provides that")

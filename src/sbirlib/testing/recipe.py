@@ -101,7 +101,8 @@ def _tiny(table: dict[str, Any]) -> dict[str, Any]:
     known = registry.options("encoder", table["name"])
     less = {"backbone": BACKBONE, "pretrained": False, "weights": None, "timm_options": {}, "output_stride": None, "dim": 16}
     changed = table | {k: v for k, v in less.items() if k in known}
-    return {k: _tiny(v) if k == "encoder" and isinstance(v, dict) else v for k, v in changed.items()}
+    inner = [k for k, p in known.items() if registry.held(p) == "encoder"]
+    return {k: _tiny(v) if k in inner and isinstance(v, dict) else v for k, v in changed.items()}
 
 
 def _few(table: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,12 +36,13 @@ def require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Subject:
-    """A part under test, and the options that are laid over its defaults."""
+    """A part under test, the options that are laid over its defaults, and those of the parts beside it, by id."""
 
     kind: str
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     oracle: Oracle | None = None
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

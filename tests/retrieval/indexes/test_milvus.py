@@ -25,7 +25,7 @@ BATCH = 40  # what it adds at a time
 pytestmark = pytest.mark.xdist_group("milvus")  # one server for all
 
 
-@pytest.fixture(params=["a file", "a server"])
+@pytest.fixture(params=["a file", pytest.param("a server", marks=pytest.mark.slow)])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Milvus]:
     """Makes indexes of one new collection."""
     uri = str(tmp_path / "photos.db") if request.param == "a file" else request.getfixturevalue("milvus_server").uri
@@ -156,6 +156,7 @@ def test_a_killed_process_loses_no_acknowledged_photo(make: Callable[..., Milvus
     every_photo(open_vectors(tmp_path / "index"), acknowledged)
 
 
+@pytest.mark.slow
 def test_a_killed_server_loses_no_acknowledged_photo(milvus_server: Any, tmp_path: Path) -> None:
     index = Milvus(uri=milvus_server.uri, collection=f"photos_{secrets.token_hex(4)}", structure="FLAT")
     acknowledged = killed(index, tmp_path / "index", kill=milvus_server.kill)

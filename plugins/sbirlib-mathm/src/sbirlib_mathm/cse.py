@@ -69,7 +69,7 @@ class Cse(Backbone):
         self,
         *,
         backbone: str = "seresnet50",
-        dim: int | None = 512,
+        dim: int = 512,
         pooling: str | None = None,
         pretrained: bool = True,
         weights: str | None = None,

@@ -3,7 +3,7 @@ import torch
 
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features
-from sbirlib_generative.instance_triplets import InstanceTriplets
+from sbirlib.miners.instance_triplets import InstanceTriplets
 
 
 def rows(labels: list[tuple[int, int, int]]) -> tuple[Features, torch.Tensor]:

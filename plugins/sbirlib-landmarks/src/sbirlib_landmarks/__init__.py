@@ -1,0 +1,1 @@
+"""The landmark-aware network (Zhang et al. 2019)."""

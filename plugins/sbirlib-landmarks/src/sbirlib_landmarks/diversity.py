@@ -1,0 +1,73 @@
+"""The diversity loss: filters, and what they respond to, should be orthogonal."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sbirlib.distance import at_least_float32
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import Loss, Step
+from sbirlib.losses.cross_entropy import check_labels
+
+REDUCTIONS = ("sum", "mean")
+
+
+class Diversity(Loss):
+    """The three terms of L_div (Zhang et al. 2019, eq. 6 to 8), weighed apart in a recipe: one weight beta for all as printed.
+
+        filters      L_f = sum_{i != j} |sum_p <F_i^p, F_j^p> / (|F_i^p| |F_j^p|)|          F_i^p [C] filter i at its position p
+        responses    L_r = sum_{i != j} |<psi_i, psi_j> / (|psi_i| |psi_j|)|                of each image, the mean over images
+        classes      L_c = cross entropy of the responses' means over the map, one filter a category
+
+    Reads the `filters` [K, C, h, w] and the `responses` [B, K, H, W] of the encoder `landmark`. `reduction` "mean" takes the mean over
+    pairs i != j in place of the sum as printed, which grows as K^2. Raises InputError for more categories than filters.
+
+    >>> Diversity(reduction="mean")(step)    # doctest: +SKIP
+    {'filters': tensor(0.0174), 'responses': tensor(0.2391), 'classes': tensor(4.1023)}
+    """
+
+    needs = frozenset({"filters", "responses"})
+
+    def __init__(self, *, reduction: str = "sum") -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            raise InputError(f"unknown reduction {reduction!r}{nearest(reduction, REDUCTIONS)}")
+        self.reduction = reduction
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        responses = at_least_float32(step.local.images["responses"])
+        filters = step.local.extra["filters"].to(responses.dtype)
+        category = step.batch.category
+        if len(category) and int(category.max()) >= len(filters):
+            raise InputError(
+                f"the encoder landmark has {len(filters)} filters, one for each category, and there is a category {int(category.max())}: "
+                "set its option filters to the number of categories"
+            )
+        check_labels(category, len(filters))
+        with torch.autocast(responses.device.type, enabled=False):
+            logits = responses.mean((2, 3))
+            pairs = max(1, len(filters) * (len(filters) - 1)) if self.reduction == "mean" else 1
+            some = float(len(responses) > 0)  # without an image there is nothing to learn
+            return {
+                "filters": some * of_filters(filters) / pairs + 0 * responses.sum(),
+                "responses": step.mean(of_responses(responses)) / pairs,
+                "classes": step.mean(F.cross_entropy(logits, category, reduction="none")),
+            }
+
+
+def of_filters(filters: Tensor) -> Tensor:
+    """L_f of filters [K, C, h, w]: each is normalised at each of its positions, so one Gram matrix has all sums over positions (eq. 6)."""
+    unit = F.normalize(filters, dim=1).flatten(1)
+    return _off_diagonal(unit @ unit.T)
+
+
+def of_responses(responses: Tensor) -> Tensor:
+    """L_r of each image [B], from its responses [B, K, H, W] (eq. 7)."""
+    unit = F.normalize(responses.flatten(2), dim=2)
+    return _off_diagonal(unit @ unit.mT)
+
+
+def _off_diagonal(gram: Tensor) -> Tensor:
+    """The sum of the moduli off the diagonal of matrices [..., K, K]."""
+    own = torch.eye(gram.shape[-1], dtype=torch.bool, device=gram.device)
+    return gram.masked_fill(own, 0.0).abs().sum((-2, -1))

@@ -1,0 +1,149 @@
+"""An encoder that looks at the points of a drawing, and at what each category responds to."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sbirlib.encoders.backbone import Backbone
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import PHOTO, Batch, Encoder, Features, Wrapper
+from sbirlib_landmarks.edges import DETECTORS, EDGE, drawn, strokes
+from sbirlib_landmarks.points import farthest_points
+from sbirlib_landmarks.pooling import landmark_pool, project
+
+CHOICES = {"edges": tuple(DETECTORS), "responses": ("identity", "relu"), "descriptor": ("cells", "categories")}
+
+
+class Landmark(Wrapper):
+    """A backbone whose map is pooled at points of the lines of an image, which learn to move, with a branch of filters, one for each
+    category (Zhang et al. 2019).
+
+        f   = the mean over n of x(l_n + dl_n)        x the map of `encoder`, eq. 1; the embedding is the encoder's of f
+        f_s = max over categories of psi(F_k * x)     one value a cell; with `descriptor` "categories" the maximum over cells of each
+
+    `landmarks` points are spread over the strokes of a sketch, or over the edges of a photo, by farthest-point sampling, and projected to
+    cells of the map; `offsets` moves point n by what a 1x1 convolution says in its cell, at first by nothing. `landmarks=0` pools the whole
+    map. `filters` is the number of categories; 0 leaves the branch out. The vector is [embedding, f_s], L2-normalised; f_s has `grid` x
+    `grid` cells. Photos enter as their edge map, dark on white: `edges` is "sobel", "canny", or "given" for photos that are edge maps
+    already. With `flip`, in eval mode, embedding and f_s are the mean of those of the image and its mirror image.
+
+    Takes images [B, 3, H, W] in [0, 1]. Gives the embedding [B, D] and, for each image, its `responses` [B, K, H', W'], `points` (x, y) in
+    pixels [B, N, 2] and `places` in cells [B, N, 2], and the `filters` [K, C, 3, 3]. Raises InputError around an encoder that has no map of
+    its embedding's width, and for more landmarks than cells.
+
+    >>> Landmark(encoder=Backbone(backbone="resnet18", dim=0, pretrained=False), landmarks=16, filters=0).vector_dim
+    512
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        landmarks: int = 30,
+        offsets: bool = True,
+        filters: int = 250,
+        responses: Literal["identity", "relu"] = "identity",
+        descriptor: Literal["cells", "categories"] = "cells",
+        grid: int = 8,
+        edges: Literal["sobel", "canny", "given"] = "sobel",
+        flip: bool = True,
+    ) -> None:
+        super().__init__(encoder)
+        for option, value in {"edges": edges, "responses": responses, "descriptor": descriptor}.items():
+            if value not in CHOICES[option]:
+                raise InputError(f"landmark: unknown {option} {value!r}{nearest(value, CHOICES[option])}")
+        for option, number, least in (("landmarks", landmarks, 0), ("filters", filters, 0), ("grid", grid, 1)):
+            if number < least:
+                raise InputError(f"landmark: {option} must be at least {least}, got {number}")
+        if not isinstance(encoder, Backbone):
+            raise InputError(
+                f"landmark pools the map of a backbone, and {type(encoder).__name__} gives none: put it around backbone or cse"
+            )
+        self.channels = channels = int(encoder.backbone.num_features)  # type: ignore[arg-type]
+        width = encoder.embedding.in_features if isinstance(encoder.embedding, nn.Linear) else encoder.dim
+        if width != channels:
+            raise InputError(f"the map of {encoder.name} has {channels} channels, and its embedding reads {width}: choose another backbone")
+        self.landmarks, self.edges, self.descriptor, self.grid, self.flip = landmarks, edges, descriptor, grid, flip
+        self.name = encoder.name
+        self.rectified = responses == "relu"
+        self.offsets = nn.Conv2d(channels, 2 * landmarks, 1) if offsets and landmarks else None
+        if self.offsets is not None:
+            nn.init.zeros_(self.offsets.weight)
+            nn.init.zeros_(self.offsets.bias)  # type: ignore[arg-type]
+        self.filters = nn.Conv2d(channels, filters, 3, padding=1, bias=False) if filters else None
+        described = 0 if not filters else grid * grid if descriptor == "cells" else filters
+        self.vector_dim = self.dim + described
+        self.provides = frozenset({"responses", "filters"} if filters else ()) | frozenset({"points", "places"} if landmarks else ())
+
+    def forward(self, batch: Batch) -> Features:
+        seen, lines = self.lines(batch)
+        embedding, descriptor, images = self._look(seen, lines, batch.modality)
+        if self.flip and not self.training:
+            mirrored, other, _ = self._look(seen.flip(-1), lines.flip(-1), batch.modality)
+            embedding, descriptor = (embedding + mirrored) / 2, (descriptor + other) / 2
+        features = Features.of(batch, embedding, vector=F.normalize(torch.cat([embedding.float(), descriptor.float()], 1), dim=1))
+        features.images.update(images)
+        if self.filters is not None:
+            features.extra["filters"] = self.filters.weight
+        return features
+
+    def query_vectors(self, batch: Batch) -> Tensor:
+        return self.gallery_vectors(batch)[:, None, :]
+
+    def gallery_vectors(self, batch: Batch) -> Tensor:
+        vectors: Tensor = self(batch).vector
+        return vectors
+
+    def lines(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The images as the network sees them, [B, 3, H, W], and which of their pixels are lines, bool [B, H, W]."""
+        images, photo = batch.images, batch.modality == PHOTO
+        marked = strokes(images)
+        if bool(photo.any()):
+            found = DETECTORS[self.edges](images[photo])
+            images, marked = images.clone(), marked.clone()
+            images[photo], marked[photo] = drawn(found).to(images.dtype), found > EDGE
+        return images, marked
+
+    def places(self, features: Tensor, lines: Tensor) -> tuple[Tensor, Tensor]:
+        """Points (x, y) in pixels [B, N, 2] on the lines of images, bool [B, H, W], and where on the map [B, C, H', W'] they move to."""
+        cells = (features.shape[2], features.shape[3])
+        if self.landmarks > cells[0] * cells[1]:
+            raise InputError(
+                f"{self.landmarks} landmarks are more than the {cells[0]} x {cells[1]} cells of the map of {self.name}: take fewer landmarks, "
+                "larger images, or the backbone's option output_stride=16"
+            )
+        points = farthest_points(lines, self.landmarks)
+        places = project(points, (lines.shape[1], lines.shape[2]), cells)
+        if self.offsets is None:
+            return points, places
+        own = (places[..., 1] * cells[1] + places[..., 0]).long()  # the cell of each
+        moves = self.offsets(features).flatten(2).unflatten(1, (self.landmarks, 2)).float()
+        return points, places + moves.gather(3, own[:, :, None, None].expand(-1, -1, 2, 1))[..., 0]
+
+    def described(self, responses: Tensor) -> Tensor:
+        """f_s of responses [B, K, H', W']: the maximum over categories in each cell [B, grid^2], or over cells of each category [B, K]."""
+        if self.descriptor == "categories":
+            return responses.amax((2, 3))
+        return F.adaptive_max_pool2d(responses.amax(1, keepdim=True), self.grid).flatten(1)
+
+    def _look(self, images: Tensor, lines: Tensor, modality: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The embedding, the descriptor f_s, and what is known of each image."""
+        encoder, known = cast(Backbone, self.encoder), dict[str, Tensor]()
+        features = encoder.feature_map(images, modality)
+        if features.ndim != 4 or features.shape[1] != self.channels:
+            raise InputError(
+                f"landmark pools a map [B, {self.channels}, H, W], and {self.name} gives {list(features.shape)}: choose a convolutional backbone"
+            )
+        if self.landmarks:
+            known["points"], known["places"] = self.places(features, lines)
+            pooled = landmark_pool(features.float(), known["places"])
+        else:
+            pooled = features.float().mean((2, 3))
+        if self.filters is None:
+            return encoder.embedding(pooled), pooled[:, :0], known
+        known["responses"] = self.filters(features).relu() if self.rectified else self.filters(features)
+        return encoder.embedding(pooled), self.described(known["responses"]), known

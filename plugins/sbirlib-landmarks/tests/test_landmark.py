@@ -1,0 +1,191 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sbirlib.encoders.backbone import Backbone
+from sbirlib.errors import InputError
+from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features
+from sbirlib_landmarks.landmark import Landmark
+from sbirlib_landmarks.points import farthest_points
+
+
+def made(*, backbone: str = "test_resnet", **options: Any) -> Landmark:
+    torch.manual_seed(0)
+    inner = Backbone(backbone=backbone, pretrained=False, dim=8, output_stride=8)
+    encoder = Landmark(encoder=inner, **{"landmarks": 5, "filters": 3, **options})
+    for module in (encoder.offsets,):
+        if module is not None:
+            nn.init.normal_(module.weight, std=0.02)
+    return encoder.eval()
+
+
+def drawings(count: int = 4, size: int = 64) -> Batch:
+    """Black lines on white, sketches and photos by turns."""
+    images = torch.ones(count, 3, size, size)
+    for i in range(count):
+        images[i, :, 8 + 3 * i, 10:50] = 0.0
+        images[i, :, 20:56, 12 + 5 * i] = 0.0
+    labels = torch.arange(count)
+    return Batch(images, torch.tensor([SKETCH, PHOTO] * count)[:count], labels, labels)
+
+
+def literal(encoder: Landmark, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Section III for one sketch [3, H, W]: f, by eq. 1 to 4 at each landmark, and f_s."""
+    inner = encoder.encoder
+    assert isinstance(inner, Backbone)
+    features = inner.feature_map(image[None])[0]
+    channels, height, width = features.shape
+    lines = (image.mean(0) < 0.5)[None]
+    pooled = torch.zeros(channels)
+    for n, (x, y) in enumerate(farthest_points(lines, encoder.landmarks)[0].tolist()):
+        column = min(math.ceil(x * width / image.shape[2]), width - 1)
+        row = min(math.ceil(y * height / image.shape[1]), height - 1)
+        dx = dy = 0.0
+        if encoder.offsets is not None:
+            weight, bias = encoder.offsets.weight[:, :, 0, 0], encoder.offsets.bias
+            assert bias is not None
+            dx, dy = (float(weight[2 * n + k] @ features[:, row, column] + bias[2 * n + k]) for k in range(2))
+        for j in range(height):
+            for i in range(width):
+                pooled += max(0.0, 1 - abs(column + dx - i)) * max(0.0, 1 - abs(row + dy - j)) * features[:, j, i]
+    f = inner.embedding(pooled / encoder.landmarks)
+    assert encoder.filters is not None
+    responses = F.conv2d(features[None], encoder.filters.weight, padding=1)[0]
+    return f, responses
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("offsets", [True, False])
+def test_a_sketch_is_pooled_at_its_landmarks(offsets: bool) -> None:
+    encoder = made(flip=False, offsets=offsets, grid=8)
+    batch = drawings(3)
+    batch = Batch(batch.images, torch.zeros(3, dtype=torch.int64), batch.category, batch.instance)
+    features = encoder(batch)
+    for b in range(3):
+        f, responses = literal(encoder, batch.images[b])
+        torch.testing.assert_close(features.embedding[b], f, rtol=1e-4, atol=1e-5)
+        f_s = responses.amax(0).flatten()
+        assert f_s.shape == (64,)
+        torch.testing.assert_close(features.vector[b], F.normalize(torch.cat([f, f_s]), dim=0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(features.images["responses"][b], responses, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_photos_enter_as_their_edge_map() -> None:
+    encoder, batch = made(), drawings()
+    images, lines = encoder.lines(batch)
+    sketch, photo = batch.modality == SKETCH, batch.modality == PHOTO
+    assert torch.equal(images[sketch], batch.images[sketch])
+    assert not torch.equal(images[photo], batch.images[photo])
+    assert torch.equal(images[photo][:, 0], images[photo][:, 1])
+    assert float(images[photo, :, 0, 0].min()) == 1.0  # white where nothing is
+    assert bool(lines.flatten(1).any(1).all())
+    theirs = made(edges="given")
+    torch.testing.assert_close(theirs.lines(batch)[0], batch.images)
+
+
+@torch.no_grad()
+def test_in_eval_mode_an_image_and_its_mirror_image_are_averaged() -> None:
+    encoder, alone, batch = made(), made(flip=False), drawings()
+    mirrored = Batch(batch.images.flip(-1), batch.modality, batch.category, batch.instance)
+    torch.testing.assert_close(encoder(batch).embedding, (alone(batch).embedding + alone(mirrored).embedding) / 2)
+    torch.testing.assert_close(encoder(batch).vector, encoder(mirrored).vector)
+    assert not torch.allclose(alone(batch).vector, alone(mirrored).vector)
+
+
+def test_the_gradient_reaches_offsets_and_filters() -> None:
+    torch.manual_seed(0)
+    encoder = Landmark(encoder=Backbone(backbone="test_resnet", pretrained=False, dim=8, output_stride=8), landmarks=5, filters=3).train()
+    assert encoder.offsets is not None
+    assert encoder.filters is not None
+    assert not bool(encoder.offsets.weight.any())  # the points begin where they are
+    features = encoder(drawings())
+    torch.testing.assert_close(features.images["places"], features.images["places"].round())
+    features.vector.square().cumsum(1).sum().backward()
+    for weight in (encoder.offsets.weight, encoder.filters.weight):
+        assert weight.grad is not None
+        assert bool(weight.grad.isfinite().all())
+        assert bool((weight.grad != 0).any())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("options", "width"), [({"filters": 0}, 8), ({"descriptor": "categories"}, 11), ({"grid": 2}, 12), ({"landmarks": 0}, 72)]
+)
+def test_the_vector_is_what_the_options_say(options: dict[str, Any], width: int) -> None:
+    encoder = made(**options)
+    features = encoder(drawings())
+    assert encoder.vector_dim == width
+    assert features.vector.shape == (4, width)
+    torch.testing.assert_close(features.vector.norm(dim=1), torch.ones(4))
+    assert encoder.provides == set(features.images) | set(features.extra)
+
+
+@torch.no_grad()
+def test_without_landmarks_and_filters_it_is_the_backbone() -> None:
+    encoder = made(landmarks=0, filters=0, flip=False)
+    batch = drawings()
+    batch = Batch(batch.images, torch.zeros_like(batch.modality), batch.category, batch.instance)
+    torch.testing.assert_close(encoder(batch).embedding, encoder.encoder(batch).embedding)
+
+
+@torch.no_grad()
+def test_responses_may_be_rectified() -> None:
+    assert float(made(responses="relu")(drawings()).images["responses"].min()) == 0.0
+    assert float(made()(drawings()).images["responses"].min()) < 0.0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("edges", ["sobel", "canny"])
+def test_blank_pictures_of_either_modality_have_finite_vectors(value: float, edges: str) -> None:
+    batch = drawings(2)
+    blank = Batch(torch.full_like(batch.images, value), batch.modality, batch.category, batch.instance)
+    features: Features = made(edges=edges)(blank)
+    assert bool(features.vector.isfinite().all())
+
+
+@torch.no_grad()
+def test_a_sketch_of_fewer_pixels_than_landmarks_has_them_twice() -> None:
+    batch = drawings(1)
+    batch.images.fill_(1.0)
+    batch.images[0, :, 20, 30] = 0.0
+    assert made()(batch).images["points"][0].tolist() == [[30.0, 20.0]] * 5
+
+
+def test_more_landmarks_than_cells_are_refused() -> None:
+    with pytest.raises(
+        InputError, match="65 landmarks are more than the 8 x 8 cells of the map of test_resnet: take fewer landmarks, larger"
+    ):
+        made(landmarks=65)(drawings())
+
+
+def test_it_is_refused_around_what_has_no_map() -> None:
+    class Other(Encoder):
+        dim = vector_dim = 4
+
+    with pytest.raises(InputError, match="pools the map of a backbone, and Other gives none"):
+        Landmark(encoder=Other())
+    with pytest.raises(InputError, match="choose a convolutional backbone"):
+        Landmark(encoder=Backbone(backbone="test_vit", pretrained=False, dim=8), landmarks=1, filters=2).eval()(drawings(size=160))
+    with pytest.raises(InputError, match="has 576 channels, and its embedding reads 1024"):
+        Landmark(encoder=Backbone(backbone="mobilenetv3_small_100", pretrained=False, dim=8))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"edges": "hed"}, "unknown edges 'hed'"),
+        ({"responses": "relo"}, "unknown responses 'relo'; did you mean 'relu'"),
+        ({"descriptor": "cell"}, "unknown descriptor 'cell'; did you mean 'cells'"),
+        ({"landmarks": -1}, "landmarks must be at least 0"),
+        ({"grid": 0}, "grid must be at least 1"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        made(**options)

@@ -1,0 +1,1 @@
+"""Visual trait descriptors (Pang et al. 2019)."""

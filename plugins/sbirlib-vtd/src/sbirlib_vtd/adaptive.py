@@ -1,0 +1,97 @@
+"""An encoder whose features the query weighs: a sketch's descriptor makes the gate under which it is compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sbirlib.distance import at_least_float32
+from sbirlib.errors import InputError
+from sbirlib.interfaces import SKETCH, Batch, Encoder, Features, Wrapper
+from sbirlib_vtd.gate import gated_distances, gated_query, plain_gallery
+
+UNIT = 1e-3  # how far a vector's length may be from 1
+
+
+class Adaptive(Wrapper):
+    """An encoder under a hypernetwork: each sketch gates the features of itself and of all it is compared with (Pang et al. 2019, section 3.2).
+
+        mu = W_mu D_s + b_mu,    sigma = exp((W_sigma D_s + b_sigma) / 2),    eta = mu + sigma noise, L2-normalised (eq. 10)
+        d(s, p) = |psi(s) - psi(p)|^2,    psi(x) = eta * F(x) + F(x) (eq. 8)
+
+    F is the vector of `encoder`, of unit length, and D_s the embedding that `descriptor`, any other encoder, gives the sketch. A pair is
+    compared under its sketch's gate, two photos without; a sketch of two under the row's. In training each sketch draws one gate; in eval
+    mode it has `draws`, from noise that is stored with the weights and shared by all sketches, and the smallest distance counts. Photos are
+    encoded once: their vectors are [b, b^2, 1], and those of a query [S, 2V + 1]. `gate_scale` is the length of eta.
+
+    Rows carry `gate` [N, S, V] (zero for photos), `gate_mean` and `gate_log_variance` [N, V]. Raises InputError around an encoder whose
+    vectors are not of unit length.
+
+    >>> Adaptive(encoder=Backbone(dim=64), descriptor=Descriptor(), draws=10).query_vectors(sketches).shape    # doctest: +SKIP
+    torch.Size([32, 10, 129])
+    """
+
+    noise: Tensor
+
+    def __init__(self, *, encoder: Encoder, descriptor: Encoder, draws: int = 10, gate_scale: float = 1.0) -> None:
+        super().__init__(encoder)
+        if draws < 1:
+            raise InputError(f"adaptive: draws must be at least 1, got {draws}")
+        if gate_scale < 0:
+            raise InputError(f"adaptive: gate_scale is a length, at least 0, got {gate_scale}")
+        self.descriptor, self.gate_scale = descriptor, gate_scale
+        width = self.vector_dim = encoder.vector_dim
+        self.gate_mean, self.gate_log_variance = (nn.Linear(descriptor.dim, width) for _ in range(2))
+        self.register_buffer("noise", torch.randn(draws, width))
+        self.provides = encoder.provides | {"gate", "gate_mean", "gate_log_variance"}
+
+    def forward(self, batch: Batch) -> Features:
+        features: Features = self.encoder(batch)
+        lengths = features.vector.detach().norm(dim=1)
+        if not torch.allclose(lengths, torch.ones_like(lengths), atol=UNIT):
+            raise InputError(
+                f"adaptive gates vectors of unit length, and {type(self.encoder).__name__} gives others: put adaptive inside it"
+            )
+        sketch = (features.modality == SKETCH).nonzero()[:, 0]
+        described = self.descriptor(batch[features.source[sketch]]).embedding if len(sketch) else features.vector.new_zeros(0, self._traits)
+        mean, log_variance = (at_least_float32(layer(described)) for layer in (self.gate_mean, self.gate_log_variance))
+        gate = self.gates(mean, log_variance)
+        rows = {"gate": gate, "gate_mean": mean, "gate_log_variance": log_variance}
+        spread = {
+            name: torch.zeros(len(features), *value.shape[1:], dtype=value.dtype, device=value.device).index_copy(0, sketch, value)
+            for name, value in rows.items()
+        }
+        return replace(features, rows=features.rows | spread)
+
+    def gates(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """eta [n, S, V] from mu and log sigma^2 [n, V]: one new draw in training, the stored ones otherwise (eq. 10)."""
+        noise = torch.randn_like(mean)[:, None] if self.training else self.noise.to(mean.dtype)
+        drawn = mean[:, None] + (log_variance / 2).exp()[:, None] * noise
+        return self.gate_scale * F.normalize(drawn, dim=2)
+
+    def distances(self, features: Features) -> Tensor:
+        vectors, gate = features.vector, features.rows["gate"]
+        with torch.autocast(vectors.device.type, enabled=False):
+            under = torch.stack([gated_distances(vectors, gate[:, s], vectors) for s in range(gate.shape[1])]).amin(0)
+        sketch = features.modality == SKETCH
+        return torch.where(~sketch[:, None] & sketch, under.T, under)  # a photo is compared under the sketch's gate
+
+    def query_vectors(self, batch: Batch) -> Tensor:
+        features = self._of_images(batch)
+        return gated_query(features.vector, features.rows["gate"])
+
+    def gallery_vectors(self, batch: Batch) -> Tensor:
+        return plain_gallery(self._of_images(batch).vector)
+
+    @property
+    def _traits(self) -> int:
+        return self.gate_mean.in_features
+
+    def _of_images(self, batch: Batch) -> Features:
+        """The row of each image, in their order, without those that were synthesised."""
+        features: Features = self(batch)
+        features = features[features.view == 0]
+        return features[features.source.argsort()]

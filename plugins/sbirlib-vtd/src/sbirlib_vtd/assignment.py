@@ -1,0 +1,75 @@
+"""How sketches spread over the rows of the dictionary."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sbirlib.distance import at_least_float32
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import Loss, Step
+
+KINDS = ("soft", "hard")
+
+
+class Assignment(Loss):
+    """A sketch should take one row, and all rows should be taken (Pang et al. 2019, eq. 4 to 7). p = softmax of the `assignment` [N, K].
+
+        "soft"    row = H_row, the mean entropy of p_i; column = -H_col, minus the entropy of the mean of p
+        "hard"    uniform = KL(mean of p || uniform), as the text says; `per_sample`: the mean of KL(p_i || uniform), eq. 4 as printed
+
+    The mean is over the rows of all processes. Terms are weighed apart in a recipe. Logs `rows_used`, the share of rows that some sketch of
+    the batch took, and `row_entropy`, the entropy of what was taken over log K.
+
+    >>> Assignment(kind="soft")(step)    # doctest: +SKIP
+    {'row': tensor(5.7038), 'column': tensor(-5.7038)}
+    """
+
+    needs = frozenset({"assignment"})
+
+    def __init__(self, *, kind: Literal["soft", "hard"] = "soft", per_sample: bool = False) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise InputError(f"assignment: unknown kind {kind!r}{nearest(kind, KINDS)}")
+        self.kind, self.per_sample = kind, per_sample
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        logits = at_least_float32(step.features.rows["assignment"])
+        shares = logits.softmax(1)
+        used = torch.bincount(logits.argmax(1), minlength=logits.shape[1]) / max(len(logits), 1)
+        step.log("rows_used", (used > 0).float().mean())
+        step.log("row_entropy", torch.special.entr(used).sum() / math.log(logits.shape[1]))
+        if self.kind == "soft":
+            return {"row": row_entropy(shares), "column": -column_entropy(shares)}
+        return {"uniform": divergence_of_each(shares) if self.per_sample else divergence(shares)}
+
+
+def mean(shares: Tensor) -> Tensor:
+    """p_c, the mean of shares [N, K] over the batch; zeros of none."""
+    return shares.sum(0) / max(len(shares), 1)
+
+
+def entropy(shares: Tensor) -> Tensor:
+    """-sum p log p over the last dimension; a share of zero counts nothing, and its gradient stays finite."""
+    return -(shares * shares.clamp(min=torch.finfo(shares.dtype).tiny).log()).sum(-1)
+
+
+def row_entropy(shares: Tensor) -> Tensor:
+    """H_row of shares [N, K] (eq. 5): zero only where each sketch takes one row."""
+    return entropy(shares).sum() / max(len(shares), 1)
+
+
+def column_entropy(shares: Tensor) -> Tensor:
+    """H_col of shares [N, K] (eq. 6): log K, the largest, where all rows are taken alike."""
+    return entropy(mean(shares))
+
+
+def divergence(shares: Tensor) -> Tensor:
+    """KL of the batch's mean of shares [N, K] from uniform: all rows are to be taken over the batch (eq. 4, as its text says)."""
+    return mean(shares).sum() * math.log(shares.shape[1]) - column_entropy(shares)
+
+
+def divergence_of_each(shares: Tensor) -> Tensor:
+    """The mean over rows of the KL of shares [N, K] from uniform (eq. 4 as printed)."""
+    return (shares.sum(1) * math.log(shares.shape[1]) - entropy(shares)).sum() / max(len(shares), 1)

@@ -1,0 +1,85 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features, Step
+from sbirlib_vtd.gate import gated_distances, gated_query, plain_gallery
+from sbirlib_vtd.gate_prior import GatePrior, divergence
+
+
+def drawn(queries: int, photos: int, width: int, draws: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (F.normalize(torch.randn(n, width, generator=generator), dim=1) for n in (queries, photos))
+    return a, F.normalize(torch.randn(queries, draws, width, generator=generator), dim=2), b
+
+
+def naive(a: Tensor, gate: Tensor, b: Tensor) -> Tensor:
+    """|psi(a) - psi(b)|^2 with psi(x) = eta * x + x, eq. 8, pair by pair: [N, S, G]."""
+    return torch.stack(
+        [
+            torch.stack([torch.stack([((eta * x + x) - (eta * y + y)).square().sum() for y in b]) for eta in etas])
+            for x, etas in zip(a, gate, strict=True)
+        ]
+    )
+
+
+def test_two_products_equal_the_distances_one_by_one() -> None:
+    a, gate, b = drawn(5, 7, 16, 3)
+    slow = naive(a.double(), gate.double(), b.double())
+    for s in range(3):
+        torch.testing.assert_close(gated_distances(a, gate[:, s], b).double(), slow[:, s], rtol=1e-5, atol=1e-5 * float(slow.max()))
+    scores = torch.einsum("nsv,gv->nsg", gated_query(a, gate), plain_gallery(b))
+    torch.testing.assert_close(-scores.double(), slow, rtol=1e-5, atol=1e-5 * float(slow.max()))
+
+
+def test_float32_orders_the_nearest_hundred_as_float64_does() -> None:
+    a, gate, b = drawn(20, 2_000, 256, 10)
+    single = torch.einsum("nsv,gv->nsg", gated_query(a, gate), plain_gallery(b)).amax(1)
+    double = torch.einsum("nsv,gv->nsg", gated_query(a.double(), gate.double()), plain_gallery(b.double())).amax(1)
+    assert float((single - double).abs().max() / double.abs().max()) < 1e-5
+    best = double.topk(100).indices
+    in_order = single.double().gather(1, best)
+    apart = (double.gather(1, best)[:, :-1] - double.gather(1, best)[:, 1:]) > 1e-6 * double.abs().max()  # as far as float32 tells
+    assert bool((in_order[:, :-1] > in_order[:, 1:])[apart].all())
+    assert float(apart.float().mean()) > 0.95
+
+
+def test_gradients_agree_with_differences() -> None:
+    a, gate, b = (value.double().requires_grad_() for value in drawn(3, 4, 5, 1))
+    assert torch.autograd.gradcheck(lambda x, g, y: gated_distances(x, g[:, 0], y), (a, gate, b))
+
+
+def test_the_constant_of_each_draw_decides() -> None:
+    """Without -sum w a^2 draws of a gate could not be compared: the best photos would be others."""
+    a, gate, b = drawn(50, 200, 32, 10)
+    whole = torch.einsum("nsv,gv->nsg", gated_query(a, gate), plain_gallery(b))
+    without = whole - gated_query(a, gate)[..., -1:]
+    assert not torch.equal(whole.amax(1).argmax(1), without.amax(1).argmax(1))
+
+
+def step(mean: Tensor, log_variance: Tensor, modality: Tensor) -> Step:
+    labels = torch.zeros_like(modality)
+    batch = Batch(torch.zeros(len(mean), 3, 2, 2), modality, labels, labels)
+    rows = {"gate": torch.full((len(mean), 1, mean.shape[1]), 0.5), "gate_mean": mean, "gate_log_variance": log_variance}
+    return Step(Features.of(batch, torch.ones(len(mean), 2), rows=rows), encoder=Encoder(), batch=batch)
+
+
+def test_the_prior_equals_the_divergence_of_two_normal_distributions() -> None:
+    mean, log_variance = (torch.randn(3, 4, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(normal(mean, (log_variance / 2).exp()), normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(divergence(mean, log_variance), expected)
+    seen = step(mean, log_variance, torch.tensor([SKETCH, PHOTO, SKETCH]))
+    torch.testing.assert_close(GatePrior()(seen), expected[[0, 2]].mean())
+    assert math.isclose(float(seen.logged["gate_rms"]), 0.5)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_without_a_sketch_it_is_zero_with_a_gradient(count: int) -> None:
+    mean, log_variance = (torch.randn(count, 4, requires_grad=True) for _ in range(2))
+    value = GatePrior()(step(mean, log_variance, torch.full((count,), PHOTO)))
+    assert float(value) == 0
+    value.backward()

@@ -1,0 +1,32 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sbirlib.testing import all_checks
+
+SMALL: dict[str, Any] = {"rows": 8, "dim": 12, "channels": 2}
+DESCRIPTOR = {"name": "descriptor", **SMALL, "use": "mix"}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "encoder/descriptor": {**SMALL, "use": "mix"},  # untrained, all images would take one row
+    "encoder/adaptive": {"descriptor": DESCRIPTOR},
+    **{f"recipe/{name}": {f"encoder.descriptor.{k}": v for k, v in SMALL.items()} for name in ("vtd", "vtd-hard")},
+}
+CHECKS = all_checks("sbirlib-vtd", options=OPTIONS)
+
+
+def trains_an_ablation(name: str) -> bool:
+    """Whether a check trains a recipe other than those that stand for the method."""
+    part, _, check = name.rpartition("/")
+    return part.startswith("recipe/") and part not in ("recipe/vtd",) and check != "is_complete_as_it_stands"
+
+
+@pytest.mark.parametrize(("name", "check"), [check for check in CHECKS if not trains_an_ablation(check[0])])
+def test_conforms(name: str, check: Callable[[], None]) -> None:
+    check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "check"), [check for check in CHECKS if trains_an_ablation(check[0])])
+def test_ablations_conform(name: str, check: Callable[[], None]) -> None:
+    check()
