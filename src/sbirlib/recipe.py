@@ -271,8 +271,8 @@ def _resolved(kind: str, table: Table) -> Table:
         return table
     registry.check(kind, table, filled=FILLED if kind == "loss" else ())
     filled = {**registry.defaults(kind, table["name"]), **table}
-    inner = {k: registry.held(p) for k, p in registry.options(kind, table["name"]).items()}
-    return {k: _resolved(inner[k], v) if inner[k] and isinstance(v, dict) and "name" in v else v for k, v in filled.items()}
+    inner = {k: found for k, p in registry.options(kind, table["name"]).items() if (found := registry.held(p))}
+    return {k: _resolved(inner[k], v) if k in inner and isinstance(v, dict) and "name" in v else v for k, v in filled.items()}
 
 
 def _known(table: Mapping[str, Any], keys: Sequence[str], where: str) -> None:

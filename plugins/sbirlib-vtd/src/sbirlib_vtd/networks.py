@@ -20,6 +20,9 @@ class SketchEncoder(nn.Module):
             last = filters
         self.layers = nn.Sequential(*layers, nn.Conv2d(last, last, 1, bias=False), nn.BatchNorm2d(last), nn.ReLU())
         self.width = last * SIDE * SIDE
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # else all sketches begin with nearly the same code
 
     def forward(self, sketches: Tensor) -> Tensor:
         codes: Tensor = self.layers(sketches).flatten(1)
