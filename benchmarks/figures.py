@@ -4,6 +4,8 @@ python benchmarks/figures.py curves mathm-synthetic                    # MATHM, 
 python benchmarks/figures.py map baseline=A.safetensors mathm=B.safetensors     # MATHM, figure 6: where sketches and photos lie
 python benchmarks/figures.py synthesised "epoch 1=A.safetensors" "epoch 10=B.safetensors"     # ACNet, figure 7: what G makes of sketches
 python benchmarks/figures.py distances acnet-two-stage=A.safetensors   # ACNet, figure 3: pixel distances with and without synthesis
+python benchmarks/figures.py landmarks landmarks=A.safetensors         # Zhang et al. 2019, figure 5: points and their offsets; `filters`: figure 6
+python benchmarks/figures.py traits vtd=A.safetensors                  # Pang et al. 2019, figure 1: rows of the dictionary, and how categories spread
 python benchmarks/figures.py drawings generative=runs/generative/checkpoint.safetensors       # Pang et al. 2017, figure 3: what the decoder draws
 
 Models are NAME=FILE; --data and --split as for `sbirlib eval`, the synthetic set unless given.
@@ -12,20 +14,33 @@ Models are NAME=FILE; --data and --split as for `sbirlib eval`, the synthetic se
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+
+from PIL import Image
 
 import store
 from acnet_pictures import histogram, sketch_photo_distances, synthesised
 from generative_pictures import drawings
+from landmark_pictures import filters, landmarks
 from sbirlib import InputError, load
+from sbirlib.data.dataset import Dataset
 from sbirlib.data.named import dataset
+from sbirlib.pipeline import Pipeline
 from sbirlib.visual.curves import training_curves
 from sbirlib.visual.figures import save_figure
 from sbirlib.visual.grid import save_picture
 from sbirlib.visual.tsne import embedding_map
+from trait_pictures import spread, traits
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 ROWS = ("CE + all three", "MATHM (all three, weighted)")
+PICTURES: dict[str, Callable[[Pipeline, Dataset], Image.Image]] = {
+    "drawings": drawings,
+    "landmarks": landmarks,
+    "filters": filters,
+    "traits": traits,
+}
 KINDS = ("cross", "within", "hybrid")
 
 
@@ -36,7 +51,7 @@ def main() -> None:
     curves.add_argument("experiment")
     curves.add_argument("--rows", nargs="*", default=ROWS)
     curves.add_argument("--seed", type=int, default=0)
-    of_models = [commands.add_parser(name) for name in ("map", "synthesised", "distances", "drawings")]
+    of_models = [commands.add_parser(name) for name in ("map", "distances", "synthesised", *PICTURES)]
     for each in of_models:
         each.add_argument("models", nargs="+", help="NAME=FILE")
         each.add_argument("--data", default="synthetic")
@@ -73,7 +88,10 @@ def main() -> None:
         elif given.command == "distances":
             save_figure(histogram(sketch_photo_distances(first, data)), out)
         else:
-            save_picture(drawings(first, data), out)
+            save_picture(PICTURES[given.command](first, data), out)
+        if given.command == "traits":
+            for role, (mean, deviation) in spread(first, data).items():
+                print(f"rows that the sketches of a category take, {role}: {mean:.1f} +- {deviation:.1f}")
     print(out)
 
 

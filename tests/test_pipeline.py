@@ -102,7 +102,7 @@ def test_a_loss_that_lacks_what_it_needs_is_refused_before_training(dataset: Dat
     composed = {**SMALL, "encoder": {"name": "backbone", "backbone": "resnet10t", "dim": 8, "pretrained": False}, "phases": phases}
     with pytest.raises(InputError, match="'triplet' needs 'triplets'.*give the recipe a miner"):
         build(losses=["triplet"], **{**composed, "transform": "sbir", "sampler": "balanced"}).fit(dataset, progress=False)
-    with pytest.raises(InputError, match="dim is 9, but the encoder's embedding has 8"):
+    with pytest.raises(InputError, match="dim is 9, but the embedding it reads has 8"):
         build("mathm", losses={"cross_entropy": {"dim": 9}}, **SMALL).fit(dataset, progress=False)
 
 

@@ -276,10 +276,11 @@ class Pipeline:
         if self.losses and self.categories == tuple(categories):
             return
         self.categories, self.instances = tuple(categories), instances
-        fill = {"dim": self.encoder.dim, "categories": len(categories), "instances": instances}
-        made = {k: self._make("loss", t, f"losses.{k}", fill) for k, t in self.recipe.losses.items()}
-        for name, loss in made.items():
-            self._check_loss(name, loss)
+        fill = {"categories": len(categories), "instances": instances}
+        made: dict[str, Loss] = {}
+        for name, table in self.recipe.losses.items():
+            made[name] = self._make("loss", table, f"losses.{name}", {**fill, "dim": self._encoders_of(name)[0].dim})
+            self._check_loss(name, made[name])
         self.model = Model(self.encoder, made, self.model.miner)
 
     def _classifier(self) -> Loss:
@@ -300,19 +301,31 @@ class Pipeline:
         with _seeded(self.recipe.seed, place):
             return registry.construct(kind, table, fill=fill)
 
+    def _encoders_of(self, loss: str) -> list[Encoder]:
+        """The encoders whose rows a loss reads: the parts that its phases run; the whole, if it acts in none."""
+        parts = {name: part for name, part in self.encoder.named_modules() if isinstance(part, Encoder)}
+        named = {phase.encoder or "" for phase in self.recipe.phases if loss in phase.weights}
+        return [parts[name] for name in sorted(named) if name in parts] or [self.encoder]  # a name of none is refused when training begins
+
     def _check_loss(self, name: str, loss: Loss) -> None:
-        parts = dict(self.encoder.named_modules())  # a name that is none of them is refused when training begins
-        for encoder in [parts.get(phase.encoder or "") for phase in self.recipe.phases if name in phase.weights]:
-            there = getattr(encoder, "provides", self.encoder.provides) | ({"triplets"} if self.model.miner is not None else set())
+        encoders = self._encoders_of(name)
+        for encoder in encoders:
+            there = encoder.provides | ({"triplets"} if self.model.miner is not None else set())
             for need in sorted(loss.needs - there):
                 way = "give the recipe a miner" if need == "triplets" else "choose an encoder that provides it"
                 raise InputError(
                     f"loss {name!r} needs {need!r}, which nothing here provides: {way} (provided: {', '.join(sorted(there)) or 'nothing'})"
                 )
-        told = self.recipe.losses[name].get("dim")
-        if told is not None and told != self.encoder.dim:
+        told, dims = self.recipe.losses[name].get("dim"), sorted({encoder.dim for encoder in encoders})
+        if told is not None and dims != [told]:
             raise InputError(
-                f"losses.{name}.dim is {told}, but the encoder's embedding has {self.encoder.dim} dimensions: leave it out to have it filled in"
+                f"losses.{name}.dim is {told}, but the embedding it reads has {' and '.join(map(str, dims))} dimensions: "
+                "leave it out to have it filled in"
+            )
+        table = self.recipe.losses[name]
+        if len(dims) > 1 and not table["name"].startswith("object:") and "dim" in registry.options("loss", table["name"]):
+            raise InputError(
+                f"loss {name!r} acts in phases with embeddings of {' and '.join(map(str, dims))} dimensions: give each phase its own"
             )
 
     def _about(self, *, exported: bool) -> dict[str, Any]:

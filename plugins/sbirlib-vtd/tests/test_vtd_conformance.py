@@ -11,7 +11,10 @@ OTHERS: dict[str, Any] = {"miner.within_category": False}  # the kit's instances
 OPTIONS: dict[str, dict[str, Any]] = {
     "encoder/descriptor": {**SMALL, "use": "mix"},  # untrained, all images would take one row
     "encoder/adaptive": {"descriptor": ANY},
-    **{f"recipe/{name}": OTHERS | {f"encoder.descriptor.{k}": v for k, v in SMALL.items()} for name in ("vtd", "vtd-hard")},
+    "encoder/variational": {"dim": 12, "channels": 2},
+    **{f"recipe/{name}": OTHERS | {f"encoder.descriptor.{k}": v for k, v in SMALL.items()} for name in ("vtd", "vtd-hard", "vtd-edge")},
+    "recipe/vtd-vae": OTHERS | {"encoder.descriptor.dim": 12, "encoder.descriptor.channels": 2},
+    "recipe/vtd-classify": OTHERS,
     "recipe/hard-transfer": OTHERS,
 }
 CHECKS = all_checks("sbirlib-vtd", options=OPTIONS)

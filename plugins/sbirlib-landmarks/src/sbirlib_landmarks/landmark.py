@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sbirlib.encoders.backbone import Backbone
+from sbirlib.encoders.edges import DETECTORS, drawings
 from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import PHOTO, Batch, Encoder, Features, Wrapper
-from sbirlib_landmarks.edges import DETECTORS, EDGE, drawn, strokes
+from sbirlib.interfaces import Batch, Encoder, Features, Wrapper
 from sbirlib_landmarks.points import farthest_points
 from sbirlib_landmarks.pooling import landmark_pool, project
 
@@ -31,8 +31,8 @@ class Landmark(Wrapper):
     `grid` cells. Photos enter as their edge map, dark on white: `edges` is "sobel", "canny", or "given" for photos that are edge maps
     already. With `flip`, in eval mode, embedding and f_s are the mean of those of the image and its mirror image.
 
-    Takes images [B, 3, H, W] in [0, 1]. Gives the embedding [B, D] and, for each image, its `responses` [B, K, H', W'], `points` (x, y) in
-    pixels [B, N, 2] and `places` in cells [B, N, 2], and the `filters` [K, C, 3, 3]. Raises InputError around an encoder that has no map of
+    Takes images [B, 3, H, W] in [0, 1]. Gives the embedding [B, D] and, for each image, its `responses` [B, K, H', W'], `points` (x, y)
+    [B, N, 2] and `moved`, where they moved to, in pixels, and the `filters` [K, C, 3, 3]. Raises InputError around an encoder that has no map of
     its embedding's width, and for more landmarks than cells.
 
     >>> Landmark(encoder=Backbone(backbone="resnet18", dim=0, pretrained=False), landmarks=16, filters=0).vector_dim
@@ -77,10 +77,10 @@ class Landmark(Wrapper):
         self.filters = nn.Conv2d(channels, filters, 3, padding=1, bias=False) if filters else None
         described = 0 if not filters else grid * grid if descriptor == "cells" else filters
         self.vector_dim = self.dim + described
-        self.provides = frozenset({"responses", "filters"} if filters else ()) | frozenset({"points", "places"} if landmarks else ())
+        self.provides = frozenset({"responses", "filters"} if filters else ()) | frozenset({"points", "moved"} if landmarks else ())
 
     def forward(self, batch: Batch) -> Features:
-        seen, lines = self.lines(batch)
+        seen, lines = drawings(batch, self.edges)
         embedding, descriptor, images = self._look(seen, lines, batch.modality)
         if self.flip and not self.training:
             mirrored, other, _ = self._look(seen.flip(-1), lines.flip(-1), batch.modality)
@@ -98,18 +98,9 @@ class Landmark(Wrapper):
         vectors: Tensor = self(batch).vector
         return vectors
 
-    def lines(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The images as the network sees them, [B, 3, H, W], and which of their pixels are lines, bool [B, H, W]."""
-        images, photo = batch.images, batch.modality == PHOTO
-        marked = strokes(images)
-        if bool(photo.any()):
-            found = DETECTORS[self.edges](images[photo])
-            images, marked = images.clone(), marked.clone()
-            images[photo], marked[photo] = drawn(found).to(images.dtype), found > EDGE
-        return images, marked
-
-    def places(self, features: Tensor, lines: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (x, y) in pixels [B, N, 2] on the lines of images, bool [B, H, W], and where on the map [B, C, H', W'] they move to."""
+    def places(self, features: Tensor, lines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Points (x, y) in pixels [B, N, 2] on the lines of images, bool [B, H, W], their cells on the map [B, C, H', W'], and their offsets
+        in cells."""
         cells = (features.shape[2], features.shape[3])
         if self.landmarks > cells[0] * cells[1]:
             raise InputError(
@@ -119,10 +110,10 @@ class Landmark(Wrapper):
         points = farthest_points(lines, self.landmarks)
         places = project(points, (lines.shape[1], lines.shape[2]), cells)
         if self.offsets is None:
-            return points, places
+            return points, places, torch.zeros_like(places)
         own = (places[..., 1] * cells[1] + places[..., 0]).long()  # the cell of each
         moves = self.offsets(features).flatten(2).unflatten(1, (self.landmarks, 2)).float()
-        return points, places + moves.gather(3, own[:, :, None, None].expand(-1, -1, 2, 1))[..., 0]
+        return points, places, moves.gather(3, own[:, :, None, None].expand(-1, -1, 2, 1))[..., 0]
 
     def described(self, responses: Tensor) -> Tensor:
         """f_s of responses [B, K, H', W']: the maximum over categories in each cell [B, grid^2], or over cells of each category [B, K]."""
@@ -139,8 +130,10 @@ class Landmark(Wrapper):
                 f"landmark pools a map [B, {self.channels}, H, W], and {self.name} gives {list(features.shape)}: choose a convolutional backbone"
             )
         if self.landmarks:
-            known["points"], known["places"] = self.places(features, lines)
-            pooled = landmark_pool(features.float(), known["places"])
+            points, places, offsets = self.places(features, lines)
+            cell = torch.tensor([images.shape[3] / features.shape[3], images.shape[2] / features.shape[2]], device=images.device)
+            known = {"points": points, "moved": points + offsets * cell}
+            pooled = landmark_pool(features.float(), places + offsets)
         else:
             pooled = features.float().mean((2, 3))
         if self.filters is None:

@@ -8,12 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sbirlib.encoders.edges import DETECTORS, drawings
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import Batch, Encoder, Features, Step
 from sbirlib_vtd.dictionary import gumbel_one_hot, one_hot, random_rows, revived
 from sbirlib_vtd.networks import SketchDecoder, SketchEncoder, small
 
-ASSIGNMENTS, USES = ("soft", "hard"), ("row", "mix")
+CHOICES = {"assignment": ("soft", "hard"), "use": ("row", "mix"), "edges": tuple(DETECTORS)}
 
 
 class Descriptor(Encoder):
@@ -27,7 +28,8 @@ class Descriptor(Encoder):
     and for each image its `reconstruction` s' and `drawn`, what was to be drawn, [B, 1, 64, 64] in [-1, 1]. The rows D are `rows` many, no
     parameter, and get no gradient: after each epoch those that no image took are replaced by the most taken, perturbed by `revival`.
 
-    Train it as a phase of its own, `encoder = "descriptor"` in `adaptive`, on sketches alone. Raises InputError for fewer than 2 rows.
+    Train it as a phase of its own, `encoder = "descriptor"` in `adaptive`, on sketches alone; photos enter as their edge map, by `edges`.
+    Raises InputError for fewer than 2 rows.
 
     >>> Descriptor(rows=300, dim=256).dictionary.shape
     torch.Size([300, 256])
@@ -49,11 +51,12 @@ class Descriptor(Encoder):
         skip: float = 0.02,
         temperature: float = 1.0,
         revival: float = 0.05,
+        edges: Literal["sobel", "canny", "given"] = "sobel",
     ) -> None:
         super().__init__()
-        for option, value, known in (("assignment", assignment, ASSIGNMENTS), ("use", use, USES)):
-            if value not in known:
-                raise InputError(f"descriptor: unknown {option} {value!r}{nearest(value, known)}")
+        for option, value in {"assignment": assignment, "use": use, "edges": edges}.items():
+            if value not in CHOICES[option]:
+                raise InputError(f"descriptor: unknown {option} {value!r}{nearest(value, CHOICES[option])}")
         for option, number, least in (("rows", rows, 2), ("dim", dim, 1), ("channels", channels, 1)):
             if number < least:
                 raise InputError(f"descriptor: {option} must be at least {least}, got {number}")
@@ -61,6 +64,7 @@ class Descriptor(Encoder):
             raise InputError(f"descriptor: temperature must be positive, got {temperature}")
         self.dim = self.vector_dim = dim
         self.assignment, self.use, self.skip, self.temperature, self.revival = assignment, use, skip, temperature, revival
+        self.edges = edges
         self.sketch_encoder = SketchEncoder(channels=channels)
         self.row, self.detail = (nn.Linear(self.sketch_encoder.width, width) for width in (rows, dim))
         self.sketch_decoder = SketchDecoder(dim=dim, channels=channels)
@@ -69,7 +73,7 @@ class Descriptor(Encoder):
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
 
     def forward(self, batch: Batch) -> Features:
-        drawn = small(batch.images)
+        drawn = small(drawings(batch, self.edges)[0])
         code = self.sketch_encoder(drawn)
         logits = self.row(code)
         descriptor = self.assigned(logits) @ self.dictionary

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sbirlib.errors import InputError, nearest
+from sbirlib.interfaces import PHOTO, Batch
+
 INK = 0.5  # what is darker is a stroke
 BLUR = (1.0, 4.0, 6.0, 4.0, 1.0)  # a Gaussian of one pixel, in sixteenths
 SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
@@ -78,3 +81,19 @@ DETECTORS: dict[str, Callable[[Tensor], Tensor]] = {"sobel": sobel, "canny": can
 def drawn(edges: Tensor) -> Tensor:
     """An edge map [B, H, W] as the network sees it: dark lines on white, over three channels [B, 3, H, W] (section IV.E)."""
     return (1 - edges)[:, None].expand(-1, 3, -1, -1)
+
+
+def drawings(batch: Batch, edges: str) -> tuple[Tensor, Tensor]:
+    """Every image as a drawing [B, 3, H, W], and which of its pixels are lines, bool [B, H, W]: sketches as they are, photos as edge maps.
+
+    `edges` is one of DETECTORS; raises InputError for another.
+    """
+    if edges not in DETECTORS:
+        raise InputError(f"unknown edges {edges!r}{nearest(edges, DETECTORS)}")
+    images, photo = batch.images, batch.modality == PHOTO
+    marked = strokes(images)
+    if bool(photo.any()):
+        found = DETECTORS[edges](images[photo])
+        images, marked = images.clone(), marked.clone()
+        images[photo], marked[photo] = drawn(found).to(images.dtype), found > EDGE
+    return images, marked

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbirlib_landmarks.edges import DETECTORS, EDGE, HIGH, LOW, canny, drawn, gradients, sobel, strokes
+from sbirlib.encoders.edges import DETECTORS, EDGE, HIGH, LOW, canny, drawings, drawn, gradients, sobel, strokes
+from sbirlib.errors import InputError
+from sbirlib.interfaces import PHOTO, SKETCH, Batch
 
 
 def square(size: int = 24, low: int = 6, high: int = 18) -> Tensor:
@@ -85,3 +87,17 @@ def test_the_network_sees_dark_lines_on_white() -> None:
     assert math.isclose(float(seen.max()), 1.0)
     assert float(seen.min()) == 0.0
     torch.testing.assert_close(DETECTORS["given"](seen), 1 - seen.mean(1))
+
+
+def test_a_batch_as_drawings_has_sketches_as_they_are_and_photos_as_edge_maps() -> None:
+    images = torch.cat([1 - square(), square(), 1 - square()])
+    labels = torch.zeros(3, dtype=torch.int64)
+    batch = Batch(images, torch.tensor([SKETCH, PHOTO, SKETCH]), labels, labels)
+    seen, lines = drawings(batch, "sobel")
+    assert torch.equal(seen[[0, 2]], images[[0, 2]])
+    torch.testing.assert_close(seen[1:2], drawn(sobel(images[1:2])))
+    assert torch.equal(lines[1], sobel(images[1:2])[0] > EDGE)
+    assert torch.equal(lines[0], strokes(images[:1])[0])
+    assert torch.equal(batch.images, images)
+    with pytest.raises(InputError, match="unknown edges 'hed'"):
+        drawings(batch, "hed")

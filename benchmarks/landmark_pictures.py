@@ -1,0 +1,63 @@
+"""Where landmarks lie and move to, and what filters respond to (Zhang et al. 2019, figures 5 and 6)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+
+from sbirlib.data.dataset import Dataset
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Batch, Features
+from sbirlib.pipeline import Pipeline
+from sbirlib.visual.columns import columns, to_pictures
+
+POINT, ARROW = (220, 30, 30), (20, 150, 60)
+RADIUS = 2
+
+
+def landmarks(pipeline: Pipeline, dataset: Dataset, *, rows: int = 8, seed: int = 0) -> Image.Image:
+    """Sketches of the test part with the initial points in red and their offsets as green lines (figure 5)."""
+    batch, features = _seen(pipeline, dataset, rows, seed)
+    if "moved" not in features.images:
+        raise InputError("this model has no landmarks: figure 5 is of the encoder landmark, with landmarks of at least 1")
+    pictures = to_pictures(batch.images)
+    points, moved = features.images["points"].tolist(), features.images["moved"].tolist()
+    drawn = [_with_offsets(*each) for each in zip(pictures, points, moved, strict=True)]
+    return columns({"sketch": pictures, "landmarks": drawn})
+
+
+def filters(pipeline: Pipeline, dataset: Dataset, *, rows: int = 8, seed: int = 0) -> Image.Image:
+    """Sketches of the test part, and where the filter that responds most is active: its softmax over the map (figure 6)."""
+    batch, features = _seen(pipeline, dataset, rows, seed)
+    if "responses" not in features.images:
+        raise InputError("this model has no filters: figure 6 is of the encoder landmark, with filters of at least 1")
+    responses = features.images["responses"]
+    own = responses.mean((2, 3)).argmax(1)
+    chosen = responses[torch.arange(len(own)), own]
+    heat = chosen.flatten(1).softmax(1).view_as(chosen)
+    heat = F.interpolate((heat / heat.amax((1, 2), keepdim=True))[:, None], batch.images.shape[-2:], mode="bilinear")
+    red = torch.cat([torch.ones_like(heat), 1 - heat, 1 - heat], 1)
+    names = [pipeline.categories[i] if i < len(pipeline.categories) else str(i) for i in own.tolist()]
+    return columns({"sketch": to_pictures(batch.images), f"filters: {', '.join(names)}": to_pictures(batch.images * red)})
+
+
+def _seen(pipeline: Pipeline, dataset: Dataset, rows: int, seed: int) -> tuple[Batch, Features]:
+    """Some sketches of the test part as the network gets them, and what the encoder makes of them."""
+    sketches = dataset.test.sketches
+    chosen = np.random.default_rng(seed).choice(len(sketches), min(rows, len(sketches)), replace=False).tolist()
+    images = torch.stack([pipeline.transform.prepare(sketches.read(i), int(sketches.modality[i])) for i in chosen]).float() / 255
+    batch = Batch(images, *(torch.as_tensor(getattr(sketches, label)[chosen]) for label in ("modality", "category", "instance")))
+    pipeline.model.eval()
+    with torch.inference_mode():
+        return batch, pipeline.encoder(batch)
+
+
+def _with_offsets(picture: Image.Image, points: list[list[float]], moved: list[list[float]]) -> Image.Image:
+    drawn = picture.convert("RGB")
+    draw = ImageDraw.Draw(drawn)
+    for (x, y), (to_x, to_y) in zip(points, moved, strict=True):
+        draw.line((x, y, to_x, to_y), ARROW, 1)
+        draw.ellipse((x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS), POINT)
+    return drawn

@@ -1,0 +1,62 @@
+"""The papers' pictures can be drawn of any model that has what they show, and say what is missing of others."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from landmark_pictures import filters, landmarks
+from sbirlib import InputError, build
+from sbirlib.data.dataset import Dataset
+from sbirlib.interfaces import Batch
+from sbirlib.pipeline import Pipeline
+from sbirlib.testing.world import separable
+from trait_pictures import spread, traits
+
+INNER: dict[str, Any] = {"name": "backbone", "backbone": "test_resnet", "pretrained": False, "dim": 12}
+
+
+@pytest.fixture
+def data() -> Dataset:
+    return separable()
+
+
+def with_landmarks(**options: Any) -> Pipeline:
+    encoder = {"encoder": {**INNER, "output_stride": 8}, "landmarks": 6, "filters": 6, **options}
+    return build("landmarks", encoder=encoder, transform={"size": 32})
+
+
+def with_traits() -> Pipeline:
+    return build("vtd", encoder={"encoder": INNER, "descriptor": {"rows": 5, "dim": 10, "channels": 4}}, transform={"size": 32})
+
+
+def test_landmarks_lie_on_the_drawing_and_arrows_show_where_they_move(data: Dataset) -> None:
+    pipeline = with_landmarks()
+    still = landmarks(pipeline, data, rows=3)
+    assert still.width > 2 * 96
+    bias = pipeline.encoder.get_parameter("offsets.bias")
+    with torch.no_grad():
+        bias.fill_(1.0)
+    assert landmarks(pipeline, data, rows=3).tobytes() != still.tobytes()
+    with pytest.raises(InputError, match="this model has no landmarks"):
+        landmarks(with_landmarks(landmarks=0), data)
+
+
+def test_filters_are_shown_where_they_respond(data: Dataset) -> None:
+    assert filters(with_landmarks(), data, rows=3).width > 2 * 96
+    with pytest.raises(InputError, match="this model has no filters"):
+        filters(with_landmarks(filters=0), data)
+
+
+def test_traits_are_shown_with_their_sketches_and_counted(data: Dataset) -> None:
+    pipeline = with_traits()
+    assert traits(pipeline, data, rows=2, examples=3).height > 6 * 96
+    taken = torch.stack([pipeline.transform.prepare(data.sketches.read(i), 0) for i in range(36)]).float() / 255
+    descriptor = pipeline.encoder.get_submodule("descriptor")
+    labels = torch.zeros(36, dtype=torch.int64)
+    with torch.no_grad():
+        rows = descriptor.eval()(Batch(taken, labels, labels, labels)).rows["assignment"].argmax(1)
+    counts = torch.tensor([float(len(set(rows[6 * c : 6 * c + 6].tolist()))) for c in range(6)])
+    assert spread(pipeline, data)["train"] == pytest.approx((float(counts.mean()), float(counts.std(correction=0))))
+    with pytest.raises(InputError, match="this model has no dictionary"):
+        traits(with_landmarks(), data)
