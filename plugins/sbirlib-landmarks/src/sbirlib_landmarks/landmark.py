@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -85,11 +86,9 @@ class Landmark(Wrapper):
         if self.flip and not self.training:
             mirrored, other, _ = self._look(seen.flip(-1), lines.flip(-1), batch.modality)
             embedding, descriptor = (embedding + mirrored) / 2, (descriptor + other) / 2
-        features = Features.of(batch, embedding, vector=F.normalize(torch.cat([embedding.float(), descriptor.float()], 1), dim=1))
-        features.images.update(images)
-        if self.filters is not None:
-            features.extra["filters"] = self.filters.weight
-        return features
+        vector = F.normalize(torch.cat([embedding.float(), descriptor.float()], 1), dim=1)
+        extra = {} if self.filters is None else {"filters": self.filters.weight}
+        return replace(Features.of(batch, embedding, vector=vector, extra=extra), images=images)
 
     def query_vectors(self, batch: Batch) -> Tensor:
         return self.gallery_vectors(batch)[:, None, :]
