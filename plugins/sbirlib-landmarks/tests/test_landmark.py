@@ -18,9 +18,8 @@ def made(*, backbone: str = "test_resnet", **options: Any) -> Landmark:
     torch.manual_seed(0)
     inner = Backbone(backbone=backbone, pretrained=False, dim=8, output_stride=8)
     encoder = Landmark(encoder=inner, **{"landmarks": 5, "filters": 3, **options})
-    for module in (encoder.offsets,):
-        if module is not None:
-            nn.init.normal_(module.weight, std=0.02)
+    if encoder.offsets is not None:
+        nn.init.normal_(encoder.offsets.weight, std=0.02)
     return encoder.eval()
 
 

@@ -79,7 +79,7 @@ DETECTORS: dict[str, Callable[[Tensor], Tensor]] = {"sobel": sobel, "canny": can
 
 
 def drawn(edges: Tensor) -> Tensor:
-    """An edge map [B, H, W] as the network sees it: dark lines on white, over three channels [B, 3, H, W] (section IV.E)."""
+    """An edge map [B, H, W] as the network sees it: dark lines on white, over three channels [B, 3, H, W] (Zhang et al. 2019, section IV.E)."""
     return (1 - edges)[:, None].expand(-1, 3, -1, -1)
 
 

@@ -56,7 +56,9 @@ class Adaptive(Wrapper):
                 f"adaptive gates vectors of unit length, and {type(self.encoder).__name__} gives others: put adaptive inside it"
             )
         sketch = (features.modality == SKETCH).nonzero()[:, 0]
-        described = self.descriptor(batch[features.source[sketch]]).embedding if len(sketch) else features.vector.new_zeros(0, self._traits)
+        described = (
+            self.descriptor(batch[features.source[sketch]]).embedding if len(sketch) else features.vector.new_zeros(0, self.descriptor.dim)
+        )
         mean, log_variance = (at_least_float32(layer(described)) for layer in (self.gate_mean, self.gate_log_variance))
         gate = self.gates(mean, log_variance)
         rows = {"gate": gate, "gate_mean": mean, "gate_log_variance": log_variance}
@@ -85,10 +87,6 @@ class Adaptive(Wrapper):
 
     def gallery_vectors(self, batch: Batch) -> Tensor:
         return plain_gallery(self._of_images(batch).vector)
-
-    @property
-    def _traits(self) -> int:
-        return self.gate_mean.in_features
 
     def _of_images(self, batch: Batch) -> Features:
         """The row of each image, in their order, without those that were synthesised."""
