@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
+from sbirlib.data.batches import Prepared, load
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Features
@@ -47,8 +48,7 @@ def _seen(pipeline: Pipeline, dataset: Dataset, rows: int, seed: int) -> tuple[B
     """Some sketches of the test part as the network gets them, and what the encoder makes of them."""
     sketches = dataset.test.sketches
     chosen = np.random.default_rng(seed).choice(len(sketches), min(rows, len(sketches)), replace=False).tolist()
-    images = torch.stack([pipeline.transform.prepare(sketches.read(i), int(sketches.modality[i])) for i in chosen]).float() / 255
-    batch = Batch(images, *(torch.as_tensor(getattr(sketches, label)[chosen]) for label in ("modality", "category", "instance")))
+    batch = next(load(Prepared(sketches, pipeline.transform), [chosen], seed=seed, epoch=0, augment=False))
     pipeline.model.eval()
     with torch.inference_mode():
         return batch, pipeline.encoder(batch)

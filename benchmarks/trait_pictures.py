@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
+from sbirlib.data.batches import Prepared, load
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Batch
 from sbirlib.pipeline import Pipeline
 from sbirlib.progress import track
 from sbirlib.visual.columns import columns, to_pictures
@@ -52,14 +52,9 @@ def _taken(pipeline: Pipeline, sketches: Dataset) -> torch.Tensor:
         raise InputError("this model has no dictionary: figure 1 is of the encoder descriptor, alone or in adaptive")
     descriptor.eval()
     with torch.inference_mode():
-        starts = track(range(0, len(sketches), AT_ONCE), total=-(-len(sketches) // AT_ONCE), label="descriptors")
-        return torch.cat([descriptor(_batch(pipeline, sketches, start)).rows["assignment"].argmax(1) for start in starts])
-
-
-def _batch(pipeline: Pipeline, sketches: Dataset, start: int) -> Batch:
-    rows = list(range(start, min(start + AT_ONCE, len(sketches))))
-    images = torch.stack([pipeline.transform.prepare(sketches.read(i), int(sketches.modality[i])) for i in rows]).float() / 255
-    return Batch(images, *(torch.as_tensor(getattr(sketches, label)[rows]) for label in ("modality", "category", "instance")))
+        rows = [list(range(start, min(start + AT_ONCE, len(sketches)))) for start in range(0, len(sketches), AT_ONCE)]
+        batches = load(Prepared(sketches, pipeline.transform), rows, seed=0, epoch=0, augment=False)
+        return torch.cat([descriptor(batch).rows["assignment"].argmax(1) for batch in track(batches, total=len(rows), label="descriptors")])
 
 
 def _of_many_categories(rows: list[int], sketches: Dataset) -> list[int]:
