@@ -98,7 +98,7 @@ def main() -> None:
                 "steps": BLOCK * (chosen.blocks + 1),
                 "weights": dict.fromkeys(losses, 1.0),
                 "schedule": {"warmup": 0},
-                "parameters": [{"of": "encoder.backbone", "lr": 1e-5}],
+                "parameters": [{"of": "encoder.backbone", "lr": 1e-5, "frozen": 0}],
             }
         ],
     )

@@ -74,13 +74,15 @@ class Sbir:
         """A random crop, flip and turn of a prepared picture, by torch's global generator; the same rules for both modalities."""
         scale, top, left, mirror, turn = torch.rand(5).tolist()
         side = round(self.size * (1 - scale * (1 - self.crop)))
+        if modality == SKETCH:  # grey: one channel is all there is to change
+            image = image[:1]
         if self.rotation:
             image = tv.rotate(image, (2 * turn - 1) * self.rotation, tv.InterpolationMode.BILINEAR, fill=[float(WHITE)])
         if side < self.size:
             y, x = (round(share * (self.size - side)) for share in (top, left))
             part = image[None, :, y : y + side, x : x + side]
             image = torch.nn.functional.interpolate(part, size=(self.size, self.size), mode="bilinear")[0]
-        return image.flip(-1) if self.flip and mirror < 0.5 else image
+        return (image.flip(-1) if self.flip and mirror < 0.5 else image).expand(3, -1, -1)
 
     def _fit(self, image: Image.Image, how: str, *, margin: float = 0.0) -> Image.Image:
         width, height = image.size

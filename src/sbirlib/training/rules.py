@@ -42,6 +42,7 @@ class Rules:
                 f"the encoder has no part {phase.encoder!r}{nearest(str(phase.encoder), [n for n, _ in model.encoder.named_modules()])}"
             )
         self.roots = (trained, "miner", *(f"losses.{name}" for name in phase.weights))
+        self.named = list(model.parts())
         self.opponents = tuple(f"losses.{name}.discriminator" for name in model.discriminators())
 
     def settings(self, name: str) -> Rule:
@@ -84,7 +85,7 @@ class Rules:
 
     def parts(self, step: int) -> list[Part]:
         """The parts whose hooks are called: those that train."""
-        return [part for name, part in self.model.parts() if not self.frozen(name, step)]
+        return [part for name, part in self.named if not self.frozen(name, step)]
 
     def groups(self, *, opponents: bool = False) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: one for each set of options, of everything that trains at any step of the phase."""
