@@ -40,7 +40,8 @@ class Experiment:
     """Rows that are trained alike on one dataset and measured on the same queries; `against` is the row the others are compared with.
 
     `labels` says what a photo must share with the sketch to be right: its "category", or its "instance". `inner` are settings of the
-    innermost encoder of each recipe, whatever stands around it. `rows_of` names the experiment whose rows and claims these are, on other
+    innermost encoder of each recipe, whatever stands around it. `part` is what is measured: "test", or "validation" where rows are
+    settings to choose from. `rows_of` names the experiment whose rows and claims these are, on other
     data. `code_bits` also measures codes of so many bits (ITQ, fitted on the training photos); 0: none.
     """
 
@@ -58,6 +59,7 @@ class Experiment:
     settings: dict[str, Any] = field(default_factory=dict)
     inner: dict[str, Any] = field(default_factory=dict)
     labels: str = "category"
+    part: str = "test"
     code_bits: int = 0
     note: str = ""
 
@@ -85,6 +87,8 @@ def read(name: str) -> Experiment:
     made: Experiment = _made(Experiment, {"name": name, "rows": rows, "claims": claims, **table}, name)
     if made.labels not in ("category", "instance"):
         raise InputError(f"{name}: labels are 'category' or 'instance', got {made.labels!r}")
+    if made.part not in ("test", "validation"):
+        raise InputError(f"{name}: part is 'test' or 'validation', got {made.part!r}")
     known = [row.name for row in rows]
     for row in (made.against, *(row for claim in claims for row in (claim.better, claim.worse))):
         if row not in known:

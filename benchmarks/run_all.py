@@ -96,7 +96,7 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
         if row.train:
             pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
         trained = time.monotonic()
-        queries, gallery = pipeline.encode(data, device=device)
+        queries, gallery = pipeline.encode(data, role=found.part, device=device)
         wanted, there = getattr(queries, found.labels), getattr(gallery, found.labels)
         values = measure(queries.vectors, gallery.vectors, wanted, there, metrics=found.metrics, ties=found.ties).values
         kept = ~next(iter(values.values())).isnan()
@@ -107,6 +107,7 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
                 "name": data.name,
                 "split": data.split_name,
                 "digest": data.split_digest,
+                "part": found.part,
                 "queries": len(queries),
                 "photos": len(gallery),
             },

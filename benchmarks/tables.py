@@ -107,7 +107,8 @@ def conditions(runs: Runs) -> str:
     recipe, data = one["recipe"], one["data"]
     steps = ", ".join(str(phase["steps"]) for phase in recipe["phases"])
     said = [
-        f"{data['name']}, split {data['split']} ({data['digest'][:12]}): {data['queries']} queries, {data['photos']} photos",
+        f"{data['name']}, split {data['split']} ({data['digest'][:12]}), {data.get('part', 'test')} part",
+        f"{data['queries']} queries, {data['photos']} photos",
         f"{recipe['encoder'].get('backbone', recipe['encoder']['name'])} at {recipe['transform']['size']} px, {steps} steps",
         "devices: " + ", ".join(sorted({r["device"] for r in done})),
         "Python " + ", ".join(sorted({r["python"] for r in done})),
