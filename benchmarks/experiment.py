@@ -39,7 +39,8 @@ class Claim:
 class Experiment:
     """Rows that are trained alike on one dataset and measured on the same queries; `against` is the row the others are compared with.
 
-    `labels` says what a photo must share with the sketch to be right: its "category", or its "instance". `inner` are settings of the
+    `evaluator` is what is asked and by which metrics, the first of them the one that rows are compared by; those in `also`, by what makes
+    them other, add columns. `inner` are settings of the
     innermost encoder of each recipe, whatever stands around it. `part` is what is measured: "test", or "validation" where rows are
     settings to choose from. `rows_of` names the experiment whose rows and claims these are, on other
     data. `code_bits` also measures codes of so many bits (ITQ, fitted on the training photos); 0: none.
@@ -55,18 +56,22 @@ class Experiment:
     split: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     seeds: int = 3
-    metrics: tuple[str, ...] = ("mAP@all", "Prec@100")
     settings: dict[str, Any] = field(default_factory=dict)
     inner: dict[str, Any] = field(default_factory=dict)
-    labels: str = "category"
+    evaluator: dict[str, Any] = field(default_factory=lambda: {"name": "category", "metrics": ["mAP@all", "Prec@100"]})
+    also: dict[str, dict[str, Any]] = field(default_factory=dict)
     part: str = "test"
     code_bits: int = 0
     note: str = ""
 
     @property
-    def ties(self) -> str:
-        """An instance's tie counts against us (docs/metrics.md)."""
-        return "pessimistic" if self.labels == "instance" else "expected"
+    def metrics(self) -> tuple[str, ...]:
+        """What the evaluator measures query by query."""
+        return measured_by(self.evaluator)
+
+
+def measured_by(evaluator: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(evaluator.get("metrics", ("accuracy",)))
 
 
 def names() -> list[str]:
@@ -85,8 +90,6 @@ def read(name: str) -> Experiment:
         others = read(table["rows_of"])
         rows, claims = rows + others.rows, claims + others.claims
     made: Experiment = _made(Experiment, {"name": name, "rows": rows, "claims": claims, **table}, name)
-    if made.labels not in ("category", "instance"):
-        raise InputError(f"{name}: labels are 'category' or 'instance', got {made.labels!r}")
     if made.part not in ("test", "validation"):
         raise InputError(f"{name}: part is 'test' or 'validation', got {made.part!r}")
     known = [row.name for row in rows]

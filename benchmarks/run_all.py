@@ -27,11 +27,12 @@ import experiment as experiments
 import store
 from experiment import Experiment, Row
 from sbirlib import InputError, Pipeline, build
+from sbirlib import recipe as recipes
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.named import dataset
 from sbirlib.interfaces import Encoded
+from sbirlib.registry import construct
 from sbirlib.retrieval.itq import ITQ
-from sbirlib.retrieval.metrics import measure
 from tables import render
 
 RUNS = Path(__file__).parent / "runs"
@@ -92,13 +93,14 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
     result: dict[str, Any] = {"experiment": found.name, "row": row.name, "seed": seed} | store.circumstances(device)
     started = time.monotonic()
     try:
-        pipeline = build(row.recipe, **experiments.settings(found, row), seed=seed)
+        tables = recipes.read(row.recipe) | {"evaluators": {found.evaluator["name"]: found.evaluator}}
+        pipeline = build(tables, **experiments.settings(found, row), seed=seed)
+        evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
         if row.train:
             pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
         trained = time.monotonic()
         queries, gallery = pipeline.encode(data, role=found.part, device=device)
-        wanted, there = getattr(queries, found.labels), getattr(gallery, found.labels)
-        values = measure(queries.vectors, gallery.vectors, wanted, there, metrics=found.metrics, ties=found.ties).values
+        values = evaluator.measured(queries, gallery).values
         kept = ~next(iter(values.values())).isnan()
         result |= {
             "recipe": experiments.portable(pipeline.recipe.tables()),
@@ -112,9 +114,10 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
                 "photos": len(gallery),
             },
             "metrics": {name: float(v[kept].mean()) for name, v in values.items()},
+            "also": {kind: construct("evaluator", table).measured(queries, gallery).means for kind, table in found.also.items()},
             "queries": {"category": queries.category[kept].tolist()}
             | {n: [round(x, 5) for x in v[kept].tolist()] for n, v in values.items()},
-            "codes": of_codes(pipeline, data, queries, gallery, found, device) if found.code_bits else {},
+            "codes": of_codes(pipeline, data, evaluator, queries, gallery, found.code_bits, device) if found.code_bits else {},
             "log": logged(folder / "log.jsonl"),
             "seconds": {"training": round(trained - started, 1), "measuring": round(time.monotonic() - trained, 1)},
         }
@@ -127,11 +130,14 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
         print("  " + ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items()), flush=True)
 
 
-def of_codes(pipeline: Pipeline, data: Dataset, queries: Encoded, gallery: Encoded, found: Experiment, device: str) -> dict[str, float]:
-    """The same metrics of codes, in Hamming distance with ties as expected."""
-    itq = ITQ(bits=found.code_bits).fit(pipeline.embed(data.train.photos, device=device))
-    codes = itq.codes(queries.vectors), itq.codes(gallery.vectors)
-    return measure(*codes, getattr(queries, found.labels), getattr(gallery, found.labels), metrics=found.metrics, ties=found.ties).means
+def of_codes(
+    pipeline: Pipeline, data: Dataset, evaluator: Any, queries: Encoded, gallery: Encoded, bits: int, device: str
+) -> dict[str, float]:
+    """The same metrics of codes, in Hamming distance."""
+    itq = ITQ(bits=bits).fit(pipeline.embed(data.train.photos, device=device))
+    coded = (replace(encoded, vectors=itq.codes(encoded.vectors)) for encoded in (queries, gallery))
+    means: dict[str, float] = evaluator.measured(*coded).means
+    return means
 
 
 def logged(path: Path, points: int = 60) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import experiment as experiments
 import store
 from compare import Difference, paired
-from experiment import Claim, Experiment
+from experiment import Claim, Experiment, measured_by
 from sbirlib.files import whole_file
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results.md"
@@ -41,8 +41,9 @@ def table(found: Experiment) -> str:
         runs.setdefault(result["row"], {})[result["seed"]] = result
     papers = list(dict.fromkeys(condition for row in found.rows for condition in row.paper))
     first = found.metrics[0]
+    also = [(kind, metric) for kind, evaluator in found.also.items() for metric in measured_by(evaluator)]
     coded = [f"{first}, {found.code_bits}-bit codes"] if found.code_bits else []
-    heads = ["row", *found.metrics, f"{first}, difference to {found.against}", *coded]
+    heads = ["row", *found.metrics, f"{first}, difference to {found.against}", *(f"{metric}, {kind}" for kind, metric in also), *coded]
     heads += ["seeds", "training, s", *(f"paper: {p}" for p in papers)]
     lines = [f"## {found.title}", "", "| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
     for row in found.rows:
@@ -51,6 +52,7 @@ def table(found: Experiment) -> str:
         cells = [row.name, *(spread([r["metrics"][m] for r in mine.values()]) for m in found.metrics)]
         cells += [
             difference(runs, row.name, found.against, first),
+            *(spread([r["also"][kind][metric] for r in mine.values()]) for kind, metric in also),
             *(spread([r["codes"][first] for r in mine.values() if r["codes"]]) for _ in coded),
             str(len(mine)),
             spread([r["seconds"]["training"] for r in mine.values()], 0),

@@ -20,6 +20,9 @@ options = { categories = 10, unseen = 2, instances = 4 }
 against = "plain"
 seeds = 2
 note = "Of nothing."
+part = "validation"
+evaluator = { name = "instance", metrics = ["Acc@1"], gallery = "category" }
+also."whole gallery" = { name = "instance", metrics = ["Acc@2"] }
 
 [settings]
 encoder = { backbone = "test_resnet", pretrained = false, dim = 8 }
@@ -75,16 +78,18 @@ def test_rows_are_run_once_and_stand_in_the_table(here: Path, monkeypatch: pytes
     assert set(files) == {"plain-0.json", "plain-1.json", "trained-0.json", "trained-1.json"}
     result = json.loads((here / "results" / "tiny" / "trained-0.json").read_text())
     assert result["recipe"]["phases"][0]["steps"] == 2
-    assert len(result["queries"]["mAP@all"]) == len(result["queries"]["category"]) == result["data"]["queries"]
+    assert result["data"]["part"] == "validation"
+    assert list(result["also"]["whole gallery"]) == ["Acc@2"]
+    assert len(result["queries"]["Acc@1"]) == len(result["queries"]["category"]) == result["data"]["queries"]
     assert result["commit"]
     page = (here / "docs" / "results.md").read_text()
     assert "## Tiny" in page
     assert "Of nothing." in page
     line = next(line for line in page.splitlines() if line.startswith("| trained"))
-    both = [json.loads((here / "results" / "tiny" / f"trained-{seed}.json").read_text())["metrics"]["mAP@all"] for seed in (0, 1)]
+    both = [json.loads((here / "results" / "tiny" / f"trained-{seed}.json").read_text())["metrics"]["Acc@1"] for seed in (0, 1)]
     assert f"| {sum(both) / 2:.3f} ± " in line
     assert "0.5000" in line
-    assert re.search(r"^- Training helps \(table 0\): .*mAP@all [+-]0\.\d{3} \(.* to .*\), 2 seeds", page, flags=re.MULTILINE)
+    assert re.search(r"^- Training helps \(table 0\): .*Acc@1 [+-]0\.\d{3} \(.* to .*\), 2 seeds", page, flags=re.MULTILINE)
     run(monkeypatch, "tiny", "--rows", "plain", "trained", "--device", "cpu")
     assert {p.name: p.stat().st_mtime_ns for p in (here / "results" / "tiny").iterdir()} == files
     assert not (here / "runs" / "tiny").exists() or list((here / "runs" / "tiny").iterdir()) == []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import Encoded
@@ -88,14 +89,9 @@ class Classification:
     memory = MEMORY
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
-        logits, category = queries.logits, queries.category
-        if logits is None:
-            raise InputError("classification needs logits: give the recipe a loss that classifies, such as losses=['cross_entropy']")
-        least, most, count = int(category.min()), int(category.max()), logits.shape[1]
-        if least < 0 or most >= count:
-            raise InputError(f"categories 0 to {count - 1} have logits, got {least} to {most}: classify categories that were trained")
+        logits, category = self._checked(queries), queries.category
+        right = self.measured(queries, gallery).values["accuracy"]
         classes = torch.tensor(sorted(set(category.tolist())))
-        right = (logits.argmax(1) == category).double()
         of_classes = torch.eye(logits.shape[1], dtype=torch.float64)[classes, None]
         ranked = measure(of_classes, logits.double().softmax(1), classes, category, metrics=["mAP@all"], memory=self.memory)
         return {
@@ -103,6 +99,18 @@ class Classification:
             "class_accuracy": float(torch.stack([right[category == c].mean() for c in classes]).mean()),
             "class_AP": ranked.means["mAP@all"],
         }
+
+    def measured(self, queries: Encoded, gallery: Encoded) -> Measured:
+        """The accuracy, query by query: 1 where the likeliest category is the right one."""
+        return Measured({"accuracy": (self._checked(queries).argmax(1) == queries.category).double()})
+
+    def _checked(self, queries: Encoded) -> Tensor:
+        if queries.logits is None:
+            raise InputError("classification needs logits: give the recipe a loss that classifies, such as losses=['cross_entropy']")
+        least, most, count = int(queries.category.min()), int(queries.category.max()), queries.logits.shape[1]
+        if least < 0 or most >= count:
+            raise InputError(f"categories 0 to {count - 1} have logits, got {least} to {most}: classify categories that were trained")
+        return queries.logits
 
 
 def chance(queries: Encoded, gallery: Encoded) -> dict[str, float]:
