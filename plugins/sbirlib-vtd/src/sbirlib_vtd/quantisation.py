@@ -1,0 +1,23 @@
+"""The error of k-means, whose gradient moves each centre towards what it stands for."""
+
+from torch import Tensor
+
+from sbirlib.distance import at_least_float32
+from sbirlib.interfaces import Loss, Step
+
+
+class Quantisation(Loss):
+    """min_k |z - c_k|^2, the mean over images (Bottou and Bengio 1995).
+
+    Reads the `code` z [N, D] of the encoder `clustered`, whose embedding is the nearest centre. Only centres get a gradient.
+
+    >>> Quantisation()(step)    # doctest: +SKIP
+    tensor(3.1047)
+    """
+
+    needs = frozenset({"code"})
+
+    def forward(self, step: Step) -> Tensor:
+        centre, code = at_least_float32(step.features.embedding), at_least_float32(step.features.rows["code"])
+        each = (centre - code).square().sum(1)
+        return each.sum() / max(len(each), 1)
