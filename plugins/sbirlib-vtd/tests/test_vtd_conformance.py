@@ -19,6 +19,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     | {"encoder.descriptor.clusters": 8, "encoder.descriptor.encoder.dim": 12, "encoder.descriptor.encoder.channels": 2},
     "recipe/vtd-classify": OTHERS,
     "recipe/hard-transfer": OTHERS,
+    "recipe/hard-transfer-reptile": OTHERS
+    | {"sampler.categories": 5, "sampler.length": 5, "phases.0.optimizer.every": 5, "phases.0.optimizer.share": 0.9},
+    "sampler/subtasks": {"categories": 4, "length": 3, "pairs": 8},
 }
 EXPECTED = {
     "encoder/clustered/gradients_reach_every_parameter": "k-means moves the centres alone",
