@@ -18,12 +18,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "recipe/vtd-vae-kmeans": OTHERS
     | {"encoder.descriptor.clusters": 8, "encoder.descriptor.encoder.dim": 12, "encoder.descriptor.encoder.channels": 2},
     "recipe/vtd-classify": OTHERS,
+    "loss/cross_gradient": {"channels": 2},
     "recipe/hard-transfer": OTHERS,
+    "recipe/hard-transfer-crossgrad": OTHERS | {"losses.cross_gradient.channels": 2},
     "recipe/hard-transfer-reptile": OTHERS
     | {"sampler.categories": 5, "sampler.length": 5, "phases.0.optimizer.every": 5, "phases.0.optimizer.share": 0.9},
     "sampler/subtasks": {"categories": 4, "length": 3, "pairs": 8},
 }
 EXPECTED = {
+    "loss/cross_gradient/gradient_reaches_rows_and_parameters": "it encodes images of its own making, and reads no row of the step",
+    "loss/cross_gradient/is_zero_with_a_gradient_when_nothing_is_valid": "its domain network names a category however many there are",
+    "loss/cross_gradient/is_the_same_in_two_processes": "each process mines among the images that it moved itself",
     "encoder/clustered/gradients_reach_every_parameter": "k-means moves the centres alone",
     "encoder/clustered/vectors_rank_as_distances_do": "before training all images are nearest to one centre, so all photos tie",
 }

@@ -1,0 +1,67 @@
+"""Training on images that were moved towards what another category would look like."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Batch, Loss, Step
+from sbirlib.losses.cross_entropy import check_labels
+from sbirlib.losses.triplet import Triplet
+from sbirlib_vtd.networks import SketchEncoder, small
+
+
+class CrossGradient(Loss):
+    """Cross-gradient training (Shankar et al. 2018, algorithm 1), with categories as domains and instances as labels (Pang et al. 2019).
+
+        x_d = x + e grad_x J_d(x),    x_l = x + e grad_x J_l(x)
+        label = J_l(x_d),    domain = (1 - a) J_d(x) + a J_d(x_l)
+
+    J_l is the triplet loss of the encoder, J_d the cross entropy of a small network of 64 x 64 grey pixels that names the category; it is
+    the loss's own. Gradients are those of each image's own loss. e is `step_size`, a is `share`; J_l(x) itself is the loss `triplet`, beside
+    this one. Costs two more passes of the encoder. Needs a miner. `categories` is filled in by the pipeline.
+
+    >>> CrossGradient(categories=10, channels=8)(step)    # doctest: +SKIP
+    {'label': tensor(0.0931), 'domain': tensor(2.2914)}
+    """
+
+    needs = frozenset({"triplets"})
+
+    def __init__(self, *, categories: int, margin: float = 0.1, step_size: float = 1.0, share: float = 0.5, channels: int = 32) -> None:
+        super().__init__()
+        if not 0 <= share <= 1:
+            raise InputError(f"cross_gradient: share is of the moved images, in [0, 1], got {share}")
+        if step_size < 0 or channels < 1:
+            raise InputError(f"cross_gradient: step_size may not be negative and channels not below 1, got {step_size} and {channels}")
+        self.step_size, self.share = step_size, share
+        self.triplet = Triplet(margin=margin)
+        self.network = SketchEncoder(channels=channels)
+        self.classifier = nn.Linear(self.network.width, categories)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        batch = step.batch
+        check_labels(batch.category, self.classifier.out_features)
+        images = batch.images.detach().to(torch.float32, copy=True).requires_grad_()
+        with torch.enable_grad():  # of the images, also where nothing trains
+            by_domain = self._moved(images, self._domain_loss(images, batch.category))
+            by_label = self._moved(images, self._label_loss(step, batch, images))
+        domain = (1 - self.share) * self._domain_loss(images, batch.category) + self.share * self._domain_loss(by_label, batch.category)
+        return {"label": self._label_loss(step, batch, by_domain), "domain": domain}
+
+    def _moved(self, images: Tensor, loss: Tensor) -> Tensor:
+        """x + e grad_x J, without gradient; the mean's gradient times the number of images is each image's own."""
+        (gradient,) = torch.autograd.grad(loss * len(images), images, allow_unused=True)
+        return images.detach() if gradient is None else (images + self.step_size * gradient).detach()
+
+    def _domain_loss(self, images: Tensor, category: Tensor) -> Tensor:
+        logits = self.classifier(self.network(small(images.to(self.classifier.weight.dtype))))
+        return F.cross_entropy(logits, category, reduction="sum") / max(len(category), 1)
+
+    def _label_loss(self, step: Step, batch: Batch, images: Tensor) -> Tensor:
+        features = step.encoder(replace(batch, images=images))
+        loss: Tensor = self.triplet(Step(features, encoder=step.encoder, batch=batch, miner=step.miner, progress=step.progress))
+        return loss
