@@ -8,20 +8,8 @@ from sbirlib.testing import all_checks, check_part
 CHECKS = all_checks("sbirlib-mathm")
 
 
-def trains_an_ablation(name: str) -> bool:
-    """Whether a check trains a recipe other than those that stand for the method."""
-    part, _, check = name.rpartition("/")
-    return part.startswith("recipe/") and part not in ("recipe/mathm", "recipe/mathm-gan") and check != "is_complete_as_it_stands"
-
-
-@pytest.mark.parametrize(("name", "check"), [check for check in CHECKS if not trains_an_ablation(check[0])])
+@pytest.mark.parametrize(("name", "check"), CHECKS)
 def test_conforms(name: str, check: Callable[[], None]) -> None:
-    check()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "check"), [check for check in CHECKS if trains_an_ablation(check[0])])
-def test_ablations_conform(name: str, check: Callable[[], None]) -> None:
     check()
 
 
