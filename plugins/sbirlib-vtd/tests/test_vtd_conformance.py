@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sampler/subtasks": {"categories": 4, "length": 3, "pairs": 8},
 }
 EXPECTED = {
+    "recipe/cvae-regression/learns_what_can_be_told_apart": "its features are as ImageNet left them, and the kit's backbone knows nothing",
     "loss/cross_gradient/gradient_reaches_rows_and_parameters": "it encodes images of its own making, and reads no row of the step",
     "loss/cross_gradient/is_zero_with_a_gradient_when_nothing_is_valid": "its domain network names a category however many there are",
     "loss/cross_gradient/is_the_same_in_two_processes": "each process mines among the images that it moved itself",

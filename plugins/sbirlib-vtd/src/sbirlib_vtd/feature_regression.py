@@ -1,0 +1,31 @@
+"""What a sketch was turned into should be its photo's features, and the sketch's should be found in it again."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sbirlib.distance import at_least_float32
+from sbirlib.interfaces import Loss, Step
+
+
+class FeatureRegression(Loss):
+    """photo = |x' - x_p|^2 and sketch = |P(x') - x_s|^2, means over sketches whose photo is in the batch (Yelamarthi et al. 2018).
+
+    Reads `regressed`, its `condition` x_s, its `target` x_p and `paired` of the encoder `conditional_vae`; the linear layer P is the loss's
+    own. `dim` is filled in by the pipeline.
+
+    >>> FeatureRegression(dim=512)(step)    # doctest: +SKIP
+    {'photo': tensor(0.8713), 'sketch': tensor(1.0224)}
+    """
+
+    needs = frozenset({"regressed", "target", "paired", "condition"})
+
+    def __init__(self, *, dim: int) -> None:
+        super().__init__()
+        self.back = nn.Linear(dim, dim)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        rows = step.local.rows
+        regressed, condition, target = (at_least_float32(rows[name]) for name in ("regressed", "condition", "target"))
+        back = F.linear(regressed, self.back.weight.to(regressed.dtype), self.back.bias.to(regressed.dtype))
+        errors = {"photo": regressed - target, "sketch": back - condition}
+        return {name: step.mean(error.square().sum(1), keep=rows["paired"].bool()) for name, error in errors.items()}
