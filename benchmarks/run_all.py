@@ -93,8 +93,7 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
     result: dict[str, Any] = {"experiment": found.name, "row": row.name, "seed": seed} | store.circumstances(device)
     started = time.monotonic()
     try:
-        tables = recipes.read(row.recipe) | {"evaluators": {found.evaluator["name"]: found.evaluator}}
-        pipeline = build(tables, **experiments.settings(found, row), seed=seed)
+        pipeline = built(found, row, seed)
         evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
         if row.train:
             pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
@@ -128,6 +127,12 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
     if "error" not in result:
         shutil.rmtree(folder, ignore_errors=True)
         print("  " + ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items()), flush=True)
+
+
+def built(found: Experiment, row: Row, seed: int) -> Pipeline:
+    """A row's recipe with the experiment's settings and its own, measured by the experiment's evaluator alone."""
+    tables = recipes.read(row.recipe) | {"evaluators": {found.evaluator["name"]: found.evaluator}}
+    return build(tables, **experiments.settings(found, row), seed=seed)
 
 
 def of_codes(

@@ -119,10 +119,13 @@ def test_rows_may_be_those_of_another_experiment(here: Path) -> None:
     assert (other.rows, other.claims) == (tiny.rows, tiny.claims)
 
 
-def test_every_experiment_of_ours_can_be_read() -> None:
-    for name in experiment.names():
-        found = experiment.read(name)
-        assert len({row.name for row in found.rows}) == len(found.rows)
+@pytest.mark.parametrize("name", experiment.names())
+def test_every_experiment_of_ours_can_be_read_and_its_rows_built(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIRLIB_DATA", "somewhere")  # weights are read when they are first needed
+    found = experiment.read(name)
+    assert len({row.name for row in found.rows}) == len(found.rows)
+    for row in found.rows:
+        run_all.built(found, row, seed=0)
 
 
 def test_a_claim_is_held_refuted_or_left_open(here: Path) -> None:
