@@ -1,0 +1,76 @@
+"""Several classifiers of sketches as one: a mixture of their probabilities, weighed by what the validation part says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sbirlib.data.dataset import Dataset
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Encoded
+from sbirlib.pipeline import Pipeline
+from sbirlib.retrieval.evaluators import Classification
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """p(c | s) = sum_m w_m p_m(c | s) of M trained pipelines with `weights` [M], which sum to one.
+
+    For the landmark-aware network (Zhang et al. 2019, table II) the pipelines differ in their number of landmarks. All must have been
+    trained on the same categories, with a classifier; InputError if not.
+
+    >>> Ensemble.fitted(pipelines, dataset).evaluate(dataset)    # doctest: +SKIP
+    {'accuracy': 0.71, 'class_accuracy': 0.70, 'class_AP': 0.75}
+    """
+
+    pipelines: Sequence[Pipeline]
+    weights: Tensor
+
+    def __post_init__(self) -> None:
+        if not self.pipelines or len(self.pipelines) != len(self.weights):
+            raise InputError(f"an ensemble needs pipelines and a weight for each, got {len(self.pipelines)} and {len(self.weights)}")
+        if any(pipeline.categories != self.pipelines[0].categories for pipeline in self.pipelines):
+            raise InputError("the pipelines of an ensemble name different categories: train all on the same part of one dataset")
+
+    @classmethod
+    def fitted(cls, pipelines: Sequence[Pipeline], dataset: Dataset, *, role: str = "validation", device: str | None = None) -> Self:
+        """With the weights under which one part of the dataset is likeliest: not the one that is to be measured."""
+        equal = cls(pipelines, torch.full((len(pipelines),), 1 / max(len(pipelines), 1), dtype=torch.float64))
+        named, category = equal._named(dataset, role, device)
+        return replace(equal, weights=mixture_weights(named, category))
+
+    def evaluate(self, dataset: Dataset, *, role: str = "test", device: str | None = None) -> dict[str, float]:
+        """The metrics of the evaluator `classification`, of the mixture."""
+        named, category = self._named(dataset, role, device)
+        mixed = torch.einsum("m,mqc->qc", self.weights, named)
+        blank = torch.zeros(len(category), 1, 1)
+        queries = Encoded(blank, torch.zeros_like(category), category, torch.full_like(category, -1), logits=mixed.log())
+        return Classification().evaluate(queries, queries[:0])
+
+    def _named(self, dataset: Dataset, role: str, device: str | None) -> tuple[Tensor, Tensor]:
+        """The probabilities [M, Q, C] that each pipeline gives the sketches of a part, and their categories [Q]."""
+        encoded = [pipeline.encode(dataset, role=role, device=device)[0] for pipeline in self.pipelines]
+        if any(queries.logits is None for queries in encoded):
+            raise InputError("an ensemble is of classifiers: give each recipe the evaluator classification, as the recipe landmarks has it")
+        logits = torch.stack([queries.logits for queries in encoded if queries.logits is not None])
+        return logits.double().softmax(2), encoded[0].category
+
+
+def mixture_weights(probabilities: Tensor, category: Tensor, *, tolerance: float = 1e-9) -> Tensor:
+    """The weights [M] that make `category` [Q] likeliest under the mixture of probabilities [M, Q, C], by expectation maximisation.
+
+    w_m <- mean over q of w_m p_m(y_q) / sum_k w_k p_k(y_q), from equal weights, until the mean log likelihood rises by less than `tolerance`
+    """
+    right = probabilities[:, torch.arange(len(category)), category].clamp(min=torch.finfo(probabilities.dtype).tiny)
+    weights = torch.full((len(right),), 1 / len(right), dtype=right.dtype)
+    before = -torch.inf
+    while True:
+        shares = weights[:, None] * right
+        likelihood = float(shares.sum(0).log().mean())
+        if not likelihood > before + tolerance:
+            return weights
+        before, weights = likelihood, (shares / shares.sum(0)).mean(1)
