@@ -6,6 +6,7 @@ python benchmarks/figures.py synthesised "epoch 1=A.safetensors" "epoch 10=B.saf
 python benchmarks/figures.py distances acnet-two-stage=A.safetensors   # ACNet, figure 3: pixel distances with and without synthesis
 python benchmarks/figures.py landmarks landmarks=A.safetensors         # Zhang et al. 2019, figure 5: points and their offsets; `filters`: figure 6
 python benchmarks/figures.py traits vtd=A.safetensors                  # Pang et al. 2019, figure 1: rows of the dictionary, and how categories spread
+python benchmarks/figures.py attention vtd=A.safetensors                # Pang et al. 2019, figure 3: what two descriptors look at
 python benchmarks/figures.py drawings generative=runs/generative/checkpoint.safetensors       # Pang et al. 2017, figure 3: what the decoder draws
 
 Models are NAME=FILE; --data and --split as for `sbirlib eval`, the synthetic set unless given.
@@ -21,6 +22,7 @@ from PIL import Image
 
 import store
 from acnet_pictures import histogram, sketch_photo_distances, synthesised
+from attention_pictures import attention
 from generative_pictures import drawings
 from landmark_pictures import filters, landmarks
 from sbirlib import InputError, load
@@ -40,6 +42,7 @@ PICTURES: dict[str, Callable[[Pipeline, Dataset], Image.Image]] = {
     "landmarks": landmarks,
     "filters": filters,
     "traits": traits,
+    "attention": attention,
 }
 KINDS = ("cross", "within", "hybrid")
 

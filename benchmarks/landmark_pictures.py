@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from sbirlib.data.batches import Prepared, load
 from sbirlib.data.dataset import Dataset
@@ -38,10 +39,15 @@ def filters(pipeline: Pipeline, dataset: Dataset, *, rows: int = 8, seed: int = 
     own = responses.mean((2, 3)).argmax(1)
     chosen = responses[torch.arange(len(own)), own]
     heat = chosen.flatten(1).softmax(1).view_as(chosen)
-    heat = F.interpolate((heat / heat.amax((1, 2), keepdim=True))[:, None], batch.images.shape[-2:], mode="bilinear")
-    red = torch.cat([torch.ones_like(heat), 1 - heat, 1 - heat], 1)
     names = [pipeline.categories[i] if i < len(pipeline.categories) else str(i) for i in own.tolist()]
-    return columns({"sketch": to_pictures(batch.images), f"filters: {', '.join(names)}": to_pictures(batch.images * red)})
+    return columns({"sketch": to_pictures(batch.images), f"filters: {', '.join(names)}": to_pictures(reddened(batch.images, heat))})
+
+
+def reddened(images: Tensor, heat: Tensor) -> Tensor:
+    """Images [n, 3, H, W], red where a map [n, H', W'] is high, each by its own highest value."""
+    shares = heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
+    large = F.interpolate(shares[:, None], images.shape[-2:], mode="bilinear")
+    return images * torch.cat([torch.ones_like(large), 1 - large, 1 - large], 1)
 
 
 def _seen(pipeline: Pipeline, dataset: Dataset, rows: int, seed: int) -> tuple[Batch, Features]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from attention_pictures import attention, heats
 from landmark_pictures import filters, landmarks
 from sbirlib import InputError, build
 from sbirlib.data.dataset import Dataset
@@ -60,3 +61,26 @@ def test_traits_are_shown_with_their_sketches_and_counted(data: Dataset) -> None
     assert spread(pipeline, data)["train"] == pytest.approx((float(counts.mean()), float(counts.std(correction=0))))
     with pytest.raises(InputError, match="this model has no dictionary"):
         traits(with_landmarks(), data)
+
+
+def test_attention_is_what_the_gated_similarity_comes_from(data: Dataset) -> None:
+    pipeline = with_traits()
+    assert attention(pipeline, data, rows=2).width > 6 * 96
+    encoder: Any = pipeline.encoder.encoder
+    images, modality = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
+    batch, gate = Batch(images, modality, modality, modality), torch.rand(1, 12)
+    encoder.eval()
+    found = torch.cat(heats(encoder, batch, gate))
+    maps = encoder.feature_map(images).detach()
+
+    def similarity(of: torch.Tensor) -> torch.Tensor:
+        a, b = torch.nn.functional.normalize(encoder.embedding(encoder.backbone.forward_head(of)), dim=1)
+        gated: torch.Tensor = (1 + gate[0]) * (a - b)
+        return -gated.square().sum()
+
+    slope = torch.autograd.functional.jacobian(similarity, maps)
+    for row in range(2):
+        expected = sum((slope[row, c].mean() * maps[row, c] for c in range(maps.shape[1])), start=torch.zeros(maps.shape[2:])).relu()
+        torch.testing.assert_close(found[row], expected)
+    with pytest.raises(InputError, match="figure 3 is of the encoder adaptive"):
+        attention(with_landmarks(), data)
