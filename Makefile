@@ -1,7 +1,7 @@
 # Two commands do everything, set-up included: `make demo` and `make test`. Needs Python 3.11 or newer and make.
 PYTHON ?= python3
 BIN := .venv/bin
-PLUGINS := $(wildcard plugins/*)
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 INSTALLED := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE # else every process compiles torch again
 
