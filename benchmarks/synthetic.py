@@ -55,7 +55,7 @@ def main() -> None:
     options.add_argument("--sketches", type=int, default=2)
     options.add_argument("--size", type=int, default=64)
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--steps", type=int, default=4000, help="of training; 0: none")
+    options.add_argument("--steps", type=int, default=6000, help="of training; 0: none")
     options.add_argument("--device", default=None)
     options.add_argument("--out", type=Path, default=Path("runs/synthetic"), help="where training saves itself, and goes on from")
     options.add_argument("--sheet", type=Path, default=Path(__file__).parent.parent / "docs/images/synthetic.png")
