@@ -40,10 +40,9 @@ class Experiment:
     """Rows that are trained alike on one dataset and measured on the same queries; `against` is the row the others are compared with.
 
     `evaluator` is what is asked and by which metrics, the first of them the one that rows are compared by; those in `also`, by what makes
-    them other, add columns. `inner` are settings of the
-    innermost encoder of each recipe, whatever stands around it. `part` is what is measured: "test", or "validation" where rows are
-    settings to choose from. `rows_of` names the experiment whose rows and claims these are, on other
-    data. `code_bits` also measures codes of so many bits (ITQ, fitted on the training photos); 0: none.
+    them other, add columns. `part` is what is measured: "test", or "validation" where rows are settings to choose from. `inner` are settings
+    of the innermost encoder of each recipe, whatever stands around it. `rows_of` names the experiment whose rows and claims these are, on
+    other data. `code_bits` also measures codes of so many bits (ITQ, fitted on the training photos); 0: none.
     """
 
     name: str

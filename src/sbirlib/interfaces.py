@@ -294,7 +294,8 @@ class Evaluator(Protocol):
     """Measures retrieval. Metrics are shares in [0, 1], or cosines and differences of two; a name in `_left_out` counts queries.
 
     `needs` names "logits" where it reads them, and "cosines" where vectors must be of unit length, one a query. An attribute `memory`,
-    in bytes, bounds what is worked on at once.
+    in bytes, bounds what is worked on at once. One with `measured(queries, gallery)`, as ours have, gives the same query by query, which
+    benchmarks compare.
     """
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]: ...
