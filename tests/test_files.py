@@ -24,9 +24,9 @@ def test_what_a_killed_process_left_is_swept_and_a_living_one_s_is_not(tmp_path:
     dead = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    for pid in (dead, os.getppid()):
-        (tmp_path / f".file.{pid}.partial").write_text("half")
-    (tmp_path / f".other.{dead}.partial").write_text("half")
+    for left in (f".file.{dead}.partial", f".file.{os.getppid()}.partial", f".other.{dead}.partial"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / ".tmpHalf").write_text("half")
     with whole_file(tmp_path / "file") as partial:
         partial.write_text("whole")
     assert {p.name for p in tmp_path.iterdir()} == {"file", f".file.{os.getppid()}.partial", f".other.{dead}.partial"}

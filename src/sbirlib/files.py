@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,16 @@ from sbirlib.errors import InputError
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` once the block has ended; if it fails, what stood there is untouched."""
+    """A path to write to, which takes the place of `path` once the block has ended; if it fails, what stood there is untouched.
+
+    It lies in a folder of its own, as some writers (safetensors) put a file of theirs beside the one they are given: were the process
+    killed, nobody would know whose that is.
+    """
     target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    own = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = own / target.name
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        own.mkdir(parents=True, exist_ok=True)
         yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
@@ -31,8 +37,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             f"{str(target)!r} could not be written ({reason}); what stood there before is untouched: make room, or choose a place where you may write"
         ) from error
     finally:
-        if target.parent.is_dir():
-            partial.unlink(missing_ok=True)
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def _sweep(target: Path) -> None:
@@ -40,7 +45,7 @@ def _sweep(target: Path) -> None:
     for left in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
         pid = left.name.removesuffix(".partial").rpartition(".")[2]
         if pid.isdigit() and not _alive(int(pid)):
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +26,9 @@ FORMAT = 2
 MANIFEST = "index.json"
 Where = Mapping[str, Value | Sequence[Value]]
 State = dict[str, Any]
-OURS = re.compile(r"\.?[a-z]+-[0-9a-f]{8}\.(safetensors|faiss)(\.\d+\.partial)?")  # new_name's names, and those half written
+OURS = re.compile(
+    r"\.?[a-z]+-[0-9a-f]{8}\.(safetensors|faiss)(\.\d+\.partial)?|\.index\.json\.\d+\.partial"
+)  # new_name's names, and those half written
 
 
 def new_name(stem: str, suffix: str = "safetensors") -> str:
@@ -101,7 +104,7 @@ class Index(ABC):
         for left in place.iterdir():
             if OURS.fullmatch(left.name) and left.name not in {*state["files"], *files}:
                 with suppress(OSError):  # what cannot be removed now goes with a later save
-                    left.unlink()
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def vectors(self, given: Tensor, *, dims: tuple[int, ...]) -> FloatArray:
         """Vectors as an index takes them, checked."""
