@@ -47,9 +47,8 @@ def quicker() -> str:
     generator = torch.Generator().manual_seed(0)
     rows, gallery = (torch.randn(count, 512, generator=generator) for count in PROBE)
     out = torch.empty(*PROBE)
-    rounds = [
-        [_seconds(multiply, rows, gallery, out) for multiply in LIBRARIES.values()] for _ in range(4)
-    ]  # in turns: others may work here
+    # in turns, as others may work on this machine
+    rounds = [[_seconds(multiply, rows, gallery, out) for multiply in LIBRARIES.values()] for _ in range(4)]
     seconds = dict(zip(LIBRARIES, map(min, zip(*rounds, strict=True)), strict=True))
     return "numpy" if seconds["torch"] > CLEARLY * seconds["numpy"] else "torch"
 
