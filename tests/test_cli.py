@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,11 @@ def test_from_training_to_searching(
     assert run(monkeypatch, "search", drawn, "--index", str(index), "--json", "--where", "year=2001", "--where", "year=2002") == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [[hit["path"] for hit in answer["hits"]] for answer in answers] == [[photo]] * len(os.listdir(drawn))
+    shutil.copytree(tree / "photo" / "class0", tmp_path / "numbered" / "photo" / "7")
+    assert run(monkeypatch, "add", str(tmp_path / "numbered"), "--index", str(index)) == 0
+    capsys.readouterr()
+    assert run(monkeypatch, "search", drawn, "--index", str(index), "--json", "--where", "category=7") == 0
+    assert all(json.loads(line)["hits"] for line in capsys.readouterr().out.splitlines())  # a class may be called by a number
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{answers[0]['sketch']}\nnowhere.png\n\n{answers[0]['sketch']}\n"))
     assert run(monkeypatch, "search", "-", "--index", str(index), "--json", "-k", "2") == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

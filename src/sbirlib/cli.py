@@ -261,7 +261,7 @@ def search(
     opened = open_index(index)
     only: dict[str, list[Any]] = {}
     for field, value in _pairs(where, "--where"):
-        only.setdefault(field, []).append(_scalar(value))
+        only.setdefault(field, []).extend({_scalar(value), value})  # a class may be called 7, as a text
 
     def answer(sketches: list[str]) -> list[list[Hit]]:
         found = opened.search_all(sketches, k, only)
