@@ -29,7 +29,6 @@ from torch import Tensor
 
 from sbirlib.memory import keep_freed_memory
 from sbirlib.retrieval.metrics import MEMORY, measure
-from sbirlib.retrieval.product import quicker
 
 SIZES = {"TU-Berlin Extended": (2400, 27_989, 30), "Sketchy Extended": (12_694, 12_553, 25)}
 DIM = 512
@@ -48,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     keep_freed_memory()
     about = {"dim": DIM, "metrics": METRICS, "threads": given.threads, "processor": processor(), "torch": torch.__version__}
-    print(json.dumps({**about, "numpy": np.__version__, "python": platform.python_version(), "product": quicker(), "memory": MEMORY}))
+    print(json.dumps({**about, "numpy": np.__version__, "python": platform.python_version(), "memory": MEMORY}))
     for name, (queries, gallery, classes) in SIZES.items():
         world = drawn(min(queries, given.queries or queries), gallery, classes)
         print(

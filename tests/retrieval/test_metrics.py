@@ -227,17 +227,11 @@ def test_packed_codes_rank_by_hamming_distance() -> None:
         assert torch.equal(found.values[name], wanted.values[name])
 
 
-@pytest.mark.parametrize("library", ["torch", "numpy"])
-def test_either_library_makes_the_same_products(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(product, "quicker", lambda: library)
+def test_products_of_a_gallery_of_any_size() -> None:
     rows, gallery = torch.randn(5, 16, dtype=torch.float64), torch.randn(30, 16, dtype=torch.float64)
     multiply = product.Product(gallery, 4)
     assert torch.allclose(multiply(rows[:4]), rows[:4] @ gallery.T, atol=1e-12)
     assert torch.allclose(multiply(rows[4:]), rows[4:] @ gallery.T, atol=1e-12)
-
-
-def test_the_quicker_library_is_one_of_them() -> None:
-    assert product.quicker() in product.LIBRARIES
 
 
 def test_the_examples_in_the_documents() -> None:

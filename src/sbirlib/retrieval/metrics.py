@@ -180,7 +180,7 @@ def measure(
 
     values = {name: torch.full((len(queries),), torch.nan, dtype=torch.float64, device=device) for name in read}
     rules = {metric.ties for metric in read.values()}
-    copies = queries.shape[1] + (queries.shape[1] > 1) + ("stable" in rules)
+    copies = queries.shape[1] + (queries.shape[1] > 1)
     rows = max(1, memory // (copies * len(gallery) * dtype.itemsize + 150 * int(relevant.max())))
     product, harmonic = Product(gallery, rows * queries.shape[1]), harmonics(len(gallery), device)
     by_relevant = relevant.argsort(stable=True)[(relevant == 0).sum() :]  # alike together, so that little is padded
@@ -190,9 +190,8 @@ def measure(
         distances = product(-queries[some].flatten(0, 1))  # so that the best is first in ascending order
         if queries.shape[1] > 1:
             distances = distances.reshape(len(some), queries.shape[1], -1).amin(1)
-        before = distances.clone() if "stable" in rules else distances
         tied = rank(distances, columns, relevant[some, None], harmonic)
-        rankings = {rule: settle(tied, rule, before, columns) for rule in rules}
+        rankings = {rule: settle(tied, rule, distances, columns) for rule in rules}
         for name, metric in read.items():
             values[name][some] = metric.formula(rankings[metric.ties], metric.k).squeeze(1)
     return Measured({name: found.cpu() for name, found in values.items()})

@@ -5,18 +5,13 @@ G photos are ranked for each of q queries; R is the most relevant photos that an
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sbirlib.errors import InputError
+from sbirlib.retrieval.counting import ascending, ranks
 
-Array = NDArray[Any]
 TIES = ("expected", "stable", "optimistic", "pessimistic")
 
 
@@ -81,46 +76,39 @@ class Ranking:
 
 
 def rank(distances: Tensor, columns: Tensor, relevant: Tensor, harmonic: Tensor) -> Ranking:
-    """Ranks by ascending `distances` [q, G], and leaves these sorted.
+    """Ranks by ascending `distances` [q, G].
 
     `columns` [q, R] holds each query's relevant photos, the first `relevant` [q, 1] of them; `harmonic` is `harmonics(G)`.
     """
     count = distances.shape[1]
     place = torch.arange(columns.shape[1], device=columns.device)
     padding = place >= relevant
-    own = distances.gather(1, columns).masked_fill_(padding, torch.inf)
-    above, ordered = order(distances, own), distances
-    if ordered[:, -1].isnan().any():  # NaN sorts last
-        raise InputError("a score is not a number: a vector holds NaN or infinity. Encode with finite weights, or leave that image out")
-    following = ordered.gather(1, (above + 1).clamp_(max=count - 1))
-    shared = (following == own).logical_and_(above < count - 1).logical_and_(~padding)
+    own = ascending(distances.gather(1, columns).masked_fill_(padding, torch.inf))
+    above, size = (values.masked_fill_(padding, filler) for values, filler in zip(ranks(distances, own, relevant), (count, 1), strict=True))
     one = torch.ones((), dtype=torch.float64, device=own.device).expand_as(own)
     ranking = Ranking(
-        above=above.double().masked_fill_(padding, count),
+        above=above.double(),
         size=one,
         hits=place.double().expand_as(own),
         peers=one,
         relevant=relevant.double(),
         harmonic=harmonic,
     )
-    return _with_ties(ranking, ordered, own, shared) if shared.any() else ranking
+    tied = size > 1
+    return _with_ties(ranking, own, size, tied) if tied.any() else ranking
 
 
-def _with_ties(ranking: Ranking, ordered: Tensor, own: Tensor, shared: Tensor) -> Ranking:
-    """The ranking where some of the relevant photos [q, R] share their score: they alone, few as a rule, are looked for again."""
-    row, column = shared.nonzero(as_tuple=True)
-    tied = row, column
-    number = (shared.cumsum(1) - 1)[tied]
+def _with_ties(ranking: Ranking, own: Tensor, size: Tensor, tied: Tensor) -> Ranking:
+    """The ranking where some of the relevant photos [q, R] share their score: how many of the relevant do is counted for them alone."""
+    row, column = tied.nonzero(as_tuple=True)
+    number = (tied.cumsum(1) - 1)[row, column]
     scores = own.new_full((len(own), int(number.max()) + 1), torch.inf)
-    scores[row, number] = own[tied]
-    before, after, behind = (
-        torch.searchsorted(among, scores, right=right)[row, number].double()
-        for among, right in ((own, False), (own, True), (ordered, True))
-    )
-    hits, size, peers = (values.clone() for values in (ranking.hits, ranking.size, ranking.peers))
-    hits[tied], size[tied] = before, behind - ranking.above[tied]
-    peers[tied] = torch.minimum(after, ranking.relevant[row, 0]) - before
-    return replace(ranking, hits=hits, size=size, peers=peers, tied=tied)
+    scores[row, number] = own[row, column]
+    before, after = (torch.searchsorted(own, scores, right=right)[row, number].double() for right in (False, True))
+    hits, peers = ranking.hits.clone(), ranking.peers.clone()
+    hits[row, column] = before
+    peers[row, column] = torch.minimum(after, ranking.relevant[row, 0]) - before
+    return replace(ranking, hits=hits, size=size.double(), peers=peers, tied=(row, column))
 
 
 def harmonics(count: int, device: torch.device | str = "cpu") -> Tensor:
@@ -132,7 +120,7 @@ def harmonics(count: int, device: torch.device | str = "cpu") -> Tensor:
 def settle(tied: Ranking, rule: str, distances: Tensor, columns: Tensor) -> Ranking:
     """Puts equals in order: `stable` as in the gallery, `optimistic` the relevant first, `pessimistic` last; `expected` leaves them.
 
-    `distances` [q, G] are those that were ranked, as they were before; only `stable` looks at them.
+    `distances` [q, G] are those that were ranked; only `stable` looks at them.
     """
     if rule == "expected" or tied.tied is None:
         return tied
@@ -147,33 +135,6 @@ def settle(tied: Ranking, rule: str, distances: Tensor, columns: Tensor) -> Rank
             relevant[columns[row, ~padding[row]]] = True
             above[row, ~padding[row]] = relevant[distances[row].argsort(stable=True)].nonzero().flatten().double()
     return replace(tied, above=above.masked_fill(padding, len(tied.harmonic) - 1), size=one, hits=place, peers=one, tied=None)
-
-
-def order(rows: Tensor, own: Tensor) -> Tensor:
-    """Sort rows [q, G] and own [q, R] in place, ascending and NaN last, and return how many of its row lie below each of own.
-
-    Row by row, as what was just sorted is in the cache, and by NumPy, whose sort uses vector instructions and whose search begins where
-    the key before was found: several times faster than torch's.
-    """
-    if rows.device.type != "cpu":
-        for values in (rows, own):
-            torch.sort(values, dim=1, out=(values, torch.empty_like(values, dtype=torch.int64)))
-        return torch.searchsorted(rows, own)
-    below, threads = torch.empty(own.shape, dtype=torch.int64), torch.get_num_threads()
-    arrays = [values.numpy() for values in (rows, own, below)]
-    if threads == 1:
-        _order(*arrays)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(_order, *(np.array_split(values, threads) for values in arrays)))
-    return below
-
-
-def _order(rows: Array, own: Array, below: Array) -> None:
-    own.sort(axis=1)
-    for row, keys, found in zip(rows, own, below, strict=True):
-        row.sort()
-        found[:] = row.searchsorted(keys)
 
 
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:
