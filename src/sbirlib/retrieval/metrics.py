@@ -182,8 +182,9 @@ def measure(
     rules = {metric.ties for metric in read.values()}
     copies = queries.shape[1] + (queries.shape[1] > 1)
     rows = max(1, memory // (copies * len(gallery) * dtype.itemsize + 150 * int(relevant.max())))
-    product, harmonic = Product(gallery, rows * queries.shape[1]), harmonics(len(gallery), device)
     by_relevant = relevant.argsort(stable=True)[(relevant == 0).sum() :]  # alike together, so that little is padded
+    rows = min(rows, max(1, len(by_relevant)))
+    product, harmonic = Product(gallery, rows * queries.shape[1]), harmonics(len(gallery), device)
     for some in torch.split(by_relevant, rows) if len(by_relevant) else ():
         columns = first[some, None] + torch.arange(int(relevant[some].max()), device=device)
         columns = by_label[columns.clamp(max=len(gallery) - 1)]
