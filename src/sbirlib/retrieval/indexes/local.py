@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ from sbirlib.retrieval.indexes.fields import Fields
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Shard, read_shard, write_shard
 
 ROWS = 65_536  # of a shard
-GATHER = 2**25  # bytes of vectors that are copied out at once
+GATHER = 2**20  # bytes of vectors that are copied out at once, which stay in the cache until they are multiplied
 
 
 class Local(Index):
@@ -155,17 +156,22 @@ class Local(Index):
     def _scored(self, queries: FloatArray, rows: IntArray, k: int) -> Found:
         """The inner products of queries [n, V] with rows [n, c], -inf for -1."""
         scores = np.empty(rows.shape, dtype=np.float32)
-        some = max(1, GATHER // (rows.shape[1] * self.dim * 4))
-        for i in range(0, len(rows), some):
-            vectors = self.rows(np.maximum(rows[i : i + some], 0).ravel()).reshape(-1, rows.shape[1], self.dim)
-            scores[i : i + some] = np.matmul(vectors, queries[i : i + some, :, None])[..., 0]
+        step = max(1, GATHER // (rows.shape[1] * self.dim * 4))
+
+        def some(start: int) -> None:
+            part = slice(start, start + step)
+            vectors = self.rows(np.maximum(rows[part], 0).ravel()).reshape(-1, rows.shape[1], self.dim)
+            np.matmul(vectors, queries[part, :, None], out=scores[part, :, None])
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(some, range(0, len(rows), step)))
         scores[rows < 0] = -np.inf
         return scores, rows
 
     def rows(self, ids: IntArray) -> FloatArray:
         """The vectors of these rows [n], as [n, V]."""
         if len(self._shards) == 1:
-            one: FloatArray = self._shards[0].vectors[ids]
+            one: FloatArray = np.asarray(self._shards[0].vectors).take(ids, axis=0)
             return one
         vectors = np.empty((len(ids), self.dim), dtype=np.float32)
         shards = np.searchsorted(self._starts, ids, side="right") - 1
