@@ -7,7 +7,7 @@
 The vectors are those of `indexes.py`, in files as `sbirlib embed` leaves them. The sketches, and the photos that are added, are drawn, and
 encoded by a small network that nothing has trained, so that their vectors lie far off those of the gallery. Every line is a process of its
 own, which begins by importing everything. `found` is the share of the ten best photos of each sketch that the answer holds. The process
-that is killed adds 500 photos, and dies after nine tenths of the time that another took for as many.
+that is killed adds 500 photos, and dies after six tenths of the time that another took for as many.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Gallery:
         tell(f"add {MORE}", added, f"{before:,} photos")
         command = [SBIRLIB, "add", str(self.folder / "others"), "--index", index]
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(0.9 * added)
+        time.sleep(0.6 * added)
         child.kill()
         child.wait()
         answer, seconds = step("search after the kill", *search)

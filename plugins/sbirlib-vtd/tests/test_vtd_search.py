@@ -1,5 +1,6 @@
 """A query that adapts the features, asked of ordinary indexes of vectors."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from sbirlib import build, load, open_index
+from sbirlib import build, cli, load, open_index
 from sbirlib.interfaces import PHOTO, SKETCH, Batch
 from sbirlib.pipeline import Pipeline
 from sbirlib.testing.world import separable
@@ -54,3 +55,25 @@ def test_an_exported_pipeline_asks_the_same(tmp_path: Path) -> None:
     before = [(hit.path, hit.score) for hit in open_index(tmp_path / "index").search(sketch, k=4)]
     after = [(hit.path, hit.score) for hit in load(tmp_path / "model.safetensors").index(data.photos, progress=False).search(sketch, k=4)]
     assert before == after
+
+
+def test_it_is_searched_from_the_command_line_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline, data = made(), separable()
+    pipeline.export(tmp_path / "model.safetensors")
+    (tmp_path / "photos").mkdir()
+    for i in range(len(data.photos)):
+        data.photos.read(i).save(tmp_path / "photos" / f"{i:02d}.png")
+    data.sketches.read(3).save(tmp_path / "sketch.png")
+
+    def run(*words: str) -> str:
+        monkeypatch.setattr("sys.argv", ["sbirlib", *words])
+        with pytest.raises(SystemExit, match="0"):
+            cli.main()
+        return capsys.readouterr().out
+
+    index = str(tmp_path / "index")
+    run("index", str(tmp_path / "model.safetensors"), str(tmp_path / "photos"), "--out", index)
+    hits = json.loads(run("search", str(tmp_path / "sketch.png"), "--index", index, "-k", "5", "--json"))["hits"]
+    assert [data.photos.path(int(Path(hit["path"]).stem)) for hit in hits] == literal(pipeline, 5)[3]
