@@ -13,7 +13,7 @@ from torch import Tensor
 from sbirlib.errors import InputError
 
 Array = NDArray[Any]
-BINS = 8  # for each relevant photo, of equal width, between a query's best and its last
+BINS, MOST = 8, 2**16  # of equal width, between a query's best relevant photo and its last: so many for each, and at most
 CROWDED = 16  # relevant photos in a bin: from here on sorting is quicker
 BLOCK = 200_000  # distances that are worked on at once, which fit the cache
 
@@ -63,7 +63,7 @@ def _counted(rows: Array, own: Array, relevant: Array) -> tuple[Array, Array] | 
     are distances compared, with each relevant photo there.
     """
     queries, most = own.shape
-    bins, width, line = BINS * most, most + 1, np.arange(queries)[:, None]
+    bins, width, line = min(BINS * most, MOST), most + 1, np.arange(queries)[:, None]
     low, high = own[:, :1], np.take_along_axis(own, relevant - 1, axis=1)
     with np.errstate(all="ignore"):
         scale = np.where(high > low, bins / (high - low), 1).astype(rows.dtype)
