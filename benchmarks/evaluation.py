@@ -17,7 +17,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sbirlib.memory import keep_freed_memory
@@ -127,13 +128,17 @@ def torchmetrics(world: World) -> Any:
     return [metric(scores.flatten(), relevant.flatten(), indexes=index) for metric in several]
 
 
-def sort_per_query(world: World) -> Any:
-    """As much public SBIR code does: a dense matrix, an argsort for each query, and precision at every place."""
+def sorted_hits(world: World) -> Iterator[NDArray[np.bool_]]:
+    """For each query which of the gallery, best first, is relevant, as much public SBIR code has it: a dense matrix, then an argsort."""
     queries, gallery, query_labels, gallery_labels = (values.numpy() for values in world)
-    scores = queries @ gallery.T
+    for row, label in zip(queries @ gallery.T, query_labels, strict=True):
+        yield gallery_labels[np.argsort(-row)] == label
+
+
+def sort_per_query(world: World) -> Any:
+    """Precision at every place."""
     found = []
-    for row, label in zip(scores, query_labels, strict=True):
-        hits = gallery_labels[np.argsort(-row)] == label
+    for hits in sorted_hits(world):
         precision = hits.cumsum() / np.arange(1, len(hits) + 1)
         in_200 = hits[:200].sum()
         found.append((precision[hits].mean(), (precision[:200] * hits[:200]).sum() / max(in_200, 1), hits[:100].mean(), hits[:200].mean()))
@@ -142,11 +147,8 @@ def sort_per_query(world: World) -> Any:
 
 def loop_per_query(world: World) -> Any:
     """As evaluation after PASCAL VOC is often written: each place's precision is raised to the best after it, place by place."""
-    queries, gallery, query_labels, gallery_labels = (values.numpy() for values in world)
-    scores = queries @ gallery.T
     found = []
-    for row, label in zip(scores, query_labels, strict=True):
-        hits = gallery_labels[np.argsort(-row)] == label
+    for hits in sorted_hits(world):
         recall, precision = hits.cumsum() / hits.sum(), hits.cumsum() / np.arange(1, len(hits) + 1)
         for place in range(len(hits) - 1, 0, -1):
             precision[place - 1] = max(precision[place - 1], precision[place])
