@@ -16,12 +16,16 @@ EXPERIMENTS = Path(__file__).parent / "experiments"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `train = false` measures the encoder as it comes; `paper` holds the published figures by their condition."""
+    """One line of the table. `train = false` measures the encoder as it comes; `paper` holds the published figures by their condition.
+
+    `asked` holds, by name, settings under which the trained network is measured once more, each a column: another way to ask it.
+    """
 
     name: str
     recipe: str
     settings: dict[str, Any] = field(default_factory=dict)
     train: bool = True
+    asked: dict[str, dict[str, Any]] = field(default_factory=dict)
     paper: dict[str, float] = field(default_factory=dict)
 
 
@@ -98,12 +102,17 @@ def read(name: str) -> Experiment:
     return made
 
 
-def settings(found: Experiment, row: Row) -> dict[str, Any]:
-    """What is set in a row's recipe: the experiment's, those of its innermost encoder, and the row's own."""
+def settings(found: Experiment, row: Row, asked: str | None = None) -> dict[str, Any]:
+    """What is set in a row's recipe: the experiment's, those of its innermost encoder, the row's own, and those of one way to ask it."""
     table, path = recipes.read(row.recipe)["encoder"], "encoder"
     while isinstance(table.get("encoder"), dict):
         table, path = table["encoder"], f"{path}.encoder"
-    made: dict[str, Any] = expanded(found.settings | {f"{path}.{option}": value for option, value in found.inner.items()} | row.settings)
+    made: dict[str, Any] = expanded(
+        found.settings
+        | {f"{path}.{option}": value for option, value in found.inner.items()}
+        | row.settings
+        | (row.asked[asked] if asked else {})
+    )
     return made
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/run_all.py                        # everything that has no result yet, then docs/results.md
     python benchmarks/run_all.py mathm-synthetic --rows CE "CE + cross" --seeds 1 --device cpu
+    python benchmarks/run_all.py acnet-capacity --trial 20     # does every row train? 20 steps of each phase, printed and kept nowhere
     python benchmarks/run_all.py --render               # the tables alone
 
 A finished run is one file under benchmarks/results, and is not run again; one that was stopped goes on from its last checkpoint; one
@@ -46,13 +47,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="so many seeds, from 0; the experiment's own number unless given")
     parser.add_argument("--device", help="cpu, cuda; the GPU if there is one")
     parser.add_argument("--retry", action="store_true", help="run again what failed")
+    parser.add_argument("--trial", type=int, metavar="STEPS", help="only so many steps of each phase, seed 0, printed and kept nowhere")
+    parser.add_argument("--keep", action="store_true", help="keep the trained models, under benchmarks/runs")
     parser.add_argument("--render", action="store_true", help="only write docs/results.md from what is there")
     given = parser.parse_args()
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     for name in given.experiments or experiments.names():
         found = experiments.read(name)
         wanted = [row for row in found.rows if not given.rows or row.name in given.rows]
-        todo = [(seed, row) for seed in range(given.seeds or found.seeds) for row in wanted if needed(found, row, seed, retry=given.retry)]
+        seeds = range(given.seeds or found.seeds)
+        todo = [(seed, row) for seed in seeds for row in wanted if given.trial or needed(found, row, seed, retry=given.retry)]
         if given.render or not todo:
             continue
         try:
@@ -62,10 +66,15 @@ def main() -> None:
             continue
         if data.threads == 1:  # drawn, not read: once for all runs
             data = replace(data, reader=Drawn(data.reader))
+        if given.trial:
+            for row in wanted:
+                trial(found, row, given.trial, data, device)
+            continue
         print(f"{name}: {data.describe()}; {len(todo)} runs on {device}")
         for seed, row in todo:
-            run(found, row, seed, data, device)
-    render()
+            run(found, row, seed, data, device, keep=given.keep)
+    if not given.trial:
+        render()
 
 
 class Drawn:
@@ -86,8 +95,8 @@ def needed(found: Experiment, row: Row, seed: int, *, retry: bool) -> bool:
     return not path.is_file() or (retry and "error" in json.loads(path.read_text(encoding="utf-8")))
 
 
-def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> None:
-    """One run, from where it stands to its file."""
+def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, keep: bool = False) -> None:
+    """One run, from where it stands to its file; its folder goes unless the trained model is to be kept."""
     path, folder = store.place(found.name, row.name, seed), RUNS / found.name / f"{row.name}-{seed}"
     print(f"{found.name}: {row.name}, seed {seed}", flush=True)
     result: dict[str, Any] = {"experiment": found.name, "row": row.name, "seed": seed} | store.circumstances(device)
@@ -113,7 +122,8 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
                 "photos": len(gallery),
             },
             "metrics": {name: float(v[kept].mean()) for name, v in values.items()},
-            "also": {kind: construct("evaluator", table).measured(queries, gallery).means for kind, table in found.also.items()},
+            "also": {kind: construct("evaluator", table).measured(queries, gallery).means for kind, table in found.also.items()}
+            | {asked: asked_again(found, row, seed, asked, pipeline, data, device) for asked in row.asked},
             "queries": {"category": queries.category[kept].tolist()}
             | {n: [round(x, 5) for x in v[kept].tolist()] for n, v in values.items()},
             "codes": of_codes(pipeline, data, evaluator, queries, gallery, found.code_bits, device) if found.code_bits else {},
@@ -124,15 +134,36 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> N
         result["error"] = experiments.portable(f"{type(error).__name__}: {error}")
         traceback.print_exc()
     store.write(path, result)
-    if "error" not in result:
+    if "error" in result:
+        return
+    if not keep:
         shutil.rmtree(folder, ignore_errors=True)
-        print("  " + ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items()), flush=True)
+    print("  " + ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items()), flush=True)
 
 
-def built(found: Experiment, row: Row, seed: int) -> Pipeline:
+def trial(found: Experiment, row: Row, steps: int, data: Dataset, device: str) -> None:
+    """Whether a row can be trained: a few steps of each of its phases. Errors stop it."""
+    phases = range(len(recipes.read(row.recipe)["phases"]))
+    pipeline = built(found, replace(row, settings=row.settings | {f"phases.{i}.steps": steps for i in phases}), 0)
+    started = time.monotonic()
+    pipeline.fit(data, device=device, log_every=steps, tensorboard=False)
+    seconds = (time.monotonic() - started) / (steps * len(phases))
+    print(f"{found.name}: {row.name}: {sum(p.numel() for p in pipeline.encoder.parameters()):,} parameters, {seconds:.2f} s a step")
+
+
+def built(found: Experiment, row: Row, seed: int, asked: str | None = None) -> Pipeline:
     """A row's recipe with the experiment's settings and its own, measured by the experiment's evaluator alone."""
     tables = recipes.read(row.recipe) | {"evaluators": {found.evaluator["name"]: found.evaluator}}
-    return build(tables, **experiments.settings(found, row), seed=seed)
+    return build(tables, **experiments.settings(found, row, asked), seed=seed)
+
+
+def asked_again(found: Experiment, row: Row, seed: int, asked: str, trained: Pipeline, data: Dataset, device: str) -> dict[str, float]:
+    """The same metrics of the same weights, under the settings that `asked` names."""
+    pipeline = built(found, row, seed, asked)
+    pipeline.encoder.load_state_dict(trained.encoder.state_dict())
+    evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
+    means: dict[str, float] = evaluator.measured(*pipeline.encode(data, role=found.part, device=device)).means
+    return means
 
 
 def of_codes(

@@ -42,6 +42,7 @@ def table(found: Experiment) -> str:
     papers = list(dict.fromkeys(condition for row in found.rows for condition in row.paper))
     first = found.metrics[0]
     also = [(kind, metric) for kind, evaluator in found.also.items() for metric in measured_by(evaluator)]
+    also += [(asked, first) for asked in dict.fromkeys(asked for row in found.rows for asked in row.asked)]
     coded = [f"{first}, {found.code_bits}-bit codes"] if found.code_bits else []
     heads = ["row", *found.metrics, f"{first}, difference to {found.against}", *(f"{metric}, {kind}" for kind, metric in also), *coded]
     heads += ["seeds", "training, s", *(f"paper: {p}" for p in papers)]
@@ -52,7 +53,7 @@ def table(found: Experiment) -> str:
         cells = [row.name, *(spread([r["metrics"][m] for r in mine.values()]) for m in found.metrics)]
         cells += [
             difference(runs, row.name, found.against, first),
-            *(spread([r["also"][kind][metric] for r in mine.values()]) for kind, metric in also),
+            *(spread([r["also"][kind][metric] for r in mine.values() if kind in r["also"]]) for kind, metric in also),
             *(spread([r["codes"][first] for r in mine.values() if r["codes"]]) for _ in coded),
             str(len(mine)),
             spread([r["seconds"]["training"] for r in mine.values()], 0),

@@ -11,6 +11,7 @@ import experiment
 import run_all
 import store
 import tables
+from sbirlib import load
 from sbirlib.errors import InputError
 
 TINY = """
@@ -41,6 +42,7 @@ train = false
 name = "trained"
 recipe = "mathm"
 paper = { "somewhere mAP@all" = 0.5 }
+asked = { "of larger images" = { "transform.size" = 48 } }
 
 [[claims]]
 says = "Training helps"
@@ -80,11 +82,13 @@ def test_rows_are_run_once_and_stand_in_the_table(here: Path, monkeypatch: pytes
     assert result["recipe"]["phases"][0]["steps"] == 2
     assert result["data"]["part"] == "validation"
     assert list(result["also"]["whole gallery"]) == ["Acc@2"]
+    assert list(result["also"]["of larger images"]) == ["Acc@1"]
     assert len(result["queries"]["Acc@1"]) == len(result["queries"]["category"]) == result["data"]["queries"]
     assert result["commit"]
     page = (here / "docs" / "results.md").read_text()
     assert "## Tiny" in page
     assert "Of nothing." in page
+    assert "| Acc@2, whole gallery | Acc@1, of larger images |" in page
     line = next(line for line in page.splitlines() if line.startswith("| trained"))
     both = [json.loads((here / "results" / "tiny" / f"trained-{seed}.json").read_text())["metrics"]["Acc@1"] for seed in (0, 1)]
     assert f"| {sum(both) / 2:.3f} ± " in line
@@ -93,6 +97,24 @@ def test_rows_are_run_once_and_stand_in_the_table(here: Path, monkeypatch: pytes
     run(monkeypatch, "tiny", "--rows", "plain", "trained", "--device", "cpu")
     assert {p.name: p.stat().st_mtime_ns for p in (here / "results" / "tiny").iterdir()} == files
     assert not (here / "runs" / "tiny").exists() or list((here / "runs" / "tiny").iterdir()) == []
+
+
+def test_another_way_to_ask_is_of_the_same_weights(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "experiments" / "tiny.toml").write_text(TINY.replace('"transform.size" = 48', '"transform.size" = 32'))
+    run(monkeypatch, "tiny", "--rows", "trained", "--seeds", "1", "--device", "cpu")
+    result = json.loads((here / "results" / "tiny" / "trained-0.json").read_text())
+    assert result["also"]["of larger images"] == result["metrics"]
+
+
+def test_trained_models_are_kept_if_asked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, "tiny", "--rows", "trained", "--seeds", "1", "--device", "cpu", "--keep")
+    assert load(here / "runs" / "tiny" / "trained-0" / "checkpoint.safetensors").recipe.phases[0].steps == 2
+
+
+def test_a_trial_keeps_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run(monkeypatch, "tiny", "--rows", "trained", "--trial", "1", "--device", "cpu")
+    assert re.search(r"tiny: trained: [\d,]+ parameters, [\d.]+ s a step", capsys.readouterr().out)
+    assert sorted(p.name for p in here.rglob("*") if p.is_file()) == ["tiny.toml"]
 
 
 def test_a_failed_run_stands_in_the_table_with_its_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

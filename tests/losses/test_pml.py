@@ -90,7 +90,7 @@ def test_batches_without_pairs_give_a_number_with_a_gradient(make_step: MakeStep
 
 def test_every_option_of_a_loss_is_in_the_signature() -> None:
     options = inspect.signature(adapt("SubCenterArcFaceLoss")).parameters
-    assert list(options) == ["margin", "scale", "sub_centers", "categories", "dim", "triplets", "miner"]
+    assert list(options) == ["margin", "scale", "sub_centers", "categories", "dim", "triplets", "miner", "labels"]
     assert options["margin"].default == 28.6
     assert options["dim"].default is inspect.Parameter.empty
     assert all(option.kind is option.KEYWORD_ONLY for option in options.values())
@@ -195,3 +195,21 @@ def test_two_miners_are_one_too_many() -> None:
 def test_a_label_out_of_range_is_named(make_step: MakeStep) -> None:
     with pytest.raises(InputError, match="classifier of 3, which takes 0 to 2"):
         adapt("ProxyAnchorLoss")(dim=6, categories=3)(make_step(torch.randn(12, 6), CATEGORY))
+
+
+def test_rows_may_be_alike_by_instance(make_step: MakeStep) -> None:
+    embedding, instance = torch.randn(12, 6, dtype=torch.float64), torch.arange(12) // 2
+    step = make_step(embedding, CATEGORY)
+    step.features = replace(step.features, instance=instance)
+    found = adapt("NTXentLoss")(temperature=0.1, labels="instance")(step)
+    torch.testing.assert_close(found, losses.NTXentLoss(temperature=0.1)(embedding, instance))
+    assert found != losses.NTXentLoss(temperature=0.1)(embedding, CATEGORY)
+
+
+def test_labels_that_are_not_there_are_refused(make_step: MakeStep) -> None:
+    with pytest.raises(InputError, match="some images here tell no instance"):
+        adapt("NTXentLoss")(labels="instance")(make_step(torch.randn(12, 6), CATEGORY))
+    with pytest.raises(InputError, match="got 'instances'; did you mean 'instance'"):
+        adapt("NTXentLoss")(labels="instances")
+    with pytest.raises(InputError, match="ProxyAnchorLoss has weights for each category"):
+        adapt("ProxyAnchorLoss")(dim=6, categories=4, labels="instance")

@@ -28,6 +28,7 @@ REFUSED = {
 # Objects cannot stand in a recipe; the regularizers' weights are nothing without them.
 OBJECTS = {"distance", "reducer", "embedding_regularizer", "embedding_reg_weight", "weight_regularizer", "weight_reg_weight"}
 OBJECTS |= {"weight_init_func", "collect_stats", "mat_based_loss"}
+LABELS = ("category", "instance")
 OURS = {"embedding_size": "dim", "descriptors_dim": "dim", "num_classes": "categories"}
 
 
@@ -56,12 +57,19 @@ class PmlLoss(Loss):
     """A PML loss over the step's rows, in float32 at least, with its parameters' dtype left alone.
 
     A loss of Euclidean distances reads the encoder's own [N, N], one of similarities its embedding [N, D]. `triplets=True`
-    hands it the miner's triplets of all kinds; `miner` names a PML miner for it alone, pair miners included.
+    hands it the miner's triplets of all kinds; `miner` names a PML miner for it alone, pair miners included. Rows are alike if they are
+    of one category, or with `labels="instance"` of one instance: a sketch and its photo.
     """
 
-    def __init__(self, loss: Any, *, triplets: bool, miner: str | Mapping[str, Any] | None, categories: int | None) -> None:
+    def __init__(self, loss: Any, *, triplets: bool, miner: str | Mapping[str, Any] | None, labels: str, categories: int | None) -> None:
         super().__init__()
-        self.loss, self.categories, self.triplets = loss, categories, triplets
+        if labels not in LABELS:
+            raise InputError(f"labels are those of {' or '.join(LABELS)}, got {labels!r}{nearest(labels, LABELS)}")
+        if labels == "instance" and categories is not None:
+            raise InputError(
+                f"{type(loss).__name__} has weights for each category: labels='instance' goes with losses of pairs and triplets"
+            )
+        self.loss, self.categories, self.triplets, self.labels = loss, categories, triplets, labels
         self.miner = None if miner is None else make_miner(miner)
         if triplets and miner is not None:
             raise InputError("a PML loss takes `triplets=True` (the recipe's miner) or a `miner` of PML, not both: leave out one")
@@ -74,11 +82,13 @@ class PmlLoss(Loss):
                 part.distance = EncoderDistance(power=part.distance.power)
 
     def forward(self, step: Step) -> Tensor:
-        embedding, category = at_least_float32(step.features.embedding), step.features.category
+        embedding, labels = at_least_float32(step.features.embedding), getattr(step.features, self.labels)
         if not len(embedding):
             return embedding.sum()  # zero, with a gradient; some of PML's would be NaN
         if self.categories is not None:
-            check_labels(category, self.categories)
+            check_labels(labels, self.categories)
+        if self.labels == "instance" and bool((labels < 0).any()):
+            raise InputError("labels='instance' needs to know which photo each sketch was drawn of, and some images here tell no instance")
         # PML casts parameters to the embedding's dtype, for good: it is given copies that have it already.
         parameters = {name: value.to(embedding.dtype) for name, value in self.loss.named_parameters()}
         measures = [part.distance for part in (self.loss, self.miner) if part is not None and isinstance(part.distance, EncoderDistance)]
@@ -86,7 +96,7 @@ class PmlLoss(Loss):
             for measure in measures:
                 measure.matrix = at_least_float32(step.distances)
             with torch.autocast(embedding.device.type, enabled=False):
-                loss = torch.func.functional_call(self.loss, parameters, (embedding, category, self.indices(step, embedding)))
+                loss = torch.func.functional_call(self.loss, parameters, (embedding, labels, self.indices(step, embedding)))
         finally:
             for measure in measures:
                 measure.matrix = None
@@ -99,7 +109,7 @@ class PmlLoss(Loss):
             chosen = list(step.triplets.values())
             return tuple(torch.cat([getattr(t, rows) for t in chosen]) for rows in ("anchor", "positive", "negative"))
         if self.miner is not None:
-            mined: tuple[Tensor, ...] = self.miner(embedding.detach(), step.features.category)
+            mined: tuple[Tensor, ...] = self.miner(embedding.detach(), getattr(step.features, self.labels))
             return mined
         return None
 
@@ -143,7 +153,7 @@ def adapted() -> list[str]:
 
 
 def adapt(name: str) -> Callable[..., PmlLoss]:
-    """A constructor of the PML loss `name`, with its own options keyword-only, and `triplets` and `miner` (see PmlLoss).
+    """A constructor of the PML loss `name`, with its own options keyword-only, and `triplets`, `miner` and `labels` (see PmlLoss).
 
     Sizes are called `dim` and `categories`, which the pipeline fills in. Raises InputError for a name that PML does not have,
     one that cannot be adapted, and an option that the loss does not have.
@@ -157,7 +167,7 @@ def adapt(name: str) -> Callable[..., PmlLoss]:
         raise InputError(f"pytorch-metric-learning has no loss {name!r}{nearest(name, known)}")
     kind = getattr(losses, name)
     taken = options(kind)
-    own = {"triplets": False, "miner": None}
+    own: dict[str, Any] = {"triplets": False, "miner": None, "labels": "category"}
     parameters = [inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=p.default) for o, p in taken.items()]
     parameters += [inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=default) for o, default in own.items()]
 
@@ -169,8 +179,7 @@ def adapt(name: str) -> Callable[..., PmlLoss]:
             raise InputError(f"pml:{name} needs the options {', '.join(missing)}")
         theirs = kind(**{taken[option].name: value for option, value in given.items() if option in taken})
         adapted = PmlClassifier if hasattr(kind, "get_logits") else PmlLoss
-        triplets, miner = (given.get(option, default) for option, default in own.items())
-        return adapted(theirs, triplets=bool(triplets), miner=miner, categories=given.get("categories"))
+        return adapted(theirs, **(own | {o: v for o, v in given.items() if o in own}), categories=given.get("categories"))
 
     make.__signature__ = inspect.Signature(parameters, return_annotation=PmlLoss)  # type: ignore[attr-defined]
     make.__name__, make.__doc__ = name, kind.__doc__
