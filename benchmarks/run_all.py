@@ -103,6 +103,8 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
     started = time.monotonic()
     try:
         pipeline = built(found, row, seed)
+        for part, kept in row.begin.items():
+            pipeline.begin_with(RUNS / f"{kept}-{seed}" / "checkpoint.safetensors", part)
         evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
         if row.train:
             pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def test_from_training_to_searching(
     assert "->" in printed
     assert "class4,class5" in printed
     model = str(out / "model.safetensors")
+    again = ["--out", str(tmp_path / "again"), "--begin", f"encoder={model}"]
+    assert run(monkeypatch, "train", "mathm", *data, *again, "--device", "cpu", *settings) == 0
+    reached, begun = (re.search(r"mAP@all +([\d.]+) -> ([\d.]+)", text) for text in (printed, capsys.readouterr().out))
+    assert reached is not None
+    assert begun is not None
+    assert reached[2] == begun[1]
     assert run(monkeypatch, "eval", model, *data, "--out", str(tmp_path / "metrics.json"), "--worst", str(tmp_path / "worst.png")) == 0
     assert (tmp_path / "worst.png").is_file()
     assert set(json.loads((tmp_path / "metrics.json").read_text())["metrics"]) == {"mAP@all", "Prec@100"}
@@ -109,6 +116,7 @@ def test_listing_and_showing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         (("train", "mathmm", "--data", "synthetic"), "did you mean 'mathm'"),
         (("train", "mathm", "--data", "no-such-folder"), "no-such-folder"),
         (("train", "mathm", "--data", "synthetic", "--set", "phases"), "--set takes KEY=VALUE"),
+        (("train", "mathm", "--data", "synthetic", "--begin", "encoder"), "--begin takes KEY=VALUE"),
         (("eval", "no-such-model", "--data", "synthetic"), "no-such-model"),
         (("search", "a.png", "--index", "nowhere"), "nowhere"),
     ],

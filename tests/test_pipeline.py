@@ -120,6 +120,19 @@ def test_saved_and_exported_pipelines_give_the_same_vectors(trained: Pipeline, d
     assert len(whole.categories) == 3
 
 
+def test_training_begins_with_a_part_of_another_model(trained: Pipeline, dataset: Dataset, tmp_path: Path) -> None:
+    trained.export(tmp_path / "model.safetensors")
+    fresh = build("mathm", **SMALL, seed=1).begin_with(tmp_path / "model.safetensors", "encoder.backbone")
+    assert _same(fresh.encoder.backbone, trained.encoder.backbone)
+    assert not _same(fresh.encoder, trained.encoder)
+    assert _same(build("mathm", **SMALL, seed=1).begin_with(tmp_path / "model.safetensors").encoder, trained.encoder)
+    with pytest.raises(InputError, match="'encoder.backbon' is not a part of both"):
+        fresh.begin_with(tmp_path / "model.safetensors", "encoder.backbon")
+    other = build("mathm", **SMALL | {"encoder": SMALL["encoder"] | {"dim": 16}})
+    with pytest.raises(InputError, match="does not fit this model's"):
+        other.begin_with(tmp_path / "model.safetensors")
+
+
 def test_classifying(trained: Pipeline, dataset: Dataset) -> None:
     answers = trained.classify([dataset.sketches.read(0), dataset.sketches.read(7)], k=2)
     assert [len(a) for a in answers] == [2, 2]

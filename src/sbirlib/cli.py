@@ -94,6 +94,9 @@ def train(
     data: Data,
     split: Split = None,
     set_: Set = None,
+    begin: Annotated[
+        list[str] | None, typer.Option(help="PART=MODEL: begin with that part's weights in a saved model, as encoder=FILE")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder; runs/<recipe> unless given")] = None,
     resume: Annotated[bool, typer.Option(help="go on from the checkpoint in --out")] = False,
     device: Device = None,
@@ -107,6 +110,8 @@ def train(
     from sbirlib import build
 
     pipeline = build(recipe, **_settings(set_), **({} if seed is None else {"seed": seed}))
+    for part, model in _pairs(begin, "--begin"):
+        pipeline.begin_with(model, part)
     dataset = _dataset(data, split, skip_bad)
     folder = out or Path("runs") / pipeline.recipe.name
     typer.echo(dataset.describe())

@@ -110,6 +110,24 @@ class Pipeline:
         """The losses by their names in the recipe; none before `fit`, which tells them how many categories there are."""
         return {name: self.model.loss(name) for name in self.model.losses}
 
+    def begin_with(self, path: str | Path, part: str = "encoder") -> Pipeline:
+        """Give one part of this model the weights that it has in a saved one, to train on from there: a dictionary of other sketches, say.
+
+        `part` is a place such as "encoder" or "encoder.descriptor". Raises InputError where either model has no such part, or the two differ.
+
+        >>> build("vtd").begin_with("runs/vtd/model.safetensors", "encoder.descriptor")  # doctest: +SKIP
+        """
+        other = load(path, **self.objects)
+        try:
+            mine, theirs = (pipeline.model.get_submodule(part) for pipeline in (self, other))
+        except AttributeError as error:
+            raise InputError(f"{part!r} is not a part of both this model and {path} ({error}): name one such as 'encoder'") from error
+        try:
+            mine.load_state_dict(theirs.state_dict())
+        except RuntimeError as error:
+            raise InputError(f"{part} of {path} does not fit this model's: build both with the same options ({error})") from error
+        return self
+
     def fit(
         self,
         dataset: Dataset,

@@ -111,6 +111,14 @@ def test_trained_models_are_kept_if_asked(here: Path, monkeypatch: pytest.Monkey
     assert load(here / "runs" / "tiny" / "trained-0" / "checkpoint.safetensors").recipe.phases[0].steps == 2
 
 
+def test_a_row_begins_with_what_another_learnt(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    further = '[[rows]]\nname = "further"\nrecipe = "mathm"\ntrain = false\nbegin = { encoder = "tiny/trained" }\n'
+    (here / "experiments" / "tiny.toml").write_text(TINY + further)
+    run(monkeypatch, "tiny", "--rows", "trained", "further", "--seeds", "1", "--device", "cpu", "--keep")
+    trained, begun = (json.loads((here / "results" / "tiny" / f"{row}-0.json").read_text()) for row in ("trained", "further"))
+    assert begun["metrics"] == trained["metrics"]
+
+
 def test_a_trial_keeps_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(monkeypatch, "tiny", "--rows", "trained", "--trial", "1", "--device", "cpu")
     assert re.search(r"tiny: trained: [\d,]+ parameters, [\d.]+ s a step", capsys.readouterr().out)
