@@ -11,7 +11,7 @@ from torch import Tensor
 from sbirlib import Pipeline, build, load, open_index, split
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Encoder, Features, Loss, Miner, Step, Triplets
+from sbirlib.interfaces import Features, Loss, Miner, Step, Triplets
 
 SMALL: dict[str, Any] = {
     "encoder": {"backbone": "resnet10t", "dim": 8, "pretrained": False},
