@@ -32,7 +32,7 @@ def test_defaults_are_filled_in_so_that_a_later_version_cannot_change_them() -> 
     [
         ("encodr", "cse", "recipe has no key 'encodr'; did you mean 'encoder'"),
         ("encoder.bakcbone", "x", "encoder 'backbone' has no option 'bakcbone'; did you mean 'backbone'"),
-        ("phases", [{"steps": 0}], "phases.0.steps is a whole number of at least 1"),
+        ("phases", [{"steps": -1}], "phases.0.steps is a whole number of at least 0"),
         ("phases", [{"stepz": 3}], "phases.0 has no key 'stepz'; did you mean 'steps'"),
         ("phases", [{"steps": 3, "weights": {"cross_entrpy": 1}}], "names the loss 'cross_entrpy'.*did you mean 'cross_entropy'"),
         ("phases", [{"steps": 3, "weights": {"cross_entropy": {"from": 1}}}], "both 'from' and 'to'"),

@@ -217,8 +217,8 @@ def _phase(table: Any, where: str, losses: Mapping[str, Any]) -> Phase:
     _known(table, [f.name for f in fields(Phase)], where)
     given = dict(table)
     steps = given.get("steps")
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise InputError(f"{where}.steps is a whole number of at least 1, got {steps!r}")
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+        raise InputError(f"{where}.steps is a whole number of at least 0 (none leaves the phase out), got {steps!r}")
     given["weights"] = dict(given.get("weights") or dict.fromkeys(losses, 1.0))
     for name in given["weights"]:
         if name not in losses:

@@ -94,6 +94,14 @@ def test_resuming_ends_bit_identical(fresh: Callable[[], Encoder], dataset: Data
     assert same(state(make(99).fit(dataset, out=tmp_path, resume=True, progress=False)), state(whole)), "a finished run stays as it is"
 
 
+def test_a_phase_of_no_steps_is_left_out(fresh: Callable[[], Encoder], dataset: Dataset) -> None:
+    def make(phases: list[dict[str, Any]]) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        return state(pipeline(fresh(), phases=phases).fit(dataset, progress=False))
+
+    assert same(make([PHASES[0] | {"steps": 0}, PHASES[1]]), make([PHASES[1]]))
+
+
 def test_noise_in_training_follows_the_recipes_seed(fresh: Callable[[], Encoder], dataset: Dataset) -> None:
     def run(before: int, **seed: int) -> dict[str, Tensor]:
         made = pipeline(fresh(), **seed)
