@@ -2,7 +2,7 @@
 
     python benchmarks/run_all.py                        # everything that has no result yet, then docs/results.md
     python benchmarks/run_all.py mathm-synthetic --rows CE "CE + cross" --seeds 1 --device cpu
-    python benchmarks/run_all.py acnet-capacity --trial 20     # does every row train? 20 steps of each phase, printed and kept nowhere
+    python benchmarks/run_all.py acnet-ablations --trial 20    # does every row train? 20 steps of each phase, printed and kept nowhere
     python benchmarks/run_all.py --render               # the tables alone
 
 A finished run is one file under benchmarks/results, and is not run again; one that was stopped goes on from its last checkpoint; one
