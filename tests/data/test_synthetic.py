@@ -342,6 +342,17 @@ def test_no_unseen_category_stands_in_a_background(small: Dataset) -> None:
     assert set(reader(small).extras) == trained
 
 
+def test_half_of_the_unseen_may_train() -> None:
+    sizes: dict[str, Any] = dict(categories=10, unseen=2, instances=6, sketches=1, size=32)
+    whole, half = synthetic(**sizes), synthetic(**sizes, disjoint="half")
+    assert half.test.categories == whole.test.categories
+    assert len(half.test.photos) == len(whole.test.photos) // 2
+    assert len(half.train.photos) == len(whole.train.photos) + len(half.test.photos)
+    assert len(half.validation) == len(whole.validation)
+    assert all(half.read(i).tobytes() == whole.read(i).tobytes() for i in range(0, len(whole), 7))
+    assert half.split_digest != whole.split_digest
+
+
 def test_disjoint_by_instance() -> None:
     data = synthetic(categories=5, unseen=1, instances=10, sketches=1, disjoint="instance")
     for role, count in zip(ROLES, (7, 1, 2), strict=True):

@@ -33,7 +33,8 @@ def synthetic(
     """`categories` kinds of objects, a photo of each of their `instances`, and `sketches` of every photo; `unseen` categories are the test's.
 
     `difficulty` in [0, 1] is the mean abstraction of the sketches. With disjoint="instance" every category is in every role, and the share
-    unseen / categories of its instances is the test's. `distractors` and `turn` may be left away to see what they cost; `style_seed` (by
+    unseen / categories of its instances is the test's; with disjoint="half" half of the instances of the unseen categories train: what could
+    be reached if nothing were unseen. `distractors` and `turn` may be left away to see what they cost; `style_seed` (by
     default `seed`) changes everything but shapes. Raises InputError for values outside their bounds.
 
     >>> data = synthetic(categories=10, unseen=2, instances=3, size=32)
@@ -43,8 +44,9 @@ def synthetic(
     style = seed if style_seed is None else style_seed
     given = dict(categories=categories, unseen=unseen, instances=instances, sketches=sketches, size=size, seed=seed, style_seed=style)
     _check(given, difficulty)
-    role = roles(categories=categories, unseen=unseen, instances=instances, seed=seed, disjoint=disjoint)
-    trained = np.unique(np.flatnonzero(role == TRAIN) // instances)  # no unseen category stands in any background
+    counts = dict(categories=categories, unseen=unseen, instances=instances, seed=seed)
+    role, seen = (roles(**counts, disjoint=by) for by in (disjoint, "category" if disjoint == "half" else disjoint))
+    trained = np.unique(np.flatnonzero(seen == TRAIN) // instances)  # no unseen category stands in any background
     reader = Synthetic(
         categories=categories,
         instances=instances,

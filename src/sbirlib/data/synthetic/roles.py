@@ -14,16 +14,20 @@ def roles(*, categories: int, unseen: int, instances: int, seed: int, disjoint: 
     """The role of every instance, [categories * instances].
 
     By category: `unseen` categories are the test's and a tenth of the others, at least two, the validation's; siblings stay together.
-    By instance: the same share, unseen / categories, of the instances of every category is the test's.
+    By instance: the same share, unseen / categories, of the instances of every category is the test's. By half: as by category, but
+    half of the instances of the test's categories train, which shows what could be reached if nothing were unseen.
     """
     rng = np.random.default_rng([seed, categories, unseen])
-    if disjoint == "category":
+    if disjoint in ("category", "half"):
         role = np.full(categories, TRAIN, dtype=np.int64)
         left = _families(categories)
         role[_taken(rng, left, unseen)] = TEST
         left = [group for group in left if role[group[0]] == TRAIN]
         role[_taken(rng, left, max(2, round((categories - unseen) / 10)))] = VALIDATION
-        return role.repeat(instances)
+        of_instances = role.repeat(instances).reshape(categories, instances)
+        if disjoint == "half":
+            of_instances[role == TEST, : instances // 2] = TRAIN
+        return of_instances.flatten()
     if disjoint == "instance":
         test = max(1, round(instances * unseen / categories))
         validation = max(1, round((instances - test) / 10))
@@ -34,7 +38,7 @@ def roles(*, categories: int, unseen: int, instances: int, seed: int, disjoint: 
         role = np.full(instances, TRAIN, dtype=np.int64)
         role[:test], role[test : test + validation] = TEST, VALIDATION
         return np.concatenate([rng.permutation(role) for _ in range(categories)])
-    raise InputError(f"disjoint={disjoint!r} is no way to split the synthetic set{nearest(disjoint, ['category', 'instance'])}")
+    raise InputError(f"disjoint={disjoint!r} is no way to split the synthetic set{nearest(disjoint, ['category', 'instance', 'half'])}")
 
 
 def _families(categories: int) -> list[list[int]]:
