@@ -222,6 +222,18 @@ def test_photos_of_one_instance_stay_together_and_names_are_unambiguous(tmp_path
         split(named("x", rows), f"{file}:s")
 
 
+def test_classification_with_a_few_training_images_a_class() -> None:
+    rows = [(f"sketch/{c}/{c}{i:02}.png", SKETCH, c, -1) for c in "ab" for i in range(20)]
+    whole, few = split(named("q", rows), "classification"), split(named("q", rows), "classification:train=4")
+    assert sorted(few.train.key(i) for i in range(8)) == [f"sketch/{c}/{c}{i:02}.png" for c in "ab" for i in range(4)]
+    for part in ("validation", "test"):
+        assert [few.part(part).key(i) for i in range(len(few.part(part)))] == [
+            whole.part(part).key(i) for i in range(len(whole.part(part)))
+        ]
+    assert len(split(named("q", rows), "classification:train=99").train) == len(whole.train)
+    assert few.split_digest != whole.split_digest
+
+
 def test_classification_needs_three_images_a_class() -> None:
     data = from_lists("x", sketches=[(DOT, "cat"), (DOT, "cat")])
     with pytest.raises(InputError, match="needs 3 images of each class and modality; 'cat' has 2"):

@@ -37,8 +37,11 @@ def by_seed(dataset: Dataset, seed: int, unseen: int | None = None) -> list[str]
     return sorted(np.random.default_rng(seed).permutation(sorted(dataset.categories))[:count].tolist())
 
 
-def by_file_name(dataset: Dataset) -> IntArray:
-    """Per class and modality, file names sorted: floor(0.7 n) train, the last fifth of them (at least one) validates, the rest test."""
+def by_file_name(dataset: Dataset, most: int | None = None) -> IntArray:
+    """Per class and modality, file names sorted: floor(0.7 n) train, the last fifth of them (at least one) validates, the rest test.
+
+    Of those that train only the first `most` are kept, if that is said.
+    """
     role = np.full(len(dataset), TEST)
     for modality in (SKETCH, PHOTO):
         for category, name in enumerate(dataset.categories):
@@ -48,7 +51,10 @@ def by_file_name(dataset: Dataset) -> IntArray:
             rows = np.array(sorted(rows, key=lambda row: dataset.key(int(row)).rpartition("/")[2]), dtype=np.int64)
             train = 7 * len(rows) // 10
             role[rows[:train]] = TRAIN
-            role[rows[train - max(1, train // 5) : train]] = VALIDATION
+            first = train - max(1, train // 5)
+            role[rows[first:train]] = VALIDATION
+            if most is not None:
+                role[rows[most:first]] = LEFT_OUT
     return role
 
 

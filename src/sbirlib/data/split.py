@@ -16,6 +16,7 @@ from sbirlib.data.split_file import from_entry, from_file
 from sbirlib.errors import InputError
 
 FILE = re.compile(r"(.+\.json)(?::(.*))?")
+FILE_NAMES = re.compile(r"classification(?::train=([1-9]\d*))?")
 SEED = re.compile(r"seed:(\d+)(?::unseen=(\d+))?")
 
 
@@ -24,8 +25,8 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
 
     `spec` is one of the dataset's own (`zeroshot1_sake25`), an entry of a file (`splits.json:qdphoto/zero_shot_15`), unseen classes
     (`["moon", "sun"]` or `"moon,sun"`), a seed that draws them (`3`, `"seed:3"`, a fifth of the classes; `"seed:3:unseen=15"`), or
-    `"classification"`: the first 70 % of each class's file names train. Unseen classes are the test; validation is always carved from
-    the seen: as the file says, else a tenth, by `seed`.
+    `"classification"`: the first 70 % of each class's file names train, or `"classification:train=4"` the first 4 of these. Unseen
+    classes are the test; validation is always carved from the seen: as the file says, else a tenth, by `seed`.
 
     >>> split(dataset, "seed:3:unseen=15").describe()  # doctest: +SKIP
     'qdphoto: 61 categories, 1516 sketches, 5039 photos; split seed:3:unseen=15 (9c1e...)'
@@ -39,8 +40,8 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
         return _divided(dataset, from_entry(dataset, dataset.splits[spec], name, seed=seed), name)
     elif in_file := FILE.fullmatch(spec):
         return _divided(dataset, from_file(dataset, Path(in_file[1]).expanduser(), in_file[2] or "", seed=seed), in_file[2])
-    elif spec == "classification":
-        return _divided(dataset, by_file_name(dataset), spec)
+    elif by_names := FILE_NAMES.fullmatch(spec):
+        return _divided(dataset, by_file_name(dataset, most=None if by_names[1] is None else int(by_names[1])), spec)
     elif seeded := SEED.fullmatch(spec):
         seed = int(seeded[1])
         unseen = by_seed(dataset, seed, None if seeded[2] is None else int(seeded[2]))
@@ -52,7 +53,7 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
     except InputError as error:
         own = f"; {dataset.name} comes with the splits {', '.join(dataset.splits)}" if dataset.splits else ""
         raise InputError(
-            f"{error}{own}. A split is FILE.json:ENTRY, names of unseen classes, seed:N[:unseen=COUNT], or classification"
+            f"{error}{own}. A split is FILE.json:ENTRY, names of unseen classes, seed:N[:unseen=COUNT], or classification[:train=COUNT]"
         ) from error
     return _divided(dataset, role, f"unseen={','.join(sorted(set(unseen)))}")
 
