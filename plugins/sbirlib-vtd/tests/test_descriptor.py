@@ -24,14 +24,15 @@ def drawings(count: int = 5, size: int = 64) -> Batch:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("use", ["row", "mix"])
+@pytest.mark.parametrize("use", ["row", "mix", "first"])
 def test_the_descriptor_is_what_the_equations_say(use: str) -> None:
     encoder, batch = made(use=use), drawings()
     features = encoder(batch)
     for b in range(5):
         code = encoder.sketch_encoder(2 * batch.images[b : b + 1].mean(1, keepdim=True) - 1)
         p = encoder.row.weight @ code[0] + encoder.row.bias
-        share = torch.zeros(6).index_fill_(0, p.argmax(), 1.0) if use == "row" else torch.exp(p) / torch.exp(p).sum()  # eq. 1
+        row = p.argmax() if use == "row" else torch.tensor(0)
+        share = torch.exp(p) / torch.exp(p).sum() if use == "mix" else torch.zeros(6).index_fill_(0, row, 1.0)  # eq. 1
         described = sum((share[k] * encoder.dictionary[k] for k in range(6)), start=torch.zeros(10))
         detailed = described * (1 + 0.02 * torch.tanh(encoder.detail.weight @ code[0] + encoder.detail.bias))  # eq. 2
         torch.testing.assert_close(features.rows["assignment"][b], p, rtol=1e-4, atol=1e-5)

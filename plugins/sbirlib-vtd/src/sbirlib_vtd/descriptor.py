@@ -14,7 +14,7 @@ from sbirlib.interfaces import Batch, Encoder, Features, Step
 from sbirlib_vtd.dictionary import gumbel_one_hot, one_hot, random_rows, revived
 from sbirlib_vtd.networks import SketchDecoder, SketchEncoder, small
 
-CHOICES = {"assignment": ("soft", "hard"), "use": ("row", "mix"), "edges": tuple(DETECTORS)}
+CHOICES = {"assignment": ("soft", "hard"), "use": ("row", "mix", "first"), "edges": tuple(DETECTORS)}
 
 
 class Descriptor(Encoder):
@@ -24,9 +24,10 @@ class Descriptor(Encoder):
         D_s = a D                                          a = softmax(p), or by `assignment` "hard" onehot by Gumbel-softmax (eq. 1, 3)
         s'  = R(D_s (1 + 0.02 tanh(W_sk E(s) + b_sk)))     eq. 2: the skip feeds the decoder alone
 
-    The embedding [B, M] is D_s; in eval mode a is onehot(argmax p), or softmax(p) with `use` "mix". Gives `assignment`, the logits p [B, K],
-    and for each image its `reconstruction` s' and `drawn`, what was to be drawn, [B, 1, 64, 64] in [-1, 1]. The rows D are `rows` many, no
-    parameter, and get no gradient: after each epoch those that no image took are replaced by the most taken, perturbed by `revival`.
+    The embedding [B, M] is D_s; in eval mode a is onehot(argmax p), softmax(p) with `use` "mix", or with "first" the first row whatever is
+    drawn, which shows what the choice is worth. Gives `assignment`, the logits p [B, K], and for each image its `reconstruction` s' and
+    `drawn`, what was to be drawn, [B, 1, 64, 64] in [-1, 1]. The rows D are `rows` many, no parameter, and get no gradient: after each epoch
+    those that no image took are replaced by the most taken, perturbed by `revival`.
 
     Train it as a phase of its own, `encoder = "descriptor"` in `adaptive`, on sketches alone; photos enter as their edge map, by `edges`.
     Raises InputError for fewer than 2 rows.
@@ -46,7 +47,7 @@ class Descriptor(Encoder):
         rows: int = 300,
         dim: int = 256,
         assignment: Literal["soft", "hard"] = "soft",
-        use: Literal["row", "mix"] = "row",
+        use: Literal["row", "mix", "first"] = "row",
         channels: int = 32,
         skip: float = 0.02,
         temperature: float = 1.0,
@@ -84,7 +85,7 @@ class Descriptor(Encoder):
     def assigned(self, logits: Tensor) -> Tensor:
         """The share of each row [B, K] in the descriptor, from logits [B, K]."""
         if not self.training:
-            return one_hot(logits) if self.use == "row" else logits.softmax(1)
+            return logits.softmax(1) if self.use == "mix" else one_hot(logits if self.use == "row" else torch.zeros_like(logits))
         return logits.softmax(1) if self.assignment == "soft" else gumbel_one_hot(logits, self.temperature)
 
     def after_step(self, step: Step) -> None:
