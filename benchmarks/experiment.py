@@ -18,8 +18,8 @@ EXPERIMENTS = Path(__file__).parent / "experiments"
 class Row:
     """One line of the table. `train = false` measures the encoder as it comes; `paper` holds the published figures by their condition.
 
-    `begin` gives a part, by its place, the weights that it has in the trained model of another row, of the same seed: "EXPERIMENT/ROW",
-    which must have been run with --keep. `asked` holds, by name, settings under which the trained network is measured once more, each a
+    `begin` gives a part, by its place, the weights that it has in the trained model of another row, of the same seed: "ROW", or
+    "EXPERIMENT/ROW", which must have been run with --keep. `asked` holds, by name, settings under which the trained network is measured once more, each a
     column: another way to ask it.
     """
 

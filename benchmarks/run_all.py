@@ -104,7 +104,8 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
     try:
         pipeline = built(found, row, seed)
         for part, kept in row.begin.items():
-            pipeline.begin_with(RUNS / f"{kept}-{seed}" / "checkpoint.safetensors", part)
+            there = kept if "/" in kept else f"{found.name}/{kept}"
+            pipeline.begin_with(RUNS / f"{there}-{seed}" / "checkpoint.safetensors", part)
         evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
         if row.train:
             pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)

@@ -112,7 +112,7 @@ def test_trained_models_are_kept_if_asked(here: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_row_begins_with_what_another_learnt(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    further = '[[rows]]\nname = "further"\nrecipe = "mathm"\ntrain = false\nbegin = { encoder = "tiny/trained" }\n'
+    further = '[[rows]]\nname = "further"\nrecipe = "mathm"\ntrain = false\nbegin = { encoder = "trained" }\n'
     (here / "experiments" / "tiny.toml").write_text(TINY + further)
     run(monkeypatch, "tiny", "--rows", "trained", "further", "--seeds", "1", "--device", "cpu", "--keep")
     trained, begun = (json.loads((here / "results" / "tiny" / f"{row}-0.json").read_text()) for row in ("trained", "further"))
