@@ -19,7 +19,7 @@ class Row:
     """One line of the table. `train = false` measures the encoder as it comes; `paper` holds the published figures by their condition.
 
     `begin` gives a part, by its place, the weights that it has in the trained model of another row, of the same seed: "ROW", or
-    "EXPERIMENT/ROW", which must have been run with --keep. `asked` holds, by name, settings under which the trained network is measured once more, each a
+    "EXPERIMENT/ROW"; such models are kept. `asked` holds, by name, settings under which the trained network is measured once more, each a
     column: another way to ask it.
     """
 
@@ -103,6 +103,16 @@ def read(name: str) -> Experiment:
         if row not in known:
             raise InputError(f"{name}: there is no row {row!r}{nearest(row, known)}")
     return made
+
+
+def begun() -> set[str]:
+    """The rows that others begin with, as EXPERIMENT/ROW."""
+    return {model(found, row) for found in map(read, names()) for each in found.rows for row in each.begin.values()}
+
+
+def model(found: Experiment, row: str) -> str:
+    """A row that is named from within an experiment, as EXPERIMENT/ROW."""
+    return row if "/" in row else f"{found.name}/{row}"
 
 
 def settings(found: Experiment, row: Row, asked: str | None = None) -> dict[str, Any]:

@@ -48,10 +48,15 @@ def main() -> None:
     parser.add_argument("--device", help="cpu, cuda; the GPU if there is one")
     parser.add_argument("--retry", action="store_true", help="run again what failed")
     parser.add_argument("--trial", type=int, metavar="STEPS", help="only so many steps of each phase, seed 0, printed and kept nowhere")
-    parser.add_argument("--keep", action="store_true", help="keep the trained models, under benchmarks/runs")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the trained models, under benchmarks/runs; those that other rows begin with are always kept",
+    )
     parser.add_argument("--render", action="store_true", help="only write docs/results.md from what is there")
     given = parser.parse_args()
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    begun = experiments.begun()
     for name in given.experiments or experiments.names():
         found = experiments.read(name)
         wanted = [row for row in found.rows if not given.rows or row.name in given.rows]
@@ -72,7 +77,7 @@ def main() -> None:
             continue
         print(f"{name}: {data.describe()}; {len(todo)} runs on {device}")
         for seed, row in todo:
-            run(found, row, seed, data, device, keep=given.keep)
+            run(found, row, seed, data, device, keep=given.keep or f"{name}/{row.name}" in begun)
     if not given.trial:
         render()
 
@@ -103,9 +108,8 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
     started = time.monotonic()
     try:
         pipeline = built(found, row, seed)
-        for part, kept in row.begin.items():
-            there = kept if "/" in kept else f"{found.name}/{kept}"
-            pipeline.begin_with(RUNS / f"{there}-{seed}" / "checkpoint.safetensors", part)
+        for part, other in row.begin.items():
+            pipeline.begin_with(trained_model(experiments.model(found, other), seed), part)
         evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
         if row.train:
             pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
@@ -142,6 +146,16 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     print("  " + ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items()), flush=True)
+
+
+def trained_model(row: str, seed: int) -> Path:
+    """The trained model of EXPERIMENT/ROW."""
+    path = RUNS / f"{row}-{seed}" / "checkpoint.safetensors"
+    if not path.is_file():
+        raise InputError(
+            f"the trained model of {row}, seed {seed}, is not under {RUNS}: run that row; if it has a result, delete that first"
+        )
+    return path
 
 
 def trial(found: Experiment, row: Row, steps: int, data: Dataset, device: str) -> None:

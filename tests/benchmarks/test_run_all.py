@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -114,9 +115,12 @@ def test_trained_models_are_kept_if_asked(here: Path, monkeypatch: pytest.Monkey
 def test_a_row_begins_with_what_another_learnt(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     further = '[[rows]]\nname = "further"\nrecipe = "mathm"\ntrain = false\nbegin = { encoder = "trained" }\n'
     (here / "experiments" / "tiny.toml").write_text(TINY + further)
-    run(monkeypatch, "tiny", "--rows", "trained", "further", "--seeds", "1", "--device", "cpu", "--keep")
+    run(monkeypatch, "tiny", "--rows", "trained", "further", "--seeds", "1", "--device", "cpu")
     trained, begun = (json.loads((here / "results" / "tiny" / f"{row}-0.json").read_text()) for row in ("trained", "further"))
     assert begun["metrics"] == trained["metrics"]
+    shutil.rmtree(here / "runs")
+    run(monkeypatch, "tiny", "--rows", "further", "--seeds", "2", "--device", "cpu")
+    assert "the trained model of tiny/trained, seed 1, is not under" in (here / "results" / "tiny" / "further-1.json").read_text()
 
 
 def test_a_trial_keeps_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
