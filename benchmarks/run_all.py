@@ -153,7 +153,7 @@ def trained_model(row: str, seed: int) -> Path:
     path = RUNS / f"{row}-{seed}" / "checkpoint.safetensors"
     if not path.is_file():
         raise InputError(
-            f"the trained model of {row}, seed {seed}, is not under {RUNS}: run that row; if it has a result, delete that first"
+            f"the trained model of {row}, seed {seed}, is not under benchmarks/runs: run that row; if it has a result, delete that first"
         )
     return path
 
