@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -159,13 +161,15 @@ def trained_model(row: str, seed: int) -> Path:
 
 
 def trial(found: Experiment, row: Row, steps: int, data: Dataset, device: str) -> None:
-    """Whether a row can be trained: a few steps of each of its phases. Errors stop it."""
+    """Whether a row can be trained, and how quickly: a few steps of each of its phases. Errors stop it."""
     phases = range(len(recipes.read(row.recipe)["phases"]))
     pipeline = built(found, replace(row, settings=row.settings | {f"phases.{i}.steps": steps for i in phases}), 0)
-    started = time.monotonic()
-    pipeline.fit(data, device=device, log_every=steps, tensorboard=False)
-    seconds = (time.monotonic() - started) / (steps * len(phases))
-    print(f"{found.name}: {row.name}: {sum(p.numel() for p in pipeline.encoder.parameters()):,} parameters, {seconds:.2f} s a step")
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline.fit(data, out=folder, device=device, log_every=1, tensorboard=False)
+        records = [r for r in logged(Path(folder) / "log.jsonl", points=steps * len(phases)) if "images_per_second" in r]
+    paces = [float(np.median([r["images_per_second"] for r in records if r["phase"] == phase])) for phase in phases]
+    size = sum(p.numel() for p in pipeline.encoder.parameters())
+    print(f"{found.name}: {row.name}: {size:,} parameters; images a second, phase by phase: {', '.join(f'{pace:.0f}' for pace in paces)}")
 
 
 def built(found: Experiment, row: Row, seed: int, asked: str | None = None) -> Pipeline:

@@ -125,7 +125,7 @@ def test_a_row_begins_with_what_another_learnt(here: Path, monkeypatch: pytest.M
 
 def test_a_trial_keeps_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(monkeypatch, "tiny", "--rows", "trained", "--trial", "1", "--device", "cpu")
-    assert re.search(r"tiny: trained: [\d,]+ parameters, [\d.]+ s a step", capsys.readouterr().out)
+    assert re.search(r"tiny: trained: [\d,]+ parameters; images a second, phase by phase: \d+\n", capsys.readouterr().out)
     assert sorted(p.name for p in here.rglob("*") if p.is_file()) == ["tiny.toml"]
 
 
