@@ -234,6 +234,16 @@ def test_classification_with_a_few_training_images_a_class() -> None:
     assert few.split_digest != whole.split_digest
 
 
+def test_all_that_is_seen_may_train() -> None:
+    chosen, final = split(classes(), "seed:3"), split(classes(), "seed:3+validation")
+    assert len(final.train) == len(chosen.train) + len(chosen.validation)
+    assert final.train.categories == tuple(sorted({*chosen.train.categories, *chosen.validation.categories}))
+    assert final.test.categories == chosen.test.categories
+    assert len(final.validation) == 0
+    assert final.split_name == chosen.split_name + "+validation"
+    assert final.split_digest != chosen.split_digest
+
+
 def test_classification_needs_three_images_a_class() -> None:
     data = from_lists("x", sketches=[(DOT, "cat"), (DOT, "cat")])
     with pytest.raises(InputError, match="needs 3 images of each class and modality; 'cat' has 2"):

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from sbirlib.data.dataset import ROLES, Dataset, IntArray
-from sbirlib.data.roles import LEFT_OUT, by_class, by_file_name, by_seed
+from sbirlib.data.roles import LEFT_OUT, TRAIN, VALIDATION, by_class, by_file_name, by_seed
 from sbirlib.data.split_file import from_entry, from_file
 from sbirlib.errors import InputError
 
 FILE = re.compile(r"(.+\.json)(?::(.*))?")
 FILE_NAMES = re.compile(r"classification(?::train=([1-9]\d*))?")
+ALL_SEEN = "+validation"
 SEED = re.compile(r"seed:(\d+)(?::unseen=(\d+))?")
 
 
@@ -26,13 +27,18 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
     `spec` is one of the dataset's own (`zeroshot1_sake25`), an entry of a file (`splits.json:qdphoto/zero_shot_15`), unseen classes
     (`["moon", "sun"]` or `"moon,sun"`), a seed that draws them (`3`, `"seed:3"`, a fifth of the classes; `"seed:3:unseen=15"`), or
     `"classification"`: the first 70 % of each class's file names train, or `"classification:train=4"` the first 4 of these. Unseen
-    classes are the test; validation is always carved from the seen: as the file says, else a tenth, by `seed`.
+    classes are the test; validation is always carved from the seen: as the file says, else a tenth, by `seed`. With `+validation` after
+    any of these, such as `"seed:3+validation"`, all that is seen trains, once everything has been chosen.
 
     >>> split(dataset, "seed:3:unseen=15").describe()  # doctest: +SKIP
     'qdphoto: 61 categories, 1516 sketches, 5039 photos; split seed:3:unseen=15 (9c1e...)'
     """
     if isinstance(spec, int):
         spec = f"seed:{spec}"
+    if isinstance(spec, str) and spec.endswith(ALL_SEEN):
+        parts = split(dataset, spec.removesuffix(ALL_SEEN), seed=seed)
+        assert parts.role is not None
+        return _named(parts, np.where(parts.role == VALIDATION, TRAIN, parts.role), parts.split_name + ALL_SEEN)
     if not isinstance(spec, str):
         unseen = list(spec)
     elif spec in dataset.splits:
@@ -67,6 +73,10 @@ def _divided(dataset: Dataset, role: IntArray, name: str) -> Dataset:
                 f"the split {name} of {dataset.name} ({len(dataset.categories)} classes) leaves nothing for {part}: training, validation and "
                 "test each need at least one class or photo"
             )
-    lines = sorted(f"{kept.key(i)}\t{ROLES[r]}" for i, r in enumerate(role.tolist()))
+    return _named(kept, role, name)
+
+
+def _named(dataset: Dataset, role: IntArray, name: str) -> Dataset:
+    lines = sorted(f"{dataset.key(i)}\t{ROLES[r]}" for i, r in enumerate(role.tolist()))
     digest = hashlib.sha256("\n".join([name, *lines]).encode()).hexdigest()
-    return replace(kept, role=role, split_name=name, split_digest=digest)
+    return replace(dataset, role=role, split_name=name, split_digest=digest)
