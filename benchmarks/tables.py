@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,55 @@ Runs = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
 def render() -> None:
     """Write the page whole."""
-    parts = [HEAD] + [table(experiments.read(name)) for name in experiments.names()]
+    all_of_them = [experiments.read(name) for name in experiments.names()]
+    parts = [HEAD, summary(all_of_them), *map(table, all_of_them)]
     with whole_file(RESULTS) as partial:
         partial.write_text("\n".join(parts), encoding="utf-8")
     print(f"tables: {RESULTS.relative_to(RESULTS.parent.parent)}")
 
 
-def table(found: Experiment) -> str:
-    """One experiment's table with its conditions; rows without a run are said to be so."""
+def summary(every: Sequence[Experiment]) -> str:
+    """Which row is ahead in each experiment that has runs on the test part, and how its paper's claims fared."""
+    lines = ["| experiment | ahead | | claims that hold | that do not | undecided | not run |", "| --- | --- | ---: |" + " ---: |" * 4]
+    for found in every:
+        runs, first = stored(found), found.metrics[0]
+        means = {row: np.mean([r["metrics"][first] for r in mine]) for row, mine in finished(runs).items()}
+        if means and found.part == "test":
+            ahead = max(means, key=lambda row: means[row])
+            fates = [fate(compared(runs, claim.better, claim.worse, first)) for claim in found.claims]
+            counts = [str(fates.count(each)) for each in ("holds", "does not hold", "not decided", "not run yet")] if fates else [""] * 4
+            lines.append(f"| [{found.title}](#{anchor(found.title)}) | {ahead} | {first} {means[ahead]:.3f} | " + " | ".join(counts) + " |")
+    return "\n".join([*lines, ""])
+
+
+def anchor(title: str) -> str:
+    """The address of a heading, as it is made of its text."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def stored(found: Experiment) -> Runs:
+    """The runs of an experiment, by row and seed."""
     runs: dict[str, dict[int, dict[str, Any]]] = {row.name: {} for row in found.rows}
     for result in store.read(found.name):
         runs.setdefault(result["row"], {})[result["seed"]] = result
+    return runs
+
+
+def finished(runs: Runs) -> dict[str, list[Mapping[str, Any]]]:
+    """Of each row that has some, the runs without an error."""
+    done = {row: [r for r in mine.values() if "error" not in r] for row, mine in runs.items()}
+    return {row: mine for row, mine in done.items() if mine}
+
+
+def fate(seen: Difference | None) -> str:
+    if seen is None:
+        return "not run yet"
+    return "not decided" if not seen.sure else "holds" if seen.mean > 0 else "does not hold"
+
+
+def table(found: Experiment) -> str:
+    """One experiment's table with its conditions; rows without a run are said to be so."""
+    runs = stored(found)
     papers = list(dict.fromkeys(condition for row in found.rows for condition in row.paper))
     first = found.metrics[0]
     also = [(kind, metric) for kind, evaluator in found.also.items() for metric in measured_by(evaluator)]
@@ -68,12 +107,13 @@ def table(found: Experiment) -> str:
 def verdict(runs: Runs, claim: Claim, metric: str) -> str:
     """Whether what a paper says holds here, in one line."""
     seen = compared(runs, claim.better, claim.worse, metric)
+    said = fate(seen)
     if seen is None:
-        return "not run yet."
+        return f"{said}."
     figures = f"{metric} {seen.mean:+.3f} ({seen.low:+.3f} to {seen.high:+.3f}), {seen.seeds} seed{'s' * (seen.seeds > 1)}"
     if not seen.sure:
-        return f"not decided: {figures}; a true difference of {seen.detectable:.3f} would have been seen four times in five."
-    return f"**{'holds' if seen.mean > 0 else 'does not hold'}** here: {figures}."
+        return f"{said}: {figures}; a true difference of {seen.detectable:.3f} would have been seen four times in five."
+    return f"**{said}** here: {figures}."
 
 
 def difference(runs: Runs, row: str, against: str, metric: str) -> str:
@@ -103,7 +143,7 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 def conditions(runs: Runs) -> str:
     """What was run, from the results themselves."""
-    done = [r for of_row in runs.values() for r in of_row.values() if "error" not in r]
+    done = [r for mine in finished(runs).values() for r in mine]
     if not done:
         return "Not run yet."
     one = next((r for r in done if r["log"]), done[0])

@@ -100,6 +100,17 @@ def test_rows_are_run_once_and_stand_in_the_table(here: Path, monkeypatch: pytes
     assert not (here / "runs" / "tiny").exists() or list((here / "runs" / "tiny").iterdir()) == []
 
 
+def test_the_page_begins_with_who_is_ahead(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "experiments" / "tiny.toml").write_text(
+        TINY.replace('part = "validation"', 'part = "test"').replace('"Tiny"', '"Tiny, and more"')
+    )
+    run(monkeypatch, "tiny", "--rows", "plain", "trained", "--seeds", "1", "--device", "cpu")
+    found = {row: json.loads((here / "results" / "tiny" / f"{row}-0.json").read_text())["metrics"]["Acc@1"] for row in ("plain", "trained")}
+    ahead = max(found, key=lambda row: found[row])
+    page = (here / "docs" / "results.md").read_text()
+    assert f"| [Tiny, and more](#tiny-and-more) | {ahead} | Acc@1 {found[ahead]:.3f} |" in page
+
+
 def test_another_way_to_ask_is_of_the_same_weights(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "experiments" / "tiny.toml").write_text(TINY.replace('"transform.size" = 48', '"transform.size" = 32'))
     run(monkeypatch, "tiny", "--rows", "trained", "--seeds", "1", "--device", "cpu")
