@@ -115,6 +115,8 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
         evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
         if row.train:
             pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
+        for part, share in row.pretrained.items():
+            pipeline.interpolate(built(found, row, seed), share, part)
         trained = time.monotonic()
         queries, gallery = pipeline.encode(data, role=found.part, device=device)
         values = evaluator.measured(queries, gallery).values

@@ -133,6 +133,26 @@ def test_training_begins_with_a_part_of_another_model(trained: Pipeline, dataset
         other.begin_with(tmp_path / "model.safetensors")
 
 
+def test_weights_between_two_models(trained: Pipeline) -> None:
+    other = build("mathm", **SMALL, seed=1)
+    own, theirs, batch = trained.encoder.state_dict(), other.encoder.state_dict(), _batch(32)
+    expected = {name: 0.7 * value + 0.3 * theirs[name] for name, value in own.items() if value.is_floating_point()}
+    kept = {name: value.clone() for name, value in own.items() if not name.startswith("backbone.")}
+    trained.interpolate(other, 0.3, "encoder.backbone")
+    found = trained.encoder.state_dict()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name] if name.startswith("backbone.") else kept[name])
+    other.encoder.eval()
+    trained.interpolate(other, 1.0)
+    torch.testing.assert_close(trained.encoder.query_vectors(batch), other.encoder.query_vectors(batch), rtol=0, atol=0)
+    with pytest.raises(InputError, match="from 0 to 1, got 1.5"):
+        trained.interpolate(other, 1.5)
+    with pytest.raises(InputError, match="differ in encoder"):
+        trained.interpolate(build("mathm", **SMALL | {"encoder": SMALL["encoder"] | {"dim": 16}}), 0.5)
+    with pytest.raises(InputError, match="'encoder.backbon' is not a part of both"):
+        trained.interpolate(other, 0.5, "encoder.backbon")
+
+
 def test_classifying(trained: Pipeline, dataset: Dataset) -> None:
     answers = trained.classify([dataset.sketches.read(0), dataset.sketches.read(7)], k=2)
     assert [len(a) for a in answers] == [2, 2]

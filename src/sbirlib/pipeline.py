@@ -117,15 +117,31 @@ class Pipeline:
 
         >>> build("vtd").begin_with("runs/vtd/model.safetensors", "encoder.descriptor")  # doctest: +SKIP
         """
-        other = load(path, **self.objects)
-        try:
-            mine, theirs = (pipeline.model.get_submodule(part) for pipeline in (self, other))
-        except AttributeError as error:
-            raise InputError(f"{part!r} is not a part of both this model and {path} ({error}): name one such as 'encoder'") from error
+        mine, theirs = (_part(pipeline, part, path) for pipeline in (self, load(path, **self.objects)))
         try:
             mine.load_state_dict(theirs.state_dict())
         except RuntimeError as error:
             raise InputError(f"{part} of {path} does not fit this model's: build both with the same options ({error})") from error
+        return self
+
+    def interpolate(self, other: Pipeline, share: float, part: str = "encoder") -> Pipeline:
+        """Make one part's weights `share` times those of `other` and the rest its own, where the two were trained from one start.
+
+        A trained backbone brought back some way to its pretrained weights often knows more of what it was not trained on (Wortsman et al.
+        2022, WiSE-FT): `other` is then the recipe built anew, and `share` is to be chosen on validation. Raises InputError for a share
+        outside [0, 1], and for parts that differ.
+
+        >>> trained.interpolate(build(trained.recipe.tables()), 0.3, "encoder.backbone")  # doctest: +SKIP
+        """
+        if not 0 <= share <= 1:
+            raise InputError(f"share is of the other's weights, from 0 to 1, got {share}")
+        other.model.load_weights()
+        mine, theirs = (_part(pipeline, part, "the other") for pipeline in (self, other))
+        own, others = mine.state_dict(), theirs.state_dict()
+        if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in others.items()}:
+            raise InputError(f"the two differ in {part}: build both with the same options")
+        moved = {name: torch.lerp(v, others[name].to(v.device), share) for name, v in own.items() if v.is_floating_point()}
+        mine.load_state_dict(own | moved)
         return self
 
     def fit(
@@ -362,6 +378,13 @@ def _seeded(seed: int, place: str, device: torch.device | None = None) -> Iterat
         yield
     finally:
         torch.set_rng_state(before)
+
+
+def _part(pipeline: Pipeline, place: str, other: Any) -> torch.nn.Module:
+    try:
+        return pipeline.model.get_submodule(place)
+    except AttributeError as error:
+        raise InputError(f"{place!r} is not a part of both this model and {other} ({error}): name one such as 'encoder'") from error
 
 
 def _device(name: str | None) -> torch.device:
