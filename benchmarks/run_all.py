@@ -109,21 +109,17 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
     result: dict[str, Any] = {"experiment": found.name, "row": row.name, "seed": seed} | store.circumstances(device)
     started = time.monotonic()
     try:
-        pipeline = built(found, row, seed)
-        for part, other in row.begin.items():
-            pipeline.begin_with(trained_model(experiments.model(found, other), seed), part)
-        evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
-        if row.train:
-            pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
-        for part, share in row.pretrained.items():
-            pipeline.interpolate(built(found, row, seed), share, part)
+        pipeline = made(found, row, seed, data, device, folder)
         trained = time.monotonic()
+        evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
         queries, gallery = pipeline.encode(data, role=found.part, device=device)
         values = evaluator.measured(queries, gallery).values
         kept = ~next(iter(values.values())).isnan()
         result |= {
             "recipe": experiments.portable(pipeline.recipe.tables()),
             "recipe_digest": pipeline.recipe.digest,
+            "begin": row.begin,
+            "pretrained": row.pretrained,
             "data": {
                 "name": data.name,
                 "split": data.split_name,
@@ -150,6 +146,18 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
     print("  " + ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items()), flush=True)
+
+
+def made(found: Experiment, row: Row, seed: int, data: Dataset, device: str, folder: Path) -> Pipeline:
+    """A row's model, ready to be measured: built, begun, trained from where it stands in `folder`, and brought back."""
+    pipeline = built(found, row, seed)
+    for part, other in row.begin.items():
+        pipeline.begin_with(trained_model(experiments.model(found, other), seed), part)
+    if row.train:
+        pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
+    for part, share in row.pretrained.items():
+        pipeline.interpolate(built(found, row, seed), share, part)
+    return pipeline
 
 
 def trained_model(row: str, seed: int) -> Path:
