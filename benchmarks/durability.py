@@ -5,21 +5,21 @@
 
 A small copy of the recipe (the conformance kit's) saves after every step. It is killed by SIGKILL at random instants, a good quarter of them
 inside a save, and started again each time; then once more where no file may grow to a checkpoint's size, which ends in an error and leaves the
-previous checkpoint whole. Every process is a fork of one that has imported everything.
+previous checkpoint whole. Every process is a fork of a server that has imported everything and computed nothing, as a fork of a process whose
+threads have computed may stand still.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import multiprocessing
 import random
 import resource
-import select
 import signal
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,11 @@ from sbirlib import InputError, list_recipes
 from sbirlib.testing.recipe import small
 from sbirlib.testing.subject import Subject
 from sbirlib.testing.world import separable
-from sbirlib.training import checkpoint
-from sbirlib.training.loop import _save as save
+from sbirlib.training import checkpoint, loop
 
 STEPS, KILLS, PATIENCE = 12, 20, 600.0  # of a phase; seconds for one step
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["durability", "timm"])
 
 
 @dataclass
@@ -56,7 +57,6 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    torch.set_num_threads(1)
     print(f"torch {torch.__version__}, {given.kills} kills a recipe, seed {given.seed}\n")
     print("| recipe | kills | inside a save | full disk | its end |\n| --- | ---: | ---: | --- | --- |")
     outcomes: list[Outcome] = []
@@ -96,14 +96,17 @@ def survive(name: str, *, kills: int = KILLS, steps: int = STEPS, seed: int = 0)
 
 
 def train(name: str, folder: Path, steps: int) -> None:
+    torch.set_num_threads(1)
     small(Subject("recipe", name), steps=steps).fit(
         separable(), out=folder, resume=True, save_every=1, device="cpu", progress=False, tensorboard=False
     )
 
 
 def finish(name: str, folder: Path, steps: int) -> None:
-    pid = child(lambda: train(name, folder, steps))
-    if os.waitpid(pid, 0)[1]:
+    process = FORKS.Process(target=train, args=(name, folder, steps))
+    process.start()
+    process.join()
+    if process.exitcode:
         raise RuntimeError(f"{name}: a run that nobody disturbed failed")
 
 
@@ -123,50 +126,49 @@ def underway(folder: Path, steps: int) -> bool:
 def kill_one(name: str, folder: Path, steps: int, draw: random.Random, *, inside: bool, within: float) -> str:
     """Start the run and kill it: `inside` its first or second save, or at any time `within` so many seconds after its first save began.
     How it was met: "inside", "between" or "finished"."""
-    reader, writer = os.pipe()
+    reader, writer = FORKS.Pipe(duplex=False)
     nth, after = draw.choice((1, 2)), draw.uniform(0, 2e-3 if inside else within)
-
-    def told() -> None:
-        """Say when a save begins and ends."""
-        from sbirlib.training import loop
-
-        def noisy(*args: Any) -> None:
-            os.write(writer, b"(")
-            save(*args)
-            os.write(writer, b")")
-
-        loop._save = noisy  # type: ignore[assignment]
-        train(name, folder, steps)
-
-    pid = child(told)
-    os.close(writer)
-    heard = b""
+    process = FORKS.Process(target=telling, args=(writer, name, folder, steps))
+    process.start()
+    writer.close()
+    begun, saving = 0, False
     until = time.monotonic() + PATIENCE
-    while True:
-        wait = until - time.monotonic()
-        ready = select.select([reader], [], [], max(0.0, wait))[0]
-        said = os.read(reader, 1) if ready else b""
-        if ready and not said:
-            break  # the pipe is closed: it has ended by itself
-        heard += said
-        if inside and heard.count(b"(") == nth:
-            time.sleep(after)
-            break
-        if not inside and heard == b"(":
-            until = time.monotonic() + after
-        if not ready:
-            break
-    os.kill(pid, signal.SIGKILL)
-    status = os.waitpid(pid, 0)[1]
-    rest = b""
-    while said := os.read(reader, 4096):
-        rest += said
-    os.close(reader)
-    if not os.WIFSIGNALED(status):
-        if os.WEXITSTATUS(status):
+    try:
+        while reader.poll(max(0.0, until - time.monotonic())):
+            saving = reader.recv()
+            begun += saving
+            if inside and begun == nth:
+                time.sleep(after)
+                break
+            if not inside and begun == 1 and saving:
+                until = time.monotonic() + after
+    except EOFError:  # it has ended by itself
+        pass
+    process.kill()
+    process.join()
+    try:
+        while True:
+            saving = reader.recv()
+    except EOFError:
+        reader.close()
+    if process.exitcode != -signal.SIGKILL:
+        if process.exitcode:
             raise RuntimeError(f"{name}: a run that was resumed failed")
         return "finished"
-    return "inside" if (heard + rest).count(b"(") > (heard + rest).count(b")") else "between"
+    return "inside" if saving else "between"
+
+
+def telling(writer: Connection, *args: Any) -> None:
+    """Train, and say when a save begins (True) and ends (False)."""
+    save = loop._save
+
+    def told(*args: Any) -> None:
+        writer.send(True)
+        save(*args)
+        writer.send(False)
+
+    loop._save = told  # type: ignore[assignment]
+    train(*args)
 
 
 def full_disk(name: str, folder: Path, steps: int) -> str:
@@ -174,38 +176,28 @@ def full_disk(name: str, folder: Path, steps: int) -> str:
     file = folder / "checkpoint.safetensors"
     before = file.read_bytes()
     position = checkpoint.read(file)[1]["training"]["position"]
-    reader, writer = os.pipe()
-
-    def bounded() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
-        try:
-            train(name, folder, steps)
-        except InputError as error:
-            os.write(writer, str(error).encode()[-300:])
-
-    os.waitpid(child(bounded), 0)
-    os.close(writer)
-    said = os.read(reader, 4096).decode()
-    os.close(reader)
+    reader, writer = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=bounded, args=(writer, len(before) // 2, name, folder, steps))
+    process.start()
+    writer.close()
+    try:
+        said = reader.recv()
+    except EOFError:
+        said = ""
+    process.join()
     if file.read_bytes() != before or "untouched" not in said:
         return f"LOST at {position}: {said or 'no error'}"
     return "an error; the checkpoint is whole"
 
 
-def child(work: Callable[[], None]) -> int:
-    """Fork, work there, and leave without any of this process's endings."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
+def bounded(writer: Connection, size: int, *args: Any) -> None:
+    """Train where no file may grow beyond so many bytes, and say what error that gave."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
-        work()
-        code = 0
-    except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
-    finally:
-        os._exit(code)
+        train(*args)
+    except InputError as error:
+        writer.send(str(error))
 
 
 def differing(one: Path, other: Path) -> list[str]:

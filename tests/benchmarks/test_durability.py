@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 
 import durability
 from sbirlib.training import checkpoint
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_killed_run_ends_where_the_undisturbed_one_ends() -> None:
     outcome = durability.survive("mathm-gan", kills=4, steps=4)
     assert outcome.differing == []
