@@ -72,13 +72,11 @@ def survive(name: str, *, kills: int = KILLS, steps: int = STEPS, seed: int = 0)
     draw, outcome = random.Random(f"{name}/{seed}"), Outcome(name)
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
-        began = time.monotonic()
-        finish(name, whole, steps)
-        pace = (time.monotonic() - began) / steps
+        saving = finish(name, whole, steps)
         left = kills
         while left:
             inside = outcome.inside_a_save < -(-kills // 4)
-            done = kill_one(name, killed, steps, draw, inside=inside, within=pace * steps / 4)
+            done = kill_one(name, killed, steps, draw, inside=inside, within=saving / 4)
             if done == "finished":  # all steps are done before all kills are: from the start again, for the kills that are left
                 outcome.differing += differing(whole, killed)
                 for file in killed.iterdir():
@@ -102,12 +100,19 @@ def train(name: str, folder: Path, steps: int) -> None:
     )
 
 
-def finish(name: str, folder: Path, steps: int) -> None:
-    process = FORKS.Process(target=train, args=(name, folder, steps))
+def finish(name: str, folder: Path, steps: int) -> float:
+    """Train to the end; the seconds from its first save on."""
+    reader, writer = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=telling, args=(writer, name, folder, steps))
     process.start()
+    writer.close()
+    reader.poll(PATIENCE)
+    began = time.monotonic()
     process.join()
+    reader.close()
     if process.exitcode:
         raise RuntimeError(f"{name}: a run that nobody disturbed failed")
+    return time.monotonic() - began
 
 
 def underway(folder: Path, steps: int) -> bool:
