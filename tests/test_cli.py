@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sbirlib import cli
+from sbirlib.cli import options
 from sbirlib.data.dataset import Dataset
 
 SETTINGS = [
@@ -131,7 +132,7 @@ def test_mistakes_are_one_line_without_a_traceback(
 
 
 def test_settings_read_as_toml_or_text() -> None:
-    assert cli._settings(["a.b=3", "c=[1, 2]", "d=resnet18", "e=false", 'f="4"']) == {
+    assert options.settings(["a.b=3", "c=[1, 2]", "d=resnet18", "e=false", 'f="4"']) == {
         "a.b": 3,
         "c": [1, 2],
         "d": "resnet18",

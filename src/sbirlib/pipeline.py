@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sbirlib import recipe as recipes
 from sbirlib import registry
+from sbirlib.build_call import build_call
 from sbirlib.data.batches import Prepared
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
@@ -103,7 +104,7 @@ class Pipeline:
         self.model = Model(self.encoder, miner=miner)
 
     def __repr__(self) -> str:
-        return _build_call(self.recipe)
+        return build_call(self.recipe)
 
     @property
     def losses(self) -> dict[str, Loss]:
@@ -418,35 +419,3 @@ def _objects(changes: Mapping[str, Any]) -> tuple[dict[str, Any], Objects]:
             plain[key] = [taken(f"{key}.{name}", value) for name, value in zip(names, given, strict=True)]
             plain[key] = {n: {"name": v} if isinstance(v, str) else v for n, v in zip(names, plain[key], strict=True)}
     return plain, objects
-
-
-def _build_call(recipe: Recipe) -> str:
-    """The call that makes a recipe: its name and what differs from it, or the whole of it."""
-    try:
-        base = Recipe.of(recipes.read(recipe.name)).check().tables()
-    except InputError:
-        return f"build({recipe.tables()!r})"
-    try:
-        changes = _difference(base, recipe.tables())
-    except LookupError:  # something was taken away, which no change can say
-        return f"build({recipe.tables()!r})"
-    return f"build({', '.join([repr(recipe.name), *(['**' + repr(changes)] if changes else [])])})"
-
-
-def _difference(base: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys whose values differ; a table of another part, or a list of another length, counts whole."""
-    changes: dict[str, Any] = {}
-    for key, value in now.items():
-        before, path = base.get(key), f"{prefix}{key}"
-        if before == value:
-            continue
-        if isinstance(before, list) and isinstance(value, list) and len(before) == len(value) and all(isinstance(v, dict) for v in value):
-            for number, (old, new) in enumerate(zip(before, value, strict=True)):
-                changes |= _difference(old, new, f"{path}.{number}.")
-        elif isinstance(before, dict) and isinstance(value, dict) and before.get("name") == value.get("name"):
-            if not before.keys() <= value.keys():
-                raise LookupError(path)
-            changes |= _difference(before, value, f"{path}.")
-        else:
-            changes[path] = value
-    return changes

@@ -1,0 +1,40 @@
+"""A recipe in words: the shortest `build` call that makes it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sbirlib import recipe as recipes
+from sbirlib.errors import InputError
+from sbirlib.recipe import Recipe
+
+
+def build_call(recipe: Recipe) -> str:
+    """The call that makes a recipe: its name and what differs from it, or the whole of it."""
+    try:
+        base = Recipe.of(recipes.read(recipe.name)).check().tables()
+    except InputError:
+        return f"build({recipe.tables()!r})"
+    try:
+        changes = difference(base, recipe.tables())
+    except LookupError:  # something was taken away, which no change can say
+        return f"build({recipe.tables()!r})"
+    return f"build({', '.join([repr(recipe.name), *(['**' + repr(changes)] if changes else [])])})"
+
+
+def difference(base: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys whose values differ; a table of another part, or a list of another length, counts whole."""
+    changes: dict[str, Any] = {}
+    for key, value in now.items():
+        before, path = base.get(key), f"{prefix}{key}"
+        if before == value:
+            continue
+        if isinstance(before, list) and isinstance(value, list) and len(before) == len(value) and all(isinstance(v, dict) for v in value):
+            for number, (old, new) in enumerate(zip(before, value, strict=True)):
+                changes |= difference(old, new, f"{path}.{number}.")
+        elif isinstance(before, dict) and isinstance(value, dict) and before.get("name") == value.get("name"):
+            if not before.keys() <= value.keys():
+                raise LookupError(path)
+            changes |= difference(before, value, f"{path}.")
+        else:
+            changes[path] = value
+    return changes

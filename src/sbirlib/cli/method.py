@@ -1,0 +1,86 @@
+"""A method trained and measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sbirlib.cli.options import Data, Device, Set, SkipBad, Split, open_dataset, pairs, settings, table
+
+
+def demo(out: Annotated[Path, typer.Option(help="where the model and the picture go")] = Path("demo"), seed: int = 0) -> None:
+    """Train MATHM on the embedded synthetic set, and look at what it finds for categories it was never shown."""
+    from sbirlib.demo import demo as run
+
+    run(out, seed=seed)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="a recipe's name or TOML file")],
+    data: Data,
+    split: Split = None,
+    set_: Set = None,
+    begin: Annotated[
+        list[str] | None, typer.Option(help="PART=MODEL: begin with that part's weights in a saved model, as encoder=FILE")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="the run's folder; runs/<recipe> unless given")] = None,
+    resume: Annotated[bool, typer.Option(help="go on from the checkpoint in --out")] = False,
+    device: Device = None,
+    workers: int = 0,
+    seed: int | None = None,
+    save_every: int = 500,
+    validate_every: int | None = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Train, save, and measure on the split's unseen part, before and after."""
+    from sbirlib import build
+
+    pipeline = build(recipe, **settings(set_), **({} if seed is None else {"seed": seed}))
+    for part, model in pairs(begin, "--begin"):
+        pipeline.begin_with(model, part)
+    dataset = open_dataset(data, split, skip_bad)
+    folder = out or Path("runs") / pipeline.recipe.name
+    typer.echo(dataset.describe())
+    before = None if resume else pipeline.evaluate(dataset, device=device)
+    pipeline.fit(dataset, out=folder, resume=resume, device=device, workers=workers, save_every=save_every, validate_every=validate_every)
+    pipeline.export(folder / "model.safetensors")
+    after = pipeline.evaluate(dataset, device=device)
+    for name, value in after.items():
+        typer.echo(f"{name:24}{'' if before is None else f'{before[name]:.3f} -> '}{value:.3f}")
+    typer.echo(
+        f"search your own photos: sbirlib index {folder / 'model.safetensors'} PHOTOS --out INDEX, then sbirlib search SKETCH.png --index INDEX"
+    )
+
+
+def eval_(
+    checkpoint: Path,
+    data: Data,
+    split: Split = None,
+    metrics: Annotated[list[str] | None, typer.Option(help="by name, such as mAP@200; repeatable; the recipe's own unless given")] = None,
+    device: Device = None,
+    out: Annotated[Path | None, typer.Option(help="also write it all as JSON, class by class too")] = None,
+    worst: Annotated[Path | None, typer.Option(help="also draw the queries that found least")] = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Measure a saved model: each metric with its definition, its interval over classes and queries, and what was left out."""
+    from sbirlib import load
+    from sbirlib.evaluation import evaluation, worst_queries
+    from sbirlib.files import whole_file
+    from sbirlib.visual.grid import save_picture
+
+    dataset = open_dataset(data, split, skip_bad)
+    pipeline = load(checkpoint)
+    typer.echo(dataset.describe())
+    found = evaluation(pipeline, dataset, metrics=metrics, device=device)
+    heads = ("evaluator", "metric", "value", "95 % interval", "left out", "what it is")
+    table(heads, [line.cells() for line in found.lines])
+    if out is not None:
+        about = {"checkpoint": str(checkpoint), "data": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}
+        with whole_file(out) as partial:
+            partial.write_text(json.dumps({**about, **found.tables()}, indent=1) + "\n", encoding="utf-8")
+    if worst is not None:
+        save_picture(worst_queries(found, dataset), worst)
+        typer.echo(f"the queries that found least: {worst}")

@@ -1,0 +1,83 @@
+"""What several verbs share: their options, and how those are read."""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sbirlib.errors import InputError
+
+if TYPE_CHECKING:
+    from sbirlib.data.dataset import Dataset
+
+DATA = "'synthetic'; a folder with sketch/<class>/ and photo/<class>/, or with manifest.csv; a published one, such as sketchy:FOLDER"
+Data = Annotated[str, typer.Option(help=DATA)]
+Split = Annotated[
+    str | None, typer.Option(help="FILE.json:NAME/SPLIT, unseen classes 'moon,sun', 'seed:0', or one that is published with it")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for any key of the recipe, such as phases.0.steps=300; repeatable")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one")]
+OfIndex = Annotated[Path, typer.Option(help="a folder made by `sbirlib index`")]
+Fields = Annotated[Path | None, typer.Option(help="a CSV file with a column 'path' and others, by which a search can be narrowed")]
+SkipBad = Annotated[bool, typer.Option(help="leave out unreadable images, and list them")]
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their widest entry."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        typer.echo("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
+
+
+def open_dataset(data: str, split: str | None, skip_bad: bool) -> Dataset:
+    from sbirlib.data.named import dataset
+
+    return dataset(data, split, **({"skip_bad": True} if skip_bad else {}))
+
+
+def settings(given: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE pairs, the value as TOML writes it, or else plain text."""
+    values: dict[str, Any] = {}
+    for key, text in pairs(given, "--set"):
+        try:
+            values[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key] = text
+    return values
+
+
+def pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
+    """KEY=VALUE as its key and its value; without either it is refused, by the option's name."""
+    split = [pair.partition("=") for pair in given or []]
+    for key, equals, text in split:
+        if not equals or not key:
+            raise InputError(f"{option} takes KEY=VALUE, got {key + equals + text!r}")
+    return [(key, text) for key, _, text in split]
+
+
+def read_fields(path: Path | None) -> dict[str, dict[str, Any]] | None:
+    """The fields of each photo, by path, from a CSV file."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}: --fields takes a CSV file with a column 'path' and others")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    for number, row in enumerate(rows, 2):
+        if not row.get("path") or None in row or None in row.values():
+            raise InputError(f"{path}, line {number}: a column 'path' and a value in each column are needed, got {row}")
+    return {row.pop("path"): {field: scalar(value) for field, value in row.items()} for row in rows}
+
+
+def scalar(text: str) -> str | int | float | bool:
+    """A whole number, a number, true or false as such; all else is text."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, int | float | bool) else text
