@@ -215,4 +215,7 @@ def differing(one: Path, other: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(f"durability: {error}") from None

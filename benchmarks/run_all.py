@@ -216,4 +216,7 @@ def logged(path: Path, points: int = 60) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(f"run_all: {error}") from None
