@@ -27,7 +27,7 @@ KINDS: dict[str, Callable[[], Index]] = {
     "flat": Flat,
     "hnsw": lambda: Hnsw(exhaustive=100, breadth=300),
     "ivfpq": lambda: IvfPq(exhaustive=256, lists=4, probes=4, bytes=1, rerank=100),
-    "itq": lambda: Itq(exhaustive=100, bits=8, rerank=100),
+    "itq": lambda: Itq(exhaustive=100, lists=4, probes=4, bits=8, rerank=100),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -308,6 +308,7 @@ def test_options_come_back(tmp_path: Path) -> None:
     ("made", "said"),
     [
         (lambda: Itq(bits=12), "whole bytes"),
+        (lambda: Itq(lists=0), "lists too, at most exhaustive=10000; got 16 and 0"),
         (lambda: IvfPq(probes=0), "at least 1"),
         (lambda: IvfPq(exhaustive=100), "256 photos are needed"),
         (lambda: Hnsw(rerank=0), "rerank and exhaustive"),

@@ -99,6 +99,11 @@ class Approximate(Local):
         return index
 
 
+def number_of_lists(rows: int) -> int:
+    """How many lists so many first photos make: 4 sqrt(n), if FAISS then has the 39 photos it wants to learn each of them from."""
+    return max(1, min(int(4 * math.sqrt(rows)), rows // 39))
+
+
 def selector(allowed: Mask | None) -> dict[str, Any]:
     """The rows that FAISS may return, as it takes them."""
     return {} if allowed is None else {"sel": faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import faiss
@@ -29,22 +28,20 @@ def best(vectors: FloatArray, queries: FloatArray, k: int) -> Found:
     return scores[:, :k], rows[:, :k]
 
 
-def best_allowed(
-    vectors: Any, queries: Any, k: int, allowed: Mask | None, search: Callable[[Any, Any, int], tuple[Any, IntArray]] = best
-) -> tuple[Any, IntArray]:
-    """The same among the rows that are allowed [G], by any exact `search`."""
+def best_allowed(vectors: FloatArray, queries: FloatArray, k: int, allowed: Mask | None) -> Found:
+    """The same among the rows that are allowed [G]."""
     if allowed is None or allowed.all():
-        return search(vectors, queries, k)
+        return best(vectors, queries, k)
     total, count = len(allowed), int(allowed.sum())
     k = min(k, count)
     if count < GATHERED * total:
         rows = np.flatnonzero(allowed)
-        scores, found = search(vectors[rows], queries, k)
+        scores, found = best(vectors[rows], queries, k)
         return scores, rows[found]
     asked = k
     while True:
         asked = min(total, int(2 * asked * total / count))
-        scores, rows = search(vectors, queries, asked)
+        scores, rows = best(vectors, queries, asked)
         kept = allowed[rows]
         if asked == total or kept.sum(1).min() >= k:
             order = np.argsort(~kept, axis=1, kind="stable")[:, :k]

@@ -8,7 +8,7 @@ from typing import Any
 import faiss
 
 from sbirlib.errors import InputError
-from sbirlib.retrieval.indexes.approximate import Approximate, selector
+from sbirlib.retrieval.indexes.approximate import Approximate, number_of_lists, selector
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.shards import FloatArray
 
@@ -16,7 +16,7 @@ from sbirlib.retrieval.indexes.shards import FloatArray
 class IvfPq(Approximate):
     """Small and quick: `bytes` for a photo in memory, while its vector stays on the disk and is read for the shortlist only.
 
-    `lists` is how many lists there are (4 sqrt(G) when the first photos come, unless given), `probes` how many of them are looked into.
+    `lists` is how many lists there are (some 4 sqrt(G) when the first photos come, unless given), `probes` how many of them are looked into.
     """
 
     kind = "ivfpq"
@@ -37,7 +37,7 @@ class IvfPq(Approximate):
     def make(self, rows: FloatArray) -> Any:
         dim = rows.shape[1]
         padded = math.ceil(dim / self.bytes) * self.bytes  # a code byte stands for as many numbers as the next
-        lists = self.lists or max(1, int(4 * math.sqrt(len(rows))))
+        lists = self.lists or number_of_lists(len(rows))
         structure = faiss.index_factory(dim, f"RR{padded},IVF{lists},PQ{self.bytes}", faiss.METRIC_INNER_PRODUCT)
         structure.train(rows)
         return structure
