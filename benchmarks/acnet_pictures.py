@@ -43,21 +43,33 @@ def synthesised(models: Mapping[str, Pipeline], dataset: Dataset, *, rows: int =
     return columns(shown)
 
 
-def sketch_photo_distances(pipeline: Pipeline, dataset: Dataset, *, each: int = 50, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Mean absolute differences of pixels in [-1, 1], without and with synthesis, between sketches and photos of a category (figure 3).
+def sketch_photo_distances(
+    models: Mapping[str, Pipeline], dataset: Dataset, *, each: int = 50, seed: int = 0
+) -> dict[str, NDArray[np.float32]]:
+    """Mean absolute differences of pixels in [-1, 1] between sketches and photos of a category, of the sketch itself and of what each
+    model's generator makes of it (figure 3).
 
-    Of each training category up to `each` sketches, drawn by the seed, with a photo each.
+    Of each training category up to `each` sketches, drawn by the seed, with a photo each. InputError as for `synthesised`.
     """
     part, random = dataset.train, np.random.default_rng(seed)
-    found: dict[str, list[Tensor]] = {"w/o synthesis": [], "w/ synthesis": []}
+    found: dict[str, list[Tensor]] = {"w/o synthesis": [], **{name: [] for name in models}}
     for category in range(len(part.categories)):
         drawn, taken = (np.flatnonzero(side.category == category) for side in (part.sketches, part.photos))
         count = min(each, len(drawn), len(taken))
-        sketches = prepared(part.sketches, random.choice(drawn, count, replace=False).tolist(), pipeline.transform)
-        photos = prepared(part.photos, random.choice(taken, count, replace=False).tolist(), pipeline.transform)
-        for name, images in (("w/o synthesis", sketches), ("w/ synthesis", generated(pipeline, sketches))):
-            found[name].append(2 * (images - photos).abs().flatten(1).mean(1))
+        chosen = [random.choice(some, count, replace=False).tolist() for some in (drawn, taken)]
+        for number, (name, pipeline) in enumerate(models.items()):
+            sketches, photos = (
+                prepared(side, rows, pipeline.transform) for side, rows in zip((part.sketches, part.photos), chosen, strict=True)
+            )
+            found[name].append(apart(generated(pipeline, sketches), photos))
+            if number == 0:
+                found["w/o synthesis"].append(apart(sketches, photos))
     return {name: torch.cat(values).numpy() for name, values in found.items()}
+
+
+def apart(images: Tensor, photos: Tensor) -> Tensor:
+    """The mean absolute difference [n] of pictures [n, 3, S, S] in [0, 1], as in [-1, 1]."""
+    return 2 * (images - photos).abs().flatten(1).mean(1)
 
 
 def histogram(distances: Mapping[str, NDArray[np.float32]]) -> Any:

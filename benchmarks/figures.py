@@ -3,7 +3,7 @@
 python benchmarks/figures.py curves mathm-synthetic                    # MATHM, figure 4: g, w and losses, from the stored runs' logs
 python benchmarks/figures.py map baseline=A.safetensors mathm=B.safetensors     # MATHM, figure 6: where sketches and photos lie
 python benchmarks/figures.py synthesised "epoch 1=A.safetensors" "epoch 10=B.safetensors"     # ACNet, figure 7: what G makes of sketches
-python benchmarks/figures.py distances acnet-two-stage=A.safetensors   # ACNet, figure 3: pixel distances with and without synthesis
+python benchmarks/figures.py distances acnet=A.safetensors cyclegan=B.safetensors     # ACNet, figure 3: pixel distances with and without synthesis
 python benchmarks/figures.py landmarks landmarks=A.safetensors         # Zhang et al. 2019, figure 5: points and their offsets; `filters`: figure 6
 python benchmarks/figures.py traits vtd=A.safetensors                  # Pang et al. 2019, figure 1: rows of the dictionary, and how categories spread
 python benchmarks/figures.py attention vtd=A.safetensors                # Pang et al. 2019, figure 3: what two descriptors look at
@@ -89,8 +89,12 @@ def main() -> None:
         elif given.command == "synthesised":
             save_picture(synthesised(models, data), out)
         elif given.command == "distances":
-            save_figure(histogram(sketch_photo_distances(first, data)), out)
+            save_figure(histogram(sketch_photo_distances(models, data)), out)
         else:
+            if len(models) > 1:
+                raise InputError(
+                    f"{given.command} draws one model, got {', '.join(models)}: call it once for each, with an --out of its own"
+                )
             save_picture(PICTURES[given.command](first, data), out)
         if given.command == "traits":
             for role, (mean, deviation) in spread(first, data).items():

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from acnet_pictures import histogram, sketch_photo_distances, synthesised
 from attention_pictures import attention, heats
 from landmark_pictures import filters, landmarks
 from sbirlib import InputError, build
@@ -84,3 +85,15 @@ def test_attention_is_what_the_gated_similarity_comes_from(data: Dataset) -> Non
         torch.testing.assert_close(found[row], expected)
     with pytest.raises(InputError, match="figure 3 is of the encoder adaptive"):
         attention(with_landmarks(), data)
+
+
+def test_what_generators_make_is_drawn_and_measured_beside_the_sketch(data: Dataset) -> None:
+    one, other = (build("acnet", encoder={"encoder": INNER, "channels": 2, "blocks": 1}, transform={"size": 32}, seed=s) for s in (0, 1))
+    assert synthesised({"one": one, "other": other}, data, rows=2).width > synthesised({"one": one}, data, rows=2).width
+    distances = sketch_photo_distances({"one": one, "other": other}, data, each=2)
+    assert list(distances) == ["w/o synthesis", "one", "other"]
+    assert {len(values) for values in distances.values()} == {12}
+    assert len(histogram(distances).axes[0].containers) == 3
+    assert not (distances["one"] == distances["other"]).all()
+    with pytest.raises(InputError, match="no encoder 'synthesis'"):
+        sketch_photo_distances({"none": with_landmarks()}, data)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from acnet_pictures import histogram, sketch_photo_distances, synthesised
 from sbirlib import Pipeline, build
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features
@@ -144,15 +143,3 @@ def test_the_discriminator_wins_against_a_frozen_generator_and_loses_against_one
     assert len(accuracy) == 40
     assert np.mean(accuracy[20:25]) > 0.9
     assert np.mean(accuracy[-10:]) < 0.7
-
-
-def test_pictures_of_what_was_synthesised() -> None:
-    data, one, other = separable(), small("acnet"), small("acnet")
-    picture = synthesised({"before": one, "after": other}, data, rows=3)
-    assert picture.width > 5 * 96
-    distances = sketch_photo_distances(one, data, each=4)
-    assert {name: len(values) for name, values in distances.items()} == {"w/o synthesis": 24, "w/ synthesis": 24}
-    assert all((values > 0).all() for values in distances.values())
-    histogram(distances)
-    with pytest.raises(InputError, match="has no encoder 'synthesis'"):
-        synthesised({"plain": build("normsoftmax", encoder=SMALL["encoder"]["encoder"], transform={"size": 32})}, data)
