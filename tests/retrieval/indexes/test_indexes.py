@@ -308,7 +308,7 @@ def test_options_come_back(tmp_path: Path) -> None:
     ("made", "said"),
     [
         (lambda: Itq(bits=12), "whole bytes"),
-        (lambda: Itq(lists=0), "lists too, at most exhaustive=10000; got 16 and 0"),
+        (lambda: Itq(lists=0), "lists too, at most exhaustive=10000; got 128 and 0"),
         (lambda: IvfPq(probes=0), "at least 1"),
         (lambda: IvfPq(exhaustive=100), "256 photos are needed"),
         (lambda: Hnsw(rerank=0), "rerank and exhaustive"),
