@@ -179,6 +179,23 @@ def test_codes_longer_than_the_vectors_are_refused_at_once() -> None:
         filled(Itq(bits=64), random(2, 16))
 
 
+def test_codes_that_pass_a_filter_are_found_however_many_do_not() -> None:
+    """The nearest half is not allowed, so that more must be asked for than once; a literal comparison of all codes says what is right."""
+    index = Itq(exhaustive=100, lists=4, probes=4, bits=16)
+    filled(index, random(300, 16))
+    queries = random(5, 16, seed=1).numpy()
+    codes, asked = (np.unpackbits(index.structure.codes(rows), axis=1).astype(int) for rows in (random(300, 16).numpy(), queries))
+    distances = (codes[None] != asked[:, None]).sum(2)
+    allowed = distances[0] >= np.median(distances[0])
+    found = index.structure.nearest(queries, 20, allowed, 4)
+    assert allowed[found].all()
+    for own, rows in zip(distances, found, strict=True):
+        assert sorted(own[rows]) == sorted(own[allowed])[:20]
+    few = index.structure.nearest(queries, 299, np.arange(300) != 0, 1)
+    assert (few[:, -1] == -1).all()
+    assert all(len(set(row)) == len(row) for row in (some[some >= 0].tolist() for some in few))
+
+
 def grow(folder: Path, told: Any) -> None:
     index: Index = Flat()
     for i in range(10_000):

@@ -93,7 +93,7 @@ class Listed:
             return found
         asked = count
         while True:  # FAISS narrows no search for codes, so more are asked for than are allowed
-            asked = min(total, math.ceil(1.25 * asked * total / max(1, int(allowed.sum()))) + 1)
+            asked = min(total, math.ceil(1.25 * asked * total / allowed.sum()) + 1)
             rows = self.lists.search(codes, asked, params=parameters)[1]
             kept = (rows >= 0) & allowed[rows]
             if asked == total or ((kept.sum(1) >= count) | (rows[:, -1] < 0)).all():
