@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -63,46 +64,60 @@ def _counted(rows: Array, own: Array, relevant: Array) -> tuple[Array, Array] | 
     are distances compared, with each relevant photo there.
     """
     queries, most = own.shape
-    bins, width, line = min(BINS * most, MOST), most + 1, np.arange(queries)[:, None]
-    low, high = own[:, :1], np.take_along_axis(own, relevant - 1, axis=1)
-    with np.errstate(all="ignore"):
-        scale = np.where(high > low, bins / (high - low), 1).astype(rows.dtype)
-        shift = 1 - low * scale
-    if not (np.isfinite(scale).all() and np.isfinite(shift).all() and rows.max() < np.inf):
+    bins, width = min(BINS * most, MOST), most + 1
+    high = np.take_along_axis(own, relevant - 1, axis=1)
+    binned = _binning(own[:, :1], high, bins, rows)
+    if binned is None:
         return None
-
-    def binned(values: Array) -> Array:
-        """The bin of each value: about 0 below the first relevant photo, bins + 2 above the last; those of one row after another's."""
-        with np.errstate(over="ignore"):
-            place = values * scale
-            place += shift
-        found: Array = np.clip(place, 0, bins + 2, out=place).astype(np.intp)
-        found += line * (bins + 3)
-        return found
-
     there = np.arange(most) < relevant
     keys = np.full((queries, width), np.inf, dtype=own.dtype)
     keys[:, :-1][there] = own[there]
     bin_of = binned(np.where(there, own, high))
     count = np.bincount(bin_of[there], minlength=queries * (bins + 3)).reshape(queries, -1)
-    crowd = int(count.max())
-    if crowd > CROWDED:
+    if count.max() > CROWDED:
         return None
     followed = np.zeros((queries, width), dtype=np.bool_)  # by another in its bin
     followed[:, : most - 1] = (bin_of[:, 1:] == bin_of[:, :-1]) & there[:, 1:]
+    line = np.arange(queries)[:, None]
     first = (count.cumsum(axis=1) - count + line * width).ravel().take(binned(rows).ravel())  # of the keys in each distance's bin
-    keys, followed, rows = keys.ravel(), followed.ravel(), rows.ravel()
+    at, same = _compared(rows.ravel(), first, keys.ravel(), followed.ravel(), int(count.max()))
+    below, equal = (np.bincount(values, minlength=queries * width).reshape(queries, -1)[:, :-1] for values in (at, same))
+    return below.cumsum(axis=1), equal
+
+
+def _binning(low: Array, high: Array, bins: int, rows: Array) -> Callable[[Array], Array] | None:
+    """What gives the bin of each distance [q, n]: about 0 below `low` [q, 1], bins + 2 above `high`, those of one row after another's; None
+    where a bound or one of `rows` is not finite."""
+    with np.errstate(all="ignore"):
+        scale = np.where(high > low, bins / (high - low), 1).astype(rows.dtype)
+        shift = 1 - low * scale
+    if not (np.isfinite(scale).all() and np.isfinite(shift).all() and rows.max() < np.inf):
+        return None
+    line = np.arange(len(low))[:, None] * (bins + 3)
+
+    def binned(values: Array) -> Array:
+        with np.errstate(over="ignore"):
+            place = values * scale
+            place += shift
+        found: Array = np.clip(place, 0, bins + 2, out=place).astype(np.intp)
+        found += line
+        return found
+
+    return binned
+
+
+def _compared(distances: Array, first: Array, keys: Array, followed: Array, crowd: int) -> tuple[Array, Array]:
+    """The key that each distance lies below, from the `first` of its bin on, and every key that one equals: as places in `keys`."""
     key = keys.take(first)
-    passed = rows >= key
-    same = [first[np.flatnonzero(rows == key)]]
+    passed = distances >= key
+    same = [first[np.flatnonzero(distances == key)]]
     at = first + passed
     again = np.flatnonzero(passed & followed.take(first)) if crowd > 1 else np.empty(0, np.intp)
     if len(again):
-        values, nearer = rows[again], at[again]
+        values, nearer = distances[again], at[again]
         for _ in range(1, crowd):
             key = keys.take(nearer)
             same.append(nearer[values == key])
             nearer += values >= key
         at[again] = nearer
-    below, equal = (np.bincount(values, minlength=queries * width).reshape(queries, -1)[:, :-1] for values in (at, np.concatenate(same)))
-    return below.cumsum(axis=1), equal
+    return at, np.concatenate(same)
