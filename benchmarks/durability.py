@@ -18,8 +18,10 @@ import resource
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +102,18 @@ def train(name: str, folder: Path, steps: int) -> None:
     )
 
 
+def started(target: Callable[..., None], *args: Any) -> tuple[BaseProcess, Connection]:
+    """A process that runs the target, and the end of a pipe that reads what it sends."""
+    reader, writer = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=target, args=(writer, *args))
+    process.start()
+    writer.close()  # so that reading ends when the process does
+    return process, reader
+
+
 def finish(name: str, folder: Path, steps: int) -> float:
     """Train to the end; the seconds from its first save on."""
-    reader, writer = FORKS.Pipe(duplex=False)
-    process = FORKS.Process(target=telling, args=(writer, name, folder, steps))
-    process.start()
-    writer.close()
+    process, reader = started(telling, name, folder, steps)
     reader.poll(PATIENCE)
     began = time.monotonic()
     process.join()
@@ -131,11 +139,8 @@ def underway(folder: Path, steps: int) -> bool:
 def kill_one(name: str, folder: Path, steps: int, draw: random.Random, *, inside: bool, within: float) -> str:
     """Start the run and kill it: `inside` its first or second save, or at any time `within` so many seconds after its first save began.
     How it was met: "inside", "between" or "finished"."""
-    reader, writer = FORKS.Pipe(duplex=False)
     nth, after = draw.choice((1, 2)), draw.uniform(0, 2e-3 if inside else within)
-    process = FORKS.Process(target=telling, args=(writer, name, folder, steps))
-    process.start()
-    writer.close()
+    process, reader = started(telling, name, folder, steps)
     begun, saving = 0, False
     until = time.monotonic() + PATIENCE
     try:
@@ -181,10 +186,7 @@ def full_disk(name: str, folder: Path, steps: int) -> str:
     file = folder / "checkpoint.safetensors"
     before = file.read_bytes()
     position = checkpoint.read(file)[1]["training"]["position"]
-    reader, writer = FORKS.Pipe(duplex=False)
-    process = FORKS.Process(target=bounded, args=(writer, len(before) // 2, name, folder, steps))
-    process.start()
-    writer.close()
+    process, reader = started(bounded, len(before) // 2, name, folder, steps)
     try:
         said = reader.recv()
     except EOFError:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.retrieval.indexes.photos import described, filled, random
 from torch import Tensor
 
 from sbirlib.errors import InputError
@@ -21,7 +22,6 @@ from sbirlib.retrieval.indexes.flat import Flat
 from sbirlib.retrieval.indexes.hnsw import Hnsw
 from sbirlib.retrieval.indexes.itq import Itq
 from sbirlib.retrieval.indexes.ivfpq import IvfPq
-from sbirlib.retrieval.indexes.shards import Record
 
 KINDS: dict[str, Callable[[], Index]] = {
     "flat": Flat,
@@ -30,19 +30,6 @@ KINDS: dict[str, Callable[[], Index]] = {
     "itq": lambda: Itq(exhaustive=100, lists=4, probes=4, bits=8, rerank=100),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def described(count: int, start: int = 0) -> list[Record]:
-    return [{"path": f"{i}.jpg", "category": f"c{i % 3}", "year": 2000 + i % 7} for i in range(start, start + count)]
-
-
-def filled(index: Index, vectors: Tensor) -> Index:
-    index.add(vectors, described(len(vectors), len(index)))
-    return index
 
 
 def brute_force(queries: Tensor, gallery: Tensor, k: int, rows: list[int] | None = None) -> tuple[Tensor, Tensor]:

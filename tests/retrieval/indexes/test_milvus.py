@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.retrieval.indexes.photos import described, filled, random
 from torch import Tensor
 
 from sbirlib.errors import InputError
@@ -36,19 +37,6 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Milvus
 def batch(number: int) -> Tensor:
     """What milvus_grow.py adds in its nth turn."""
     return random(BATCH, 8, seed=number)
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def described(count: int, start: int = 0) -> list[Record]:
-    return [{"path": f"{i}.jpg", "category": f"c{i % 3}", "year": 2000 + i % 7} for i in range(start, start + count)]
-
-
-def filled(index: Index, vectors: Tensor) -> Index:
-    index.add(vectors, described(len(vectors), len(index)))
-    return index
 
 
 def found(index: Index, queries: Tensor, k: int, where: Where | None = None) -> list[list[str]]:
