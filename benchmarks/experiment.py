@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sbirlib import recipe as recipes
+from sbirlib.data.dataset import Dataset
+from sbirlib.data.named import dataset
 from sbirlib.errors import InputError, nearest
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
@@ -129,6 +131,11 @@ def settings(found: Experiment, row: Row, asked: str | None = None) -> dict[str,
         | (row.asked[asked] if asked else {})
     )
     return made
+
+
+def data(found: Experiment) -> Dataset:
+    """What the rows of an experiment are trained and measured on."""
+    return dataset(expanded(found.data), expanded(found.split), **found.options)
 
 
 def expanded(value: Any) -> Any:

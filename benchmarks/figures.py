@@ -9,7 +9,7 @@ python benchmarks/figures.py traits vtd=A.safetensors                  # Pang et
 python benchmarks/figures.py attention vtd=A.safetensors                # Pang et al. 2019, figure 3: what two descriptors look at
 python benchmarks/figures.py drawings generative=runs/generative/checkpoint.safetensors       # Pang et al. 2017, figure 3: what the decoder draws
 
-Models are NAME=FILE; --data and --split as for `sbirlib eval`, the synthetic set unless given.
+Models are NAME=FILE; --data and --split as for `sbirlib eval`, the synthetic set unless given, or --data-of EXPERIMENT.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from PIL import Image
 
+import experiment as experiments
 import store
 from acnet_pictures import histogram, sketch_photo_distances, synthesised
 from attention_pictures import attention
@@ -59,6 +60,7 @@ def main() -> None:
         each.add_argument("models", nargs="+", help="NAME=FILE")
         each.add_argument("--data", default="synthetic")
         each.add_argument("--split")
+        each.add_argument("--data-of", metavar="EXPERIMENT", help="its data and split, with its options")
     for each in (curves, *of_models):
         each.add_argument("--out", type=Path, help="a PNG; under docs/images unless given")
     given = parser.parse_args()
@@ -80,7 +82,7 @@ def main() -> None:
         save_figure(training_curves(records, panels), out)
     else:
         out = given.out or IMAGES / f"{given.command}.png"
-        data = dataset(given.data, given.split)
+        data = experiments.data(experiments.read(given.data_of)) if given.data_of else dataset(given.data, given.split)
         models = {name: load(path) for name, path in (pair.partition("=")[::2] for pair in given.models)}
         first = next(iter(models.values()))
         if given.command == "map":

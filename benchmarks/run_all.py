@@ -32,7 +32,6 @@ from experiment import Experiment, Row
 from sbirlib import InputError, Pipeline, build
 from sbirlib import recipe as recipes
 from sbirlib.data.dataset import Dataset
-from sbirlib.data.named import dataset
 from sbirlib.interfaces import Encoded
 from sbirlib.registry import construct
 from sbirlib.retrieval.itq import ITQ
@@ -67,7 +66,7 @@ def main() -> None:
         if given.render or not todo:
             continue
         try:
-            data = dataset(experiments.expanded(found.data), experiments.expanded(found.split), **found.options)
+            data = experiments.data(found)
         except InputError as error:
             print(f"{name}: skipped: {error}")
             continue

@@ -55,4 +55,5 @@ def test_labels_of_different_lengths_are_refused() -> None:
 
 def test_describe_is_one_line() -> None:
     assert tiny().describe() == "tiny: 3 categories, 3 sketches, 3 photos"
+    assert repr(tiny()) == "<tiny: 3 categories, 3 sketches, 3 photos>"  # not every key
     assert "; split unseen=b (" in split(tiny(), "b").describe()

@@ -63,6 +63,9 @@ class Dataset:
             raise ValueError(f"the labels of a dataset must be of one length, got {lengths}")
         return cls(name=name, categories=tuple(categories), keys=keys, reader=reader, index=np.arange(len(keys)), root=root, **arrays)
 
+    def __repr__(self) -> str:
+        return f"<{self.describe()}>"
+
     def __len__(self) -> int:
         return len(self.index)
 
