@@ -97,6 +97,32 @@ def test_from_training_to_searching(
     assert found.is_file()
 
 
+def test_a_recipe_that_names_sketches_is_trained_measured_and_asked(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recipe landmarks has a classifier, which its model keeps."""
+    out, data = tmp_path / "run", ["--data", str(tree), "--split", "classification"]
+    small = ["encoder.encoder.backbone=test_resnet", "encoder.encoder.pretrained=false", "encoder.encoder.output_stride=8"]
+    small += ["encoder.filters=6", "encoder.landmarks=4", "transform.size=32", "sampler.size=4", "phases.0.steps=2"]
+    settings = [word for s in small for word in ("--set", s)]
+    assert run(monkeypatch, "train", "landmarks", *data, "--out", str(out), "--device", "cpu", *settings) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"accuracy +0\.\d+ -> 0\.\d+", printed)
+    model = str(out / "model.safetensors")
+    assert f"sbirlib classify {model}" in printed
+    assert run(monkeypatch, "eval", model, *data, "--out", str(tmp_path / "found.json")) == 0
+    classes = json.loads((tmp_path / "found.json").read_text())["classes"]["classification"]
+    assert set(classes) <= {f"class{c}" for c in range(6)}
+    assert all(set(found) == {"accuracy", "AP"} for found in classes.values())
+    capsys.readouterr()
+    assert run(monkeypatch, "classify", model, str(tree / "sketch" / "class0"), "--json", "-k", "2") == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(answers) == len(list((tree / "sketch" / "class0").iterdir()))
+    assert all(len(a["names"]) == 2 and a["names"][0]["probability"] >= a["names"][1]["probability"] for a in answers)
+    assert run(monkeypatch, "classify", model, answers[0]["sketch"]) == 0
+    assert answers[0]["names"][0]["name"] in capsys.readouterr().out
+
+
 def test_listing_and_showing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "list", "recipe", "*hm") == 0
     assert capsys.readouterr().out.split() == ["mathm"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbirlib.distance import at_least_float32, euclidean
+from sbirlib.distance import at_least_float32, euclidean, root
 
 
 def literal(vectors: Tensor) -> Tensor:
@@ -68,6 +68,15 @@ def test_half_is_promoted_even_under_autocast(dtype: torch.dtype) -> None:
     torch.testing.assert_close(distances, euclidean(vectors.float()))
     assert vectors.grad is not None
     assert vectors.grad.dtype == dtype
+
+
+def test_a_root_has_no_gradient_where_it_is_zero() -> None:
+    squared = torch.tensor([0.0, 4.0, 0.25], dtype=torch.float64, requires_grad=True)
+    roots = root(squared)
+    assert roots.tolist() == [0.0, 2.0, 0.5]
+    roots.sum().backward()
+    assert squared.grad is not None
+    assert squared.grad.tolist() == [0.0, 0.25, 1.0]
 
 
 def test_at_least_float32() -> None:

@@ -60,6 +60,12 @@ def euclidean(vectors: Tensor) -> Tensor:
     return distances
 
 
+def root(squared: Tensor) -> Tensor:
+    """The square root of what is not negative, with gradient zero where it is zero."""
+    positive = squared > 0
+    return torch.where(positive, squared, 1.0).sqrt() * positive
+
+
 def at_least_float32(values: Tensor) -> Tensor:
     """Half precision promoted to float32; float32 and float64 as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

@@ -12,7 +12,7 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoded
 from sbirlib.pipeline import Pipeline
-from sbirlib.retrieval.evaluators import Category, Instance
+from sbirlib.retrieval.evaluators import Category, Classification, Instance
 from sbirlib.retrieval.metrics import Measured, read_metric
 from sbirlib.visual.grid import retrieval_grid
 
@@ -63,11 +63,13 @@ def evaluation(
     if not evaluators:
         raise InputError("the recipe has no evaluator: ask for metrics, such as metrics=['mAP@all', 'Prec@100']")
     queries, gallery = pipeline.encode(dataset, role=role, device=device, progress=progress)
-    names = dataset.part(role).categories
+    names = pipeline.categories if pipeline.classifies else dataset.part(role).categories
     lines, classes, every = [], {}, {}
     for name, evaluator in evaluators.items():
         if not isinstance(evaluator, Category | Instance):
             lines += [Line(name, metric, value) for metric, value in evaluator.evaluate(queries, gallery).items()]
+            if isinstance(evaluator, Classification):
+                classes[name] = {names[c]: found for c, found in evaluator.by_class(queries).items()}
             continue
         every[name] = measured = evaluator.measured(queries, gallery)
         means, intervals = measured.means, measured.intervals(queries.category)

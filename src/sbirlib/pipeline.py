@@ -111,6 +111,11 @@ class Pipeline:
         """The losses by their names in the recipe; none before `fit`, which tells them how many categories there are."""
         return {name: self.model.loss(name) for name in self.model.losses}
 
+    @property
+    def classifies(self) -> bool:
+        """Whether an evaluator measures a classifier: then a model is of no use without its losses (`save`), which `export` leaves out."""
+        return any("logits" in getattr(evaluator, "needs", ()) for evaluator in self.evaluators.values())
+
     def begin_with(self, path: str | Path, part: str = "encoder") -> Pipeline:
         """Give one part of this model the weights that it has in a saved one, to train on from there: a dictionary of other sketches, say.
 
@@ -182,7 +187,7 @@ class Pipeline:
         if len(seen) == 0:
             raise InputError(f"{dataset.name} has no training images in split {dataset.split_name!r}")
         samplers = [self._make("sampler", phase.sampler or self.recipe.sampler) for phase in self.recipe.phases]
-        self.make_losses(seen.categories, int(seen.instance.max(initial=-1)) + 1)
+        self.make_losses(seen.categories, seen.instances)
         if not (resume and run.checkpoint is not None and run.checkpoint.exists()):
             self.model.load_weights()
         self.model.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -215,7 +220,7 @@ class Pipeline:
         if len(measured) == 0:
             raise InputError(f"{dataset.name} has no {role} images in split {dataset.split_name!r}")
         classifier = None
-        if any("logits" in getattr(evaluator, "needs", ()) for evaluator in self.evaluators.values()):
+        if self.classifies:
             classifier = self._classifier()
             measured = measured.numbered_as(self.categories)
         self.model.load_weights()

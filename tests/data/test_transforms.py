@@ -147,6 +147,22 @@ def test_photos_are_squashed_padded_or_cropped() -> None:
     assert crop[:, 37, 37].tolist() == [0, 0, 255]
 
 
+@pytest.mark.parametrize("lines", ["sobel", "canny"])
+def test_a_photo_may_become_its_edges_before_it_is_padded_and_turned(lines: Any) -> None:
+    transform = Sbir(size=40, photo_fit="pad", photo_lines=lines, rotation=45.0, crop=1.0)
+    image = Image.new("L", (80, 40), 60)
+    image.paste(200, (40, 0, 80, 40))
+    made = transform.prepare(image, PHOTO)
+    dark = (made[0] < 128).nonzero()
+    assert len(dark) >= 20
+    assert set(dark[:, 1].tolist()) <= {18, 19, 20, 21}  # the seam, and no frame
+    assert (made[:, :10] == 255).all()
+    torch.manual_seed(0)
+    turned = transform.augment(made, PHOTO)
+    assert 0 < int((turned < 128).sum()) < 3 * 40 * 6
+    assert (turned[:, 0] == 255).all()
+
+
 def test_a_photo_without_background_lies_on_white() -> None:
     image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
     image.paste((200, 10, 10, 255), (5, 5, 15, 15))

@@ -23,11 +23,11 @@ def some() -> dict[str, Triplets]:
     return {"a": triplets((0, 1, 2), (1, 0, 5), (4, 5, 0)), "b": triplets((2, 3, 1)), "none": triplets()}
 
 
-def literal(embedding: Tensor, chosen: Triplets, margin: float, soft: bool) -> Tensor:
+def literal(embedding: Tensor, chosen: Triplets, margin: float, soft: bool, power: int = 1) -> Tensor:
     x = F.normalize(embedding, dim=1)
     terms = []
     for a, p, n in zip(chosen.anchor.tolist(), chosen.positive.tolist(), chosen.negative.tolist(), strict=True):
-        violation = (x[a] - x[p]).norm() - (x[a] - x[n]).norm() + margin
+        violation = (x[a] - x[p]).norm() ** power - (x[a] - x[n]).norm() ** power + margin
         terms.append(torch.log(1 + torch.exp(violation)) if soft else violation.clamp(min=0))
     return torch.stack(terms).mean() if terms else torch.zeros((), dtype=embedding.dtype)
 
@@ -42,6 +42,14 @@ def test_equals_its_equation_in_value_and_gradient(make_step: MakeStep, kind: st
     torch.testing.assert_close(value, expected)
     if kind != "none":
         torch.testing.assert_close(torch.autograd.grad(value, embedding), torch.autograd.grad(expected, embedding))
+
+
+def test_squared_distances_take_their_place(make_step: MakeStep) -> None:
+    embedding = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    value = Triplet(margin=0.3, squared=True)(make_step(embedding, CATEGORY, some()))
+    expected = torch.stack([literal(embedding, t, 0.3, soft=False, power=2) for t in some().values()]).sum()
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(torch.autograd.grad(value, embedding), torch.autograd.grad(expected, embedding))
 
 
 def test_a_worked_example(make_step: MakeStep) -> None:

@@ -109,6 +109,36 @@ def test_the_gradient_reaches_offsets_and_filters() -> None:
         assert bool((weight.grad != 0).any())
 
 
+def test_the_gradient_of_an_offset_agrees_with_differences() -> None:
+    encoder, batch = made(flip=False), drawings()
+    assert encoder.offsets is not None
+    weight = encoder.offsets.weight
+    encoder(batch).embedding.square().sum().backward()
+    assert weight.grad is not None
+    direction = weight.grad / weight.grad.norm()
+
+    def looked(step: float) -> float:
+        with torch.no_grad():
+            weight.add_(direction, alpha=step)
+            seen = float(encoder(batch).embedding.double().square().sum())
+            weight.sub_(direction, alpha=step)
+        return seen
+
+    assert (looked(1e-3) - looked(-1e-3)) / 2e-3 == pytest.approx(float(weight.grad.norm()), rel=0.02)
+
+
+@torch.no_grad()
+def test_the_points_of_a_photo_lie_on_its_edges() -> None:
+    images = torch.full((1, 3, 64, 64), 0.8)
+    images[:, :, 20:44, 16:48] = 0.3
+    label = torch.zeros(1, dtype=torch.int64)
+    points = made(landmarks=12)(Batch(images, torch.tensor([PHOTO]), label, label)).images["points"][0]
+    x, y = points.T
+    nearest = torch.stack([(x - 15.5).abs(), (x - 47.5).abs(), (y - 19.5).abs(), (y - 43.5).abs()]).amin(0)
+    assert bool((nearest <= 2.5).all())
+    assert len({tuple(p) for p in points.tolist()}) == 12
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("options", "width"), [({"filters": 0}, 8), ({"descriptor": "categories"}, 11), ({"grid": 2}, 12), ({"landmarks": 0}, 72)]

@@ -7,6 +7,7 @@ from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Encoder, Features, Step
 from sbirlib_vtd.conditional_vae import ConditionalVae, photos_of
 from sbirlib_vtd.feature_regression import FeatureRegression
+from sbirlib_vtd.gate_prior import GatePrior, divergence
 
 
 class Flat(Encoder):
@@ -61,6 +62,8 @@ def test_the_losses_are_means_over_paired_sketches() -> None:
     loss = FeatureRegression(dim=4)
     found = loss(Step(features, encoder=encoder, batch=batch))
     made, rows = features.rows["regressed"], features.rows
+    spread = divergence(rows["latent_mean"][:2], rows["latent_log_variance"][:2])  # of the two sketches, and of no photo
+    torch.testing.assert_close(GatePrior(of="latent")(Step(features, encoder=encoder, batch=batch)), spread.mean())
     photo = torch.stack([(made[i] - rows["condition"][2]).square().sum() for i in (0, 1)]).sum() / 2
     sketch = torch.stack([(loss.back(made[i]) - rows["condition"][i]).square().sum() for i in (0, 1)]).sum() / 2
     torch.testing.assert_close(found["photo"], photo)

@@ -63,7 +63,7 @@ def test_the_constant_of_each_draw_decides() -> None:
 def step(mean: Tensor, log_variance: Tensor, modality: Tensor) -> Step:
     labels = torch.zeros_like(modality)
     batch = Batch(torch.zeros(len(mean), 3, 2, 2), modality, labels, labels)
-    rows = {"gate": torch.full((len(mean), 1, mean.shape[1]), 0.5), "gate_mean": mean, "gate_log_variance": log_variance}
+    rows = {"gate_mean": mean, "gate_log_variance": log_variance}
     return Step(Features.of(batch, torch.ones(len(mean), 2), rows=rows), encoder=Encoder(), batch=batch)
 
 
@@ -74,7 +74,9 @@ def test_the_prior_equals_the_divergence_of_two_normal_distributions() -> None:
     torch.testing.assert_close(divergence(mean, log_variance), expected)
     seen = step(mean, log_variance, torch.tensor([SKETCH, PHOTO, SKETCH]))
     torch.testing.assert_close(GatePrior()(seen), expected[[0, 2]].mean())
-    assert math.isclose(float(seen.logged["gate_rms"]), 0.5)
+    drawn = mean[[0, 2]] + (log_variance[[0, 2]] / 2).exp() * torch.randn(100_000, 2, 4, generator=torch.Generator().manual_seed(2))
+    assert math.isclose(float(seen.logged["gate_rms"]), float(drawn.square().mean().sqrt()), rel_tol=0.01)
+    assert math.isclose(float(seen.logged["gate_mean_rms"]), float(mean[[0, 2]].square().mean().sqrt()), rel_tol=1e-5)
 
 
 @pytest.mark.parametrize("count", [0, 2])

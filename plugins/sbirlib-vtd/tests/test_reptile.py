@@ -56,6 +56,13 @@ def test_all_of_the_way_is_adam_and_none_is_refused() -> None:
         reptile([], share=0)
 
 
+def test_no_subtask_comes_twice() -> None:
+    labels = synthetic(categories=10, unseen=2, instances=4).train
+    sampler = Subtasks(categories=len(np.unique(labels.category)), length=8, pairs=4)
+    batches = [tuple(rows) for epoch in range(4) for rows in sampler.batches(labels, seed=0, epoch=epoch)]
+    assert len(set(batches)) == len(batches)
+
+
 def test_a_subtask_stays_within_its_categories() -> None:
     labels = synthetic(categories=10, unseen=2, instances=4).train
     sampler = Subtasks(categories=3, length=5, pairs=4)

@@ -40,7 +40,7 @@ def test_the_prior_of_the_code_is_of_every_image() -> None:
     step = Step(features, encoder=encoder, batch=batch)
     expected = divergence(features.rows["latent_mean"], features.rows["latent_log_variance"]).mean()
     torch.testing.assert_close(GatePrior(of="latent")(step), expected)
-    assert set(step.logged) == {"latent_rms"}
+    assert set(step.logged) == {"latent_rms", "latent_mean_rms"}
     assert GatePrior(of="latent").needs <= encoder.provides
     with pytest.raises(InputError, match="unknown of 'late'; did you mean 'latent'"):
         GatePrior(of="late")  # type: ignore[arg-type]

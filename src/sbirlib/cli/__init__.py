@@ -18,6 +18,7 @@ app.command("list")(parts.list_)
 app.command()(parts.show)
 app.command()(method.train)
 app.command("eval")(method.eval_)
+app.command()(method.classify)
 for verb in (photos.embed, photos.index, photos.add, photos.remove, photos.search):
     app.command()(verb)
 

@@ -44,15 +44,37 @@ def train(
     dataset = open_dataset(data, split, skip_bad)
     folder = out or Path("runs") / pipeline.recipe.name
     typer.echo(dataset.describe())
+    trained = folder / "model.safetensors"
+    if pipeline.classifies:  # before training too
+        pipeline.make_losses(dataset.train.categories, dataset.train.instances)
     before = None if resume else pipeline.evaluate(dataset, device=device)
     pipeline.fit(dataset, out=folder, resume=resume, device=device, workers=workers, save_every=save_every, validate_every=validate_every)
-    pipeline.export(folder / "model.safetensors")
+    (pipeline.save if pipeline.classifies else pipeline.export)(trained)
     after = pipeline.evaluate(dataset, device=device)
     for name, value in after.items():
         typer.echo(f"{name:24}{'' if before is None else f'{before[name]:.3f} -> '}{value:.3f}")
-    typer.echo(
-        f"search your own photos: sbirlib index {folder / 'model.safetensors'} PHOTOS --out INDEX, then sbirlib search SKETCH.png --index INDEX"
-    )
+    if pipeline.classifies:
+        typer.echo(f"name your own sketches: sbirlib classify {trained} SKETCHES")
+    typer.echo(f"search your own photos: sbirlib index {trained} PHOTOS --out INDEX, then sbirlib search SKETCH.png --index INDEX")
+
+
+def classify(
+    model: Annotated[Path, typer.Argument(help="a model that was trained to name sketches, such as one of the recipe landmarks")],
+    sketches: Annotated[Path, typer.Argument(help="a sketch, or a folder of sketches")],
+    k: Annotated[int, typer.Option("-k", help="how many names")] = 5,
+    json_: Annotated[bool, typer.Option("--json", help="one line of JSON for each sketch")] = False,
+    device: Device = None,
+) -> None:
+    """Print what each sketch is likeliest of, with its probability."""
+    from sbirlib import load
+    from sbirlib.data.folder import images
+
+    drawn = images(sketches, modality="sketch")
+    for i, names in enumerate(load(model).classify(drawn, k=k, device=device)):
+        if json_:
+            typer.echo(json.dumps({"sketch": drawn.path(i), "names": [{"name": name, "probability": p} for name, p in names]}))
+        else:
+            typer.echo(f"{drawn.path(i)}: " + ", ".join(f"{name} {p:.3f}" for name, p in names))
 
 
 def eval_(

@@ -134,6 +134,11 @@ class Dataset:
         here = np.array([number[name] for name in self.categories], dtype=np.int64)
         return replace(self, categories=tuple(categories), category=np.where(self.category >= 0, here[self.category], -1))
 
+    @property
+    def instances(self) -> int:
+        """How many instances there are, as their numbers go."""
+        return int(self.instance.max(initial=-1)) + 1
+
     def describe(self) -> str:
         """One line for people: what is here, and how it was split."""
         sketches, photos = int((self.modality == SKETCH).sum()), int((self.modality == PHOTO).sum())

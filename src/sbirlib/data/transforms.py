@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from sbirlib.encoders.edges import DETECTORS, drawn
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import SKETCH
 
@@ -24,7 +25,8 @@ class Sbir:
 
     A drawing in the alpha channel is found there, light ink on dark is inverted (`polarity`), off-white paper becomes white, and a blank
     sketch is a white image. `sketch_fit`: "centre" scales the ink's bounding box uniformly into the square less `sketch_margin` a side;
-    "pad" keeps the whole sheet, "squash" ignores its aspect. `photo_fit`: "squash", "pad" (white) or "crop" (the middle).
+    "pad" keeps the whole sheet, "squash" ignores its aspect. `photo_fit`: "squash", "pad" (white) or "crop" (the middle). `photo_lines`
+    "sobel" or "canny" makes a photo its edge map, dark on white, before it is padded or turned, whose borders would be edges too.
     `augment` keeps a random square of at least `crop` of the side, flips, and turns by up to `rotation` degrees.
 
     >>> Sbir(size=96).prepare(Image.new("L", (400, 300), 255), SKETCH).shape
@@ -39,6 +41,7 @@ class Sbir:
     sketch_margin: float = 0.05
     polarity: Literal["auto", "dark", "light"] = "auto"
     photo_fit: Literal["squash", "pad", "crop"] = "squash"
+    photo_lines: Literal["none", "sobel", "canny"] = "none"
 
     def __post_init__(self) -> None:
         types = get_type_hints(type(self))
@@ -58,7 +61,7 @@ class Sbir:
     def prepare(self, image: Image.Image, modality: int) -> Tensor:
         """A PIL image to uint8 [3, S, S], the same every time."""
         if modality != SKETCH:
-            photo: Tensor = tv.pil_to_tensor(self._fit(on_white(image).convert("RGB"), self.photo_fit))
+            photo: Tensor = tv.pil_to_tensor(self._fit(on_white(image).convert("RGB"), self.photo_fit, lines=self.photo_lines))
             return photo
         sheet = drawing(image, self.polarity)
         if self.sketch_fit != "centre":
@@ -77,14 +80,15 @@ class Sbir:
         if modality == SKETCH:  # grey: one channel is all there is to change
             image = image[:1]
         if self.rotation:
-            image = tv.rotate(image, (2 * turn - 1) * self.rotation, tv.InterpolationMode.BILINEAR, fill=[float(WHITE)])
+            ink = tv.rotate(WHITE - image, (2 * turn - 1) * self.rotation, tv.InterpolationMode.BILINEAR)  # its `fill` leaves a grey frame
+            image = WHITE - ink
         if side < self.size:
             y, x = (round(share * (self.size - side)) for share in (top, left))
             part = image[None, :, y : y + side, x : x + side]
             image = torch.nn.functional.interpolate(part, size=(self.size, self.size), mode="bilinear")[0]
         return (image.flip(-1) if self.flip and mirror < 0.5 else image).expand(3, -1, -1)
 
-    def _fit(self, image: Image.Image, how: str, *, margin: float = 0.0) -> Image.Image:
+    def _fit(self, image: Image.Image, how: str, *, margin: float = 0.0, lines: str = "none") -> Image.Image:
         width, height = image.size
         if how == "squash":
             height = width = self.size
@@ -93,12 +97,21 @@ class Sbir:
             scale = room / (max if how == "pad" else min)(height, width)
             height, width = max(1, round(height * scale)), max(1, round(width * scale))
         image = tv.resize(image, [height, width])
+        if lines != "none":
+            image = edge_map(image, lines)
         if how == "crop":
             image = tv.center_crop(image, [self.size, self.size])
         elif how == "pad":
             top, left = (self.size - height) // 2, (self.size - width) // 2
             image = tv.pad(image, [left, top, self.size - width - left, self.size - height - top], fill=WHITE)
         return image
+
+
+def edge_map(image: Image.Image, detector: str) -> Image.Image:
+    """The edges of a photo as a drawing, dark on white, by one of the edge detectors (Zhang et al. 2019, section IV.E)."""
+    edges = DETECTORS[detector](tv.pil_to_tensor(image)[None] / 255)
+    drawing: Image.Image = tv.to_pil_image(drawn(edges)[0])
+    return drawing
 
 
 def on_white(image: Image.Image) -> Image.Image:

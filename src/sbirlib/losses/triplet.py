@@ -9,8 +9,8 @@ from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import Loss, Step
 
 
-def violations(step: Step, *, margin: float) -> dict[str, Tensor]:
-    """d_ap - d_an + margin of every triplet, by kind [T].
+def violations(step: Step, *, margin: float, squared: bool = False) -> dict[str, Tensor]:
+    """d_ap - d_an + margin of every triplet, by kind [T]; of squared distances if `squared`.
 
     All kinds are read from the distances at once, because each read costs the backward pass a matrix [N, N].
     """
@@ -20,7 +20,8 @@ def violations(step: Step, *, margin: float) -> dict[str, Tensor]:
         return {}
     anchor = torch.cat([t.anchor for t in triplets.values()])
     other = torch.cat([t.positive for t in triplets.values()] + [t.negative for t in triplets.values()])
-    positive, negative = at_least_float32(distances[anchor.repeat(2), other]).chunk(2)
+    chosen = at_least_float32(distances[anchor.repeat(2), other])
+    positive, negative = (chosen.square() if squared else chosen).chunk(2)
     parts = torch.split(positive - negative + margin, [len(t) for t in triplets.values()])
     return dict(zip(triplets, parts, strict=True))
 
@@ -35,7 +36,8 @@ class Triplet(Loss):
 
         L = mean [d_ap - d_an + margin]_+        soft: mean log(1 + exp(d_ap - d_an + margin)); margin = 0 is theirs
 
-    d are the encoder's distances [N, N]. `kind` takes one kind of triplets alone; InputError if the miner has no such kind.
+    d are the encoder's distances [N, N], or if `squared` their squares. `kind` takes one kind of triplets alone; InputError if the miner has no
+    such kind.
     Needs a miner, such as `batch_hard`.
 
     >>> loss = Triplet(margin=0.2)
@@ -45,12 +47,12 @@ class Triplet(Loss):
 
     needs = frozenset({"triplets"})
 
-    def __init__(self, *, margin: float = 0.2, kind: str | None = None, soft: bool = False) -> None:
+    def __init__(self, *, margin: float = 0.2, kind: str | None = None, soft: bool = False, squared: bool = False) -> None:
         super().__init__()
-        self.margin, self.kind, self.soft = margin, kind, soft
+        self.margin, self.kind, self.soft, self.squared = margin, kind, soft, squared
 
     def forward(self, step: Step) -> Tensor:
-        found = violations(step, margin=self.margin)
+        found = violations(step, margin=self.margin, squared=self.squared)
         if self.kind is not None:
             if self.kind not in found:
                 raise InputError(f"the miner gives no triplets of kind {self.kind!r}{nearest(self.kind, found)}")

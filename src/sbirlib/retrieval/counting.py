@@ -81,7 +81,7 @@ def _counted(rows: Array, own: Array, relevant: Array) -> tuple[Array, Array] | 
     line = np.arange(queries)[:, None]
     first = (count.cumsum(axis=1) - count + line * width).ravel().take(binned(rows).ravel())  # of the keys in each distance's bin
     at, same = _compared(rows.ravel(), first, keys.ravel(), followed.ravel(), int(count.max()))
-    below, equal = (_bincount(values, queries * width).reshape(queries, -1)[:, :-1] for values in (at, same))
+    below, equal = (np.bincount(values, minlength=queries * width).reshape(queries, -1)[:, :-1] for values in (at, same))
     return below.cumsum(axis=1), equal
 
 
@@ -104,12 +104,6 @@ def _binning(low: Array, high: Array, bins: int, rows: Array) -> Callable[[Array
         return found
 
     return binned
-
-
-def _bincount(values: Array, length: int) -> Array:
-    """np.bincount, but without Python's lock, so that threads need not wait for each other."""
-    found: Array = torch.bincount(torch.from_numpy(values), minlength=length).numpy()
-    return found
 
 
 def _compared(distances: Array, first: Array, keys: Array, followed: Array, crowd: int) -> tuple[Array, Array]:

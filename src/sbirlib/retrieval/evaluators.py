@@ -89,16 +89,20 @@ class Classification:
     memory = MEMORY
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
-        logits, category = self._checked(queries), queries.category
         right = self.measured(queries, gallery).values["accuracy"]
+        classes = self.by_class(queries).values()
+        means = {f"class_{name}": sum(found[name] for found in classes) / len(classes) for name in ("accuracy", "AP")}
+        return {"accuracy": float(right.mean()), **means}
+
+    def by_class(self, queries: Encoded) -> dict[int, dict[str, float]]:
+        """Each class's accuracy and AP."""
+        logits, category = self._checked(queries), queries.category
+        right = (logits.argmax(1) == category).double()
         classes = torch.tensor(sorted(set(category.tolist())))
         of_classes = torch.eye(logits.shape[1], dtype=torch.float64)[classes, None]
         ranked = measure(of_classes, logits.double().softmax(1), classes, category, metrics=["mAP@all"], memory=self.memory)
-        return {
-            "accuracy": float(right.mean()),
-            "class_accuracy": float(torch.stack([right[category == c].mean() for c in classes]).mean()),
-            "class_AP": ranked.means["mAP@all"],
-        }
+        precision = ranked.values["mAP@all"].tolist()
+        return {c: {"accuracy": float(right[category == c].mean()), "AP": ap} for c, ap in zip(classes.tolist(), precision, strict=True)}
 
     def measured(self, queries: Encoded, gallery: Encoded) -> Measured:
         """The accuracy, query by query: 1 where the likeliest category is the right one."""

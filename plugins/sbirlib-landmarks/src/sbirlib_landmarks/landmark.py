@@ -26,11 +26,12 @@ class Landmark(Wrapper):
         f   = the mean over n of x(l_n + dl_n)        x the map of `encoder`, eq. 1; the embedding is the encoder's of f
         f_s = max over categories of psi(F_k * x)     one value a cell; with `descriptor` "categories" the maximum over cells of each
 
-    `landmarks` points are spread over the strokes of a sketch, or over the edges of a photo, by farthest-point sampling, and projected to
-    cells of the map; `offsets` moves point n by what a 1x1 convolution says in its cell, at first by nothing. `landmarks=0` pools the whole
-    map. `filters` is the number of categories; 0 leaves the branch out. The vector is [embedding, f_s], L2-normalised; f_s has `grid` x
-    `grid` cells. Photos enter as their edge map, dark on white: `edges` is "sobel", "canny", or "given" for photos that are edge maps
-    already. With `flip`, in eval mode, embedding and f_s are the mean of those of the image and its mirror image.
+    `landmarks` points are spread over the strokes of a sketch, or over the edges of a photo, by farthest-point sampling, and projected to cells
+    of the map; `offsets` moves point n by what a 1x1 convolution says in its cell, at first by nothing. `landmarks=0` pools the whole map.
+    `filters` is the number of categories; 0 leaves the branch out. The vector is [embedding, f_s], L2-normalised; f_s has `grid` x `grid` cells.
+    Photos enter as their edge map, dark on white: `edges` is "sobel", "canny", or "given" for photos that are edge maps already, as where the
+    transform pads or turns them (`photo_lines`). With `flip`, in eval mode, embedding and f_s are the mean of those of the image and its mirror
+    image.
 
     Takes images [B, 3, H, W] in [0, 1]. Gives the embedding [B, D] and, for each image, its `responses` [B, K, H', W'], `points` (x, y)
     [B, N, 2] and `moved`, where they moved to, in pixels, and the `filters` [K, C, 3, 3]. Raises InputError around an encoder that has no map of

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sbirlib.distance import at_least_float32
+from sbirlib.distance import at_least_float32, root
 from sbirlib.errors import InputError
 from sbirlib.interfaces import SKETCH, Batch, Encoder, Features, Wrapper
 from sbirlib_vtd.gate import gated_distances, gated_query, plain_gallery
@@ -20,7 +20,7 @@ class Adaptive(Wrapper):
     """An encoder under a hypernetwork: each sketch gates the features of itself and of all it is compared with (Pang et al. 2019, section 3.2).
 
         mu = W_mu D_s + b_mu,    sigma = exp((W_sigma D_s + b_sigma) / 2),    eta = mu + sigma noise, L2-normalised (eq. 10)
-        d(s, p) = |psi(s) - psi(p)|^2,    psi(x) = eta * F(x) + F(x) (eq. 8)
+        d(s, p) = |psi(s) - psi(p)|,    psi(x) = eta * F(x) + F(x) (eq. 8)
 
     F is the vector of `encoder`, of unit length, and D_s the embedding that `descriptor`, any other encoder, gives the sketch. A pair is
     compared under its sketch's gate, two photos without; a sketch of two under the row's. In training each sketch draws one gate; in eval
@@ -79,7 +79,7 @@ class Adaptive(Wrapper):
         with torch.autocast(vectors.device.type, enabled=False):
             under = torch.stack([gated_distances(vectors, gate[:, s], vectors) for s in range(gate.shape[1])]).amin(0)
         sketch = features.modality == SKETCH
-        return torch.where(~sketch[:, None] & sketch, under.T, under)  # a photo is compared under the sketch's gate
+        return root(torch.where(~sketch[:, None] & sketch, under.T, under))  # a photo is compared under the sketch's gate
 
     def query_vectors(self, batch: Batch) -> Tensor:
         features = self._of_images(batch)

@@ -21,9 +21,9 @@ class CrossGradient(Loss):
         x_d = x + e grad_x J_d(x),    x_l = x + e grad_x J_l(x)
         label = J_l(x_d),    domain = (1 - a) J_d(x) + a J_d(x_l)
 
-    J_l is the triplet loss of the encoder, J_d the cross entropy of a small network of 64 x 64 grey pixels that names the category; it is
-    the loss's own. Gradients are those of each image's own loss. e is `step_size`, a is `share`; J_l(x) itself is the loss `triplet`, beside
-    this one. Costs two more passes of the encoder. Needs a miner. `categories` is filled in by the pipeline.
+    J_l is the triplet loss of the encoder (`margin`, `squared`), J_d the cross entropy of a small network of 64 x 64 grey pixels that names the
+    category; it is the loss's own. Gradients are those of each image's own loss. e is `step_size`, a is `share`; J_l(x) itself is the loss
+    `triplet`, beside this one. Costs two more passes of the encoder. Needs a miner. `categories` is filled in by the pipeline.
 
     >>> CrossGradient(categories=10, channels=8)(step)    # doctest: +SKIP
     {'label': tensor(0.0931), 'domain': tensor(2.2914)}
@@ -31,14 +31,16 @@ class CrossGradient(Loss):
 
     needs = frozenset({"triplets"})
 
-    def __init__(self, *, categories: int, margin: float = 0.1, step_size: float = 1.0, share: float = 0.5, channels: int = 32) -> None:
+    def __init__(
+        self, *, categories: int, margin: float = 0.1, squared: bool = False, step_size: float = 1.0, share: float = 0.5, channels: int = 32
+    ) -> None:
         super().__init__()
         if not 0 <= share <= 1:
             raise InputError(f"cross_gradient: share is of the moved images, in [0, 1], got {share}")
         if step_size < 0 or channels < 1:
             raise InputError(f"cross_gradient: step_size may not be negative and channels not below 1, got {step_size} and {channels}")
         self.step_size, self.share = step_size, share
-        self.triplet = Triplet(margin=margin)
+        self.triplet = Triplet(margin=margin, squared=squared)
         self.network = SketchEncoder(channels=channels)
         self.classifier = nn.Linear(self.network.width, categories)
 

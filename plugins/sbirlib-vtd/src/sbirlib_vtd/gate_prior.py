@@ -15,8 +15,10 @@ OF = ("gate", "latent")
 class GatePrior(Loss):
     """L_con = KL(N(mu, sigma^2) || N(0, I)), the mean over sketches (Pang et al. 2019, section 3.2).
 
-    Reads `gate_mean` and `gate_log_variance` [N, V] of the encoder `adaptive`, or with `of` "latent" those of `variational`, of every image.
-    Logs `gate_rms` (`latent_rms`), the root of the mean square of what was drawn: how far a gate moves a feature.
+    Reads `gate_mean` and `gate_log_variance` [N, V] of the encoder `adaptive`, or with `of` "latent" those of `variational` and
+    `conditional_vae`, of the images that have one. Logs `gate_rms` (`latent_rms`), the root of the mean square of mu + sigma N(0, I), and
+    `gate_mean_rms`, that of mu alone: what the image decides of it, where the rest is noise. After its normalisation the RMS of a gate is its
+    length over the root of V, whatever was learnt.
 
     >>> GatePrior()(step)    # doctest: +SKIP
     tensor(41.2260)
@@ -27,15 +29,18 @@ class GatePrior(Loss):
         if of not in OF:
             raise InputError(f"gate_prior: unknown of {of!r}{nearest(of, OF)}")
         self.of = of
-        self.needs = frozenset({of, f"{of}_mean", f"{of}_log_variance"})
+        self.needs = frozenset({f"{of}_mean", f"{of}_log_variance"})
 
     def forward(self, step: Step) -> Tensor:
         rows = step.features.rows
         mean, log_variance = (at_least_float32(rows[f"{self.of}_{name}"]) for name in ("mean", "log_variance"))
-        kept = step.features.modality == SKETCH if self.of == "gate" else torch.ones(len(mean), dtype=torch.bool, device=mean.device)
-        if bool(kept.any()):
-            step.log(f"{self.of}_rms", rows[self.of][kept].square().mean().sqrt())
-        each = divergence(mean[kept], log_variance[kept])
+        kept = step.features.modality == SKETCH if self.of == "gate" else rows.get("paired", torch.ones_like(mean[:, 0], dtype=torch.bool))
+        mean, log_variance = mean[kept], log_variance[kept]
+        if len(mean):
+            power = mean.detach().square().mean()
+            step.log(f"{self.of}_rms", (power + log_variance.detach().exp().mean()).sqrt())
+            step.log(f"{self.of}_mean_rms", power.sqrt())
+        each = divergence(mean, log_variance)
         return each.sum() / max(len(each), 1) + 0 * mean.sum() + 0 * log_variance.sum()
 
 

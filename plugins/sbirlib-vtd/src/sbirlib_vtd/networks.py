@@ -38,7 +38,7 @@ class SketchDecoder(nn.Module):
         self.first = nn.Linear(dim, last * SIDE * SIDE, bias=False)  # a 1x1 convolution of a map of one cell, whose channels become cells
         layers: list[nn.Module] = [nn.BatchNorm2d(last), nn.ReLU()]
         for block in reversed(range(HALVINGS)):
-            filters = channels * min(2**block, 8) if block else channels
+            filters = channels * min(2**block, 8)
             layers += [nn.ConvTranspose2d(last, filters, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
             last = filters
         self.layers = nn.Sequential(*layers, nn.Conv2d(last, 1, 1), nn.Tanh())

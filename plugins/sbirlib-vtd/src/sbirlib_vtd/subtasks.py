@@ -42,7 +42,8 @@ class Subtasks:
         found: list[list[int]] = []
         for number, chosen in enumerate(order[: count * self.categories].reshape(count, -1)):
             inside = Within(labels, np.where(np.isin(category, chosen), labels.instance, -1))
-            passes = (pairs.batches(inside, seed=seed, epoch=p * (epoch + 1) * count + number) for p in itertools.count(1))
+            seeds = np.random.default_rng([seed, epoch, number])
+            passes = (pairs.batches(inside, seed=int(seeds.integers(2**31)), epoch=p) for p in itertools.count())
             found += itertools.islice(itertools.chain.from_iterable(passes), self.length)
         return found
 
