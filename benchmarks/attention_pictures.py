@@ -22,7 +22,8 @@ from sbirlib_vtd.gate import weights
 
 
 def attention(pipeline: Pipeline, dataset: Dataset, *, rows: int = 6, seed: int = 0) -> Image.Image:
-    """Sketches of the test part and their photos, reddened where Grad-CAM finds what their gated similarity comes from."""
+    """Sketches of the test part and their photos, reddened where Grad-CAM finds what their gated similarity comes from: under the sketch's own
+    row of the dictionary, and under that of the next sketch that took another."""
     encoder = pipeline.encoder
     if not (isinstance(encoder, Adaptive) and isinstance(encoder.encoder, Backbone) and isinstance(encoder.descriptor, Descriptor)):
         raise InputError("figure 3 is of the encoder adaptive, with a dictionary, around backbone or cse")
@@ -32,7 +33,7 @@ def attention(pipeline: Pipeline, dataset: Dataset, *, rows: int = 6, seed: int 
         sketches = batch[batch.modality == SKETCH]
         taken = encoder.descriptor(sketches).rows["assignment"].argmax(1)
     shown = {"sketch": to_pictures(sketches.images), "photo": to_pictures(batch.images[batch.modality == PHOTO])}
-    for name, row in (("its descriptor", taken), ("another", (taken + 1) % len(encoder.descriptor.dictionary))):
+    for name, row in (("its own row", taken), ("another's", _another(taken))):
         described = encoder.descriptor.dictionary[row]
         gate = encoder.gates(encoder.gate_mean(described), encoder.gate_log_variance(described))[:, 0]
         for modality, heat in zip(("sketch", "photo"), heats(encoder.encoder, batch, gate.detach()), strict=True):
@@ -51,6 +52,15 @@ def heats(encoder: Backbone, batch: Batch, gate: Tensor) -> tuple[Tensor, Tensor
     (slope,) = torch.autograd.grad(similarity, maps)
     heat = (slope.mean((2, 3), keepdim=True) * maps.detach()).sum(1).relu()
     return heat[sketch], heat[photo]
+
+
+def _another(taken: Tensor) -> Tensor:
+    """For each of the rows taken [n] the next that differs, or itself where all are one."""
+    found = taken.clone()
+    for i in range(len(taken)):
+        others = [row for row in torch.roll(taken, -i).tolist() if row != int(taken[i])]
+        found[i] = others[0] if others else taken[i]
+    return found
 
 
 def _pairs(pipeline: Pipeline, dataset: Dataset, rows: int, seed: int) -> Batch:

@@ -20,9 +20,9 @@ EXPERIMENTS = Path(__file__).parent / "experiments"
 class Row:
     """One line of the table. `train = false` measures the encoder as it comes; `paper` holds the published figures by their condition.
 
-    `begin` gives a part, by its place, the weights that it has in the trained model of another row, of the same seed: "ROW", or
-    "EXPERIMENT/ROW"; such models are kept. `pretrained` is the share of the pretrained weights that a part is given back before it is
-    measured (`Pipeline.interpolate`). `asked` holds, by name, settings under which the trained network is measured once more, each a
+    `begin` gives a part, by its place (or two places, mine:theirs), the weights that it has in the trained model of another row, of the same
+    seed: "ROW", or "EXPERIMENT/ROW"; such models are kept. `pretrained` is the share of the pretrained weights that a part is given back before
+    it is measured (`Pipeline.interpolate`). `asked` holds, by name, settings under which the trained network is measured once more, each a
     column: another way to ask it.
     """
 

@@ -126,6 +126,10 @@ def test_training_begins_with_a_part_of_another_model(trained: Pipeline, dataset
     assert _same(fresh.encoder.get_submodule("backbone"), trained.encoder.get_submodule("backbone"))
     assert not _same(fresh.encoder, trained.encoder)
     assert _same(build("mathm", **SMALL, seed=1).begin_with(tmp_path / "model.safetensors").encoder, trained.encoder)
+    around = build("mathm", **SMALL, seed=1).begin_with(tmp_path / "model.safetensors", "encoder.backbone.layer1:encoder.backbone.layer1")
+    assert _same(around.encoder.get_submodule("backbone.layer1"), trained.encoder.get_submodule("backbone.layer1"))
+    with pytest.raises(InputError, match="does not fit this model's"):
+        fresh.begin_with(tmp_path / "model.safetensors", "encoder.backbone:encoder.embedding")
     with pytest.raises(InputError, match="'encoder.backbon' is not a part of both"):
         fresh.begin_with(tmp_path / "model.safetensors", "encoder.backbon")
     other = build("mathm", **SMALL | {"encoder": SMALL["encoder"] | {"dim": 16}})

@@ -119,11 +119,14 @@ class Pipeline:
     def begin_with(self, path: str | Path, part: str = "encoder") -> Pipeline:
         """Give one part of this model the weights that it has in a saved one, to train on from there: a dictionary of other sketches, say.
 
-        `part` is a place such as "encoder" or "encoder.descriptor". Raises InputError where either model has no such part, or the two differ.
+        `part` is a place such as "encoder" or "encoder.descriptor", or two, mine:theirs, where it stands elsewhere in the saved model. Raises
+        InputError where either model has no such part, or the two differ.
 
         >>> build("vtd").begin_with("runs/vtd/model.safetensors", "encoder.descriptor")  # doctest: +SKIP
+        >>> build("vtd").begin_with("runs/hard-transfer/model.safetensors", "encoder.encoder:encoder")  # doctest: +SKIP
         """
-        mine, theirs = (_part(pipeline, part, path) for pipeline in (self, load(path, **self.objects)))
+        place, _, elsewhere = part.partition(":")
+        mine, theirs = _part(self, place, path), _part(load(path, **self.objects), elsewhere or place, path)
         try:
             mine.load_state_dict(theirs.state_dict())
         except RuntimeError as error:

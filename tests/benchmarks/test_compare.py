@@ -40,6 +40,28 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert covered >= 50
 
 
+def literal(values: np.ndarray, category: np.ndarray, draws: int) -> np.ndarray:
+    """Seeds, then classes, then queries of the class, one resample after another."""
+    random, means = np.random.default_rng(1), []
+    for _ in range(draws):
+        of_seed = values[random.integers(len(values), size=len(values))].mean(0)
+        classes = random.choice(np.unique(category), size=len(np.unique(category)))
+        own = [of_seed[category == c] for c in classes]
+        means.append(np.concatenate([random.choice(v, size=len(v)) for v in own]).mean())
+    return np.array(means)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_resample_is_of_seeds_classes_and_queries(seeds: int) -> None:
+    category = np.repeat([0, 1, 2, 3], [3, 30, 8, 15])  # a class that comes twice counts with all its queries, twice
+    values = np.random.default_rng(0).exponential(size=(seeds, len(category))) * (1 + category)
+    found, expected = resampled(values, category, draws=20_000), literal(values, category, 4000)
+    assert found.shape == (20_000,)
+    assert found.mean() == pytest.approx(expected.mean(), rel=0.02)
+    assert found.std() == pytest.approx(expected.std(), rel=0.06)
+    assert np.percentile(found, [2.5, 97.5]) == pytest.approx(np.percentile(expected, [2.5, 97.5]), rel=0.04)
+
+
 def test_only_seeds_that_both_have_are_compared() -> None:
     base = runs(0, 0.1, seeds=3)
     assert paired({7: base[0], 1: base[1]}, base, CLASSES.tolist()).seeds == 1

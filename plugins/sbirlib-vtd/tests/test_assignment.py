@@ -69,7 +69,7 @@ def test_terms_and_what_is_logged() -> None:
     assert set(soft) == {"row", "column"}
     torch.testing.assert_close(soft["column"], -column_entropy(logits.softmax(1)))
     assert float(step.logged["rows_used"]) == 0.75
-    assert math.isclose(float(step.logged["row_entropy"]), (0.5 * math.log(2) + 0.5 * math.log(4)) / math.log(4), rel_tol=1e-6)
+    assert math.isclose(float(step.logged["usage_entropy"]), (0.5 * math.log(2) + 0.5 * math.log(4)) / math.log(4), rel_tol=1e-6)
     torch.testing.assert_close(Assignment(kind="hard")(step)["uniform"], divergence(logits.softmax(1)))
     torch.testing.assert_close(Assignment(kind="hard", per_sample=True)(step)["uniform"], divergence_of_each(logits.softmax(1)))
     with pytest.raises(InputError, match="unknown kind 'sift'; did you mean 'soft'"):

@@ -24,7 +24,10 @@ def train(
     split: Split = None,
     set_: Set = None,
     begin: Annotated[
-        list[str] | None, typer.Option(help="PART=MODEL: begin with that part's weights in a saved model, as encoder=FILE")
+        list[str] | None,
+        typer.Option(
+            help="PART=MODEL: begin with that part's weights in a saved model, as encoder=FILE; PART:THEIRS=MODEL where it has another place"
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder; runs/<recipe> unless given")] = None,
     resume: Annotated[bool, typer.Option(help="go on from the checkpoint in --out")] = False,

@@ -6,20 +6,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+AT_ONCE = 1_000_000  # draws of a query
 
 
 def resampled(values: Array, category: NDArray[np.int64], *, draws: int, seed: int = 0) -> Array:
     """The mean of values [seeds, Q] over each of `draws` resamples of seeds, classes and queries, as [draws]."""
     random = np.random.default_rng(seed)
-    count = len(values)
-    by_class = [np.flatnonzero(category == c) for c in np.unique(category)]
-    means = np.empty(draws)
-    for draw in range(draws):
-        of_seed = values[random.integers(count, size=count)].mean(0) if count > 1 else values[0]
-        total = number = 0.0
-        for c in random.integers(len(by_class), size=len(by_class)):
-            rows = by_class[c]
-            total += float(of_seed[rows[random.integers(len(rows), size=len(rows))]].sum())
-            number += len(rows)
-        means[draw] = total / number
-    return means
+    by_class = [values[:, category == c] for c in np.unique(category)]
+    step = max(1, AT_ONCE // max(own.shape[1] for own in by_class))
+    return np.concatenate([_means(by_class, min(step, draws - start), random) for start in range(0, draws, step)])
+
+
+def _means(by_class: list[Array], draws: int, random: np.random.Generator) -> Array:
+    """Some resamples' means, of the values [seeds, q] of each class."""
+    count = len(by_class[0])
+    seeds = random.integers(count, size=(draws, count))
+    shares = (seeds[:, :, None] == np.arange(count)).mean(1)  # of each seed in a draw
+    chosen = random.integers(len(by_class), size=(draws, len(by_class)))
+    total, number = np.zeros(draws), np.zeros(draws)
+    for c, own in enumerate(by_class):
+        draw = np.repeat(np.arange(draws), (chosen == c).sum(1))  # which took this class, as often as it did
+        queries = random.integers(own.shape[1], size=(len(draw), own.shape[1]))
+        sums = (shares @ own)[draw[:, None], queries].sum(1)
+        total += np.bincount(draw, weights=sums, minlength=draws)
+        number += np.bincount(draw, minlength=draws) * own.shape[1]
+    return total / number

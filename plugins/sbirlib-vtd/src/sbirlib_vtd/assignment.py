@@ -20,7 +20,7 @@ class Assignment(Loss):
         "hard"    uniform = KL(mean of p || uniform), as the text says; `per_sample`: the mean of KL(p_i || uniform), eq. 4 as printed
 
     The mean is over the rows of all processes. Terms are weighed apart in a recipe. Logs `rows_used`, the share of rows that some sketch of
-    the batch took, and `row_entropy`, the entropy of what was taken over log K.
+    the batch took, and `usage_entropy`, the entropy of what was taken over log K.
 
     >>> Assignment(kind="soft")(step)    # doctest: +SKIP
     {'row': tensor(5.7038), 'column': tensor(-5.7038)}
@@ -39,7 +39,7 @@ class Assignment(Loss):
         shares = logits.softmax(1)
         used = torch.bincount(logits.argmax(1), minlength=logits.shape[1]) / max(len(logits), 1)
         step.log("rows_used", (used > 0).float().mean())
-        step.log("row_entropy", torch.special.entr(used).sum() / math.log(logits.shape[1]))
+        step.log("usage_entropy", torch.special.entr(used).sum() / math.log(logits.shape[1]))
         if self.kind == "soft":
             return {"row": row_entropy(shares), "column": -column_entropy(shares)}
         return {"uniform": divergence_of_each(shares) if self.per_sample else divergence(shares)}

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from sbirlib.encoders.edges import DETECTORS, drawings
 from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import Batch, Encoder, Features, Step
-from sbirlib_vtd.dictionary import gumbel_one_hot, one_hot, random_rows, revived
+from sbirlib.interfaces import Batch, Features
+from sbirlib_vtd.dictionary import gumbel_one_hot, one_hot, random_rows
 from sbirlib_vtd.networks import SketchDecoder, SketchEncoder, small
+from sbirlib_vtd.quantiser import Quantiser
 
 CHOICES = {"assignment": ("soft", "hard"), "use": ("row", "mix", "first"), "edges": tuple(DETECTORS)}
 
 
-class Descriptor(Encoder):
+class Descriptor(Quantiser):
     """An autoencoder that passes a sketch through one of K fixed random rows of length M, its visual trait (Pang et al. 2019, section 3.1).
 
         p   = W_p E(s) + b_p                               E of 64 x 64 pixels
@@ -38,8 +39,6 @@ class Descriptor(Encoder):
 
     provides = frozenset({"assignment", "reconstruction", "drawn"})
     dictionary: Tensor
-    counts: Tensor
-    epochs: Tensor
 
     def __init__(
         self,
@@ -54,7 +53,6 @@ class Descriptor(Encoder):
         revival: float = 0.05,
         edges: Literal["sobel", "canny", "given"] = "sobel",
     ) -> None:
-        super().__init__()
         for option, value in {"assignment": assignment, "use": use, "edges": edges}.items():
             if value not in CHOICES[option]:
                 raise InputError(f"descriptor: unknown {option} {value!r}{nearest(value, CHOICES[option])}")
@@ -63,15 +61,14 @@ class Descriptor(Encoder):
                 raise InputError(f"descriptor: {option} must be at least {least}, got {number}")
         if temperature <= 0:
             raise InputError(f"descriptor: temperature must be positive, got {temperature}")
+        super().__init__(count=rows, revival=revival)
         self.dim = self.vector_dim = dim
-        self.assignment, self.use, self.skip, self.temperature, self.revival = assignment, use, skip, temperature, revival
+        self.assignment, self.use, self.skip, self.temperature = assignment, use, skip, temperature
         self.edges = edges
         self.sketch_encoder = SketchEncoder(channels=channels)
         self.row, self.detail = (nn.Linear(self.sketch_encoder.width, width) for width in (rows, dim))
         self.sketch_decoder = SketchDecoder(dim=dim, channels=channels)
         self.register_buffer("dictionary", random_rows(rows, dim))
-        self.register_buffer("counts", torch.zeros(rows, dtype=torch.int64))
-        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
 
     def forward(self, batch: Batch) -> Features:
         drawn = small(drawings(batch, self.edges)[0])
@@ -88,13 +85,5 @@ class Descriptor(Encoder):
             return logits.softmax(1) if self.use == "mix" else one_hot(logits if self.use == "row" else torch.zeros_like(logits))
         return logits.softmax(1) if self.assignment == "soft" else gumbel_one_hot(logits, self.temperature)
 
-    def after_step(self, step: Step) -> None:
-        """Count the rows that the images of all processes took."""
-        taken = step.features.rows["assignment"].argmax(1)
-        self.counts += torch.bincount(taken, minlength=len(self.counts))
-
-    def end_epoch(self) -> None:
-        """Bring rows back that no image took since the last epoch."""
-        self.dictionary.copy_(revived(self.dictionary, self.counts, noise=self.revival, seed=int(self.epochs)))
-        self.counts.zero_()
-        self.epochs += 1
+    def table(self) -> Tensor:
+        return self.dictionary

@@ -25,19 +25,24 @@ class Reptile(torch.optim.Adam):
     def __init__(self, parameters: Iterable[Any], *, every: int, share: float, **options: Any) -> None:
         super().__init__(parameters, fused=True, **options)
         self.every, self.share = every, share
+        for group in self.param_groups:
+            group["steps"] = 0  # a number of its own, for Adam's is on the device
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        parameters = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        before = {p: p.detach().clone() for p in parameters if "start" not in self.state[p]}  # Adam makes its own state if there is none
+        trained = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
+        before = {
+            p: p.detach().clone() for _, own in trained for p in own if "start" not in self.state[p]
+        }  # Adam makes its own state if there is none
         loss: float | None = super().step(closure)
-        for p in parameters:
-            state = self.state[p]
-            if p in before:
-                state["start"] = before[p]
-            if int(state["step"]) % self.every == 0:
-                p.copy_(moved(state["start"], p, self.share))
-                state["start"] = p.detach().clone()
+        for p, start in before.items():
+            self.state[p]["start"] = start
+        for group, own in trained:
+            group["steps"] += 1
+            if group["steps"] % self.every == 0:
+                for p in own:
+                    p.copy_(moved(self.state[p]["start"], p, self.share))
+                    self.state[p]["start"] = p.detach().clone()
         return loss
 
 
