@@ -45,7 +45,14 @@ def test_landmarks_lie_on_the_drawing_and_arrows_show_where_they_move(data: Data
 
 
 def test_filters_are_shown_where_they_respond(data: Dataset) -> None:
-    assert filters(with_landmarks(), data, rows=3).width > 2 * 96
+    pipeline = with_landmarks()
+    shown = filters(pipeline, data, rows=3)
+    assert shown.width > 2 * 96
+    with torch.no_grad():
+        pipeline.encoder.get_parameter("filters.weight").zero_()
+    dead = filters(pipeline, data, rows=3)
+    assert dead.size == shown.size
+    assert dead.tobytes() != shown.tobytes()
     with pytest.raises(InputError, match="this model has no filters"):
         filters(with_landmarks(filters=0), data)
 
