@@ -119,6 +119,12 @@ def test_a_recipe_that_names_sketches_is_trained_measured_and_asked(
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(answers) == len(list((tree / "sketch" / "class0").iterdir()))
     assert all(len(a["names"]) == 2 and a["names"][0]["probability"] >= a["names"][1]["probability"] for a in answers)
+    both = [model, str(out / "checkpoint.safetensors")]
+    assert run(monkeypatch, "ensemble", *both, *data) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == ["model", "weight", "accuracy", "class_accuracy", "class_AP"]
+    assert [line[:2] for line in lines[2:4]] == [[name, "0.500"] for name in both]
+    assert lines[2][2:] == lines[4][1:]  # two models that say the same say it together
     assert run(monkeypatch, "classify", model, answers[0]["sketch"]) == 0
     assert answers[0]["names"][0]["name"] in capsys.readouterr().out
 

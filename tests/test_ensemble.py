@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sbirlib import build
+from sbirlib import build, synthetic
 from sbirlib.data.dataset import Dataset
 from sbirlib.ensemble import Ensemble, mixture_weights
 from sbirlib.errors import InputError
@@ -49,6 +49,15 @@ def test_an_ensemble_of_one_is_that_one_and_of_two_is_weighed_by_what_they_know(
     assert alone.evaluate(dataset, role="train") == pytest.approx(taught.evaluate(dataset, role="train", progress=False))
     both = Ensemble.fitted([untaught, taught], dataset, role="train")
     assert both.weights[1] > both.weights[0]
+
+
+def test_weights_come_from_the_validation_part_and_the_test_is_measured(fresh: Callable[[], Encoder]) -> None:
+    data = synthetic(categories=5, unseen=1, instances=10, size=32, disjoint="instance")
+    taught, untaught = pipeline(fresh(), data, 30), pipeline(fresh(), data, 1)
+    both = [untaught, taught]
+    fitted = Ensemble.fitted(both, data)
+    assert torch.equal(fitted.weights, Ensemble.fitted(both, data.part("validation"), role="train").weights)
+    assert fitted.evaluate(data) == fitted.evaluate(data.part("test"), role="train")
 
 
 def test_what_is_no_ensemble_is_refused(dataset: Dataset, fresh: Callable[[], Encoder]) -> None:

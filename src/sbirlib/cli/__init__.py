@@ -19,6 +19,7 @@ app.command()(parts.show)
 app.command()(method.train)
 app.command("eval")(method.eval_)
 app.command()(method.classify)
+app.command()(method.ensemble)
 for verb in (photos.embed, photos.index, photos.add, photos.remove, photos.search):
     app.command()(verb)
 

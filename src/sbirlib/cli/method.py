@@ -80,6 +80,28 @@ def classify(
             typer.echo(f"{drawn.path(i)}: " + ", ".join(f"{name} {p:.3f}" for name, p in names))
 
 
+def ensemble(
+    models: Annotated[list[Path], typer.Argument(help="models that were trained to name the same categories")],
+    data: Data,
+    split: Split = None,
+    device: Device = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Weigh several models by what the split's validation part says of each, and measure them alone and together."""
+    from sbirlib import load
+    from sbirlib.ensemble import Ensemble
+
+    dataset = open_dataset(data, split, skip_bad)
+    pipelines = [load(model) for model in models]
+    typer.echo(dataset.describe())
+    together = Ensemble.fitted(pipelines, dataset, device=device)
+    found = [pipeline.evaluate(dataset, device=device) for pipeline in pipelines] + [together.evaluate(dataset, device=device)]
+    names, weights = [*map(str, models), "together"], [*(f"{weight:.3f}" for weight in together.weights.tolist()), ""]
+    metrics = list(found[-1])
+    rows = [[name, weight, *(f"{of[m]:.4f}" for m in metrics)] for name, weight, of in zip(names, weights, found, strict=True)]
+    table(["model", "weight", *metrics], rows)
+
+
 def eval_(
     checkpoint: Path,
     data: Data,
