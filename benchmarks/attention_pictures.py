@@ -33,7 +33,7 @@ def attention(pipeline: Pipeline, dataset: Dataset, *, rows: int = 6, seed: int 
         sketches = batch[batch.modality == SKETCH]
         taken = encoder.descriptor(sketches).rows["assignment"].argmax(1)
     shown = {"sketch": to_pictures(sketches.images), "photo": to_pictures(batch.images[batch.modality == PHOTO])}
-    for name, row in (("its own row", taken), ("another's", _another(taken))):
+    for name, row in (("its row", taken), ("another's", _another(taken))):
         described = encoder.descriptor.dictionary[row]
         gate = encoder.gates(encoder.gate_mean(described), encoder.gate_log_variance(described))[:, 0]
         for modality, heat in zip(("sketch", "photo"), heats(encoder.encoder, batch, gate.detach()), strict=True):

@@ -17,7 +17,7 @@ AT_ONCE = 256
 
 
 def traits(pipeline: Pipeline, dataset: Dataset, *, rows: int = 6, examples: int = 6) -> Image.Image:
-    """The rows that most sketches took, a column each with how many of the trained and of the unseen categories' sketches did: sketches of
+    """The rows that most sketches took, a column each, headed by how many sketches of trained and of unseen categories did: first sketches of
     trained categories first, then of unseen ones, of as many categories as there are."""
     taken = {role: _taken(pipeline, dataset.part(role).sketches) for role in ("train", "test")}
     most = torch.bincount(torch.cat(list(taken.values()))).argsort(descending=True)[:rows]
@@ -30,7 +30,7 @@ def traits(pipeline: Pipeline, dataset: Dataset, *, rows: int = 6, examples: int
             images = [pipeline.transform.prepare(sketches.read(i), int(sketches.modality[i])) for i in chosen]
             blank = torch.full((3, pipeline.transform.size, pipeline.transform.size), 255, dtype=torch.uint8)
             found += to_pictures(torch.stack([*images, *[blank] * (examples - len(images))]).float() / 255)
-        shown[f"row {row}: " + ", ".join(f"{int((own == row).sum())} of {len(own)}" for own in taken.values())] = found
+        shown[f"{row}: " + " + ".join(str(int((own == row).sum())) for own in taken.values())] = found
     return columns(shown)
 
 
