@@ -7,7 +7,11 @@ from sbirlib.testing import all_checks
 
 SMALL: dict[str, Any] = {"rows": 8, "dim": 12, "channels": 2}
 ANY = {"name": "backbone", "backbone": "test_resnet", "pretrained": False, "dim": 12}  # a descriptor itself trains in a phase of its own
-OTHERS: dict[str, Any] = {"miner.within_category": False}  # the kit's instances of a category cannot be told apart
+OTHERS: dict[str, Any] = {  # the kit's instances of a category cannot be told apart, and its steps are few
+    "miner.within_category": False,
+    "miner.negative": "semi_hard",
+    "losses.triplet.margin": 0.5,
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "encoder/descriptor": {**SMALL, "use": "mix"},  # untrained, all images would take one row
     "encoder/adaptive": {"descriptor": ANY},
