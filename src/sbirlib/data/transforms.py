@@ -110,8 +110,8 @@ class Sbir:
 def edge_map(image: Image.Image, detector: str) -> Image.Image:
     """The edges of a photo as a drawing, dark on white, by one of the edge detectors (Zhang et al. 2019, section IV.E)."""
     edges = DETECTORS[detector](tv.pil_to_tensor(image)[None] / 255)
-    drawing: Image.Image = tv.to_pil_image(drawn(edges)[0])
-    return drawing
+    picture: Image.Image = tv.to_pil_image(drawn(edges)[0])
+    return picture
 
 
 def on_white(image: Image.Image) -> Image.Image:
