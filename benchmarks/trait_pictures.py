@@ -17,7 +17,7 @@ AT_ONCE = 256
 
 
 def traits(pipeline: Pipeline, dataset: Dataset, *, rows: int = 6, examples: int = 6) -> Image.Image:
-    """The rows that most sketches took, a column each, headed by how many sketches of trained and of unseen categories did: first sketches of
+    """The rows that most sketches took, a column each, headed by how many sketches of trained and of unseen categories did: sketches of
     trained categories first, then of unseen ones, of as many categories as there are."""
     taken = {role: _taken(pipeline, dataset.part(role).sketches) for role in ("train", "test")}
     most = torch.bincount(torch.cat(list(taken.values()))).argsort(descending=True)[:rows]

@@ -31,9 +31,8 @@ class Reptile(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         trained = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
-        before = {
-            p: p.detach().clone() for _, own in trained for p in own if "start" not in self.state[p]
-        }  # Adam makes its own state if there is none
+        new = [p for _, own in trained for p in own if "start" not in self.state[p]]
+        before = {p: p.detach().clone() for p in new}  # kept here meanwhile: Adam makes its own state only where there is none
         loss: float | None = super().step(closure)
         for p, start in before.items():
             self.state[p]["start"] = start
