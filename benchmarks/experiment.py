@@ -23,7 +23,8 @@ class Row:
     `begin` gives a part, by its place (or two places, mine:theirs), the weights that it has in the trained model of another row, of the same
     seed: "ROW", or "EXPERIMENT/ROW"; such models are kept. `pretrained` is the share of the pretrained weights that a part is given back before
     it is measured (`Pipeline.interpolate`). `asked` holds, by name, settings under which the trained network is measured once more, each a
-    column: another way to ask it.
+    column: another way to ask it. `ensemble` names rows whose trained models are weighed on validation sketches and measured together: such a
+    row trains nothing of its own, and its recipe is one of theirs.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Row:
     begin: dict[str, str] = field(default_factory=dict)
     pretrained: dict[str, float] = field(default_factory=dict)
     asked: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ensemble: tuple[str, ...] = ()
     paper: dict[str, float] = field(default_factory=dict)
 
 
@@ -110,8 +112,8 @@ def read(name: str) -> Experiment:
 
 
 def begun() -> set[str]:
-    """The rows that others begin with, as EXPERIMENT/ROW."""
-    return {model(found, row) for found in map(read, names()) for each in found.rows for row in each.begin.values()}
+    """The rows whose trained models others begin with or weigh, as EXPERIMENT/ROW."""
+    return {model(found, row) for found in map(read, names()) for each in found.rows for row in (*each.begin.values(), *each.ensemble)}
 
 
 def model(found: Experiment, row: str) -> str:

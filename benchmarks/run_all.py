@@ -29,9 +29,10 @@ from PIL import Image
 import experiment as experiments
 import store
 from experiment import Experiment, Row
-from sbirlib import InputError, Pipeline, build
+from sbirlib import InputError, Pipeline, build, load
 from sbirlib import recipe as recipes
 from sbirlib.data.dataset import Dataset
+from sbirlib.ensemble import Ensemble
 from sbirlib.interfaces import Encoded
 from sbirlib.registry import construct
 from sbirlib.retrieval.itq import ITQ
@@ -111,13 +112,15 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
         pipeline = made(found, row, seed, data, device, folder)
         trained = time.monotonic()
         evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
-        queries, gallery = pipeline.encode(data, role=found.part, device=device)
+        measured = fused(found, row, seed, data, device) if row.ensemble else pipeline
+        queries, gallery = measured.encode(data, role=found.part, device=device)
         values = evaluator.measured(queries, gallery).values
         kept = ~next(iter(values.values())).isnan()
         result |= {
             "recipe": experiments.portable(pipeline.recipe.tables()),
             "recipe_digest": pipeline.recipe.digest,
             "begin": row.begin,
+            "ensemble": dict(zip(row.ensemble, measured.weights.tolist(), strict=True)) if isinstance(measured, Ensemble) else {},
             "pretrained": row.pretrained,
             "data": {
                 "name": data.name,
@@ -152,11 +155,17 @@ def made(found: Experiment, row: Row, seed: int, data: Dataset, device: str, fol
     pipeline = built(found, row, seed)
     for part, other in row.begin.items():
         pipeline.begin_with(trained_model(experiments.model(found, other), seed), part)
-    if row.train:
+    if row.train and not row.ensemble:
         pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
     for part, share in row.pretrained.items():
         pipeline.interpolate(built(found, row, seed), share, part)
     return pipeline
+
+
+def fused(found: Experiment, row: Row, seed: int, data: Dataset, device: str) -> Ensemble:
+    """The trained models of other rows as one, weighed on the validation sketches."""
+    models = [load(trained_model(experiments.model(found, other), seed)) for other in row.ensemble]
+    return Ensemble.fitted(models, data, device=device)
 
 
 def trained_model(row: str, seed: int) -> Path:

@@ -45,11 +45,15 @@ class Ensemble:
 
     def evaluate(self, dataset: Dataset, *, role: str = "test", device: str | None = None) -> dict[str, float]:
         """The metrics of the evaluator `classification`, of the mixture."""
+        return Classification().evaluate(*self.encode(dataset, role=role, device=device))
+
+    def encode(self, dataset: Dataset, *, role: str = "test", device: str | None = None) -> tuple[Encoded, Encoded]:
+        """The sketches of a part with the mixture's log probabilities as `logits`, and no photos."""
         named, category = self._named(dataset, role, device)
         mixed = torch.einsum("m,mqc->qc", self.weights, named)
         blank = torch.zeros(len(category), 1, 1)
         queries = Encoded(blank, torch.zeros_like(category), category, torch.full_like(category, -1), logits=mixed.log())
-        return Classification().evaluate(queries, queries[:0])
+        return queries, queries[:0]
 
     def _named(self, dataset: Dataset, role: str, device: str | None) -> tuple[Tensor, Tensor]:
         """The probabilities [M, Q, C] that each pipeline gives the sketches of a part, and their categories [Q]."""

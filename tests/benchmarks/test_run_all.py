@@ -134,6 +134,53 @@ def test_a_row_begins_with_what_another_learnt(here: Path, monkeypatch: pytest.M
     assert "the trained model of tiny/trained, seed 1, is not under" in (here / "results" / "tiny" / "further-1.json").read_text()
 
 
+NAMING = """
+title = "Naming"
+data = "synthetic"
+split = "classification"
+options = { categories = 6, unseen = 1, instances = 8 }
+against = "one"
+seeds = 1
+note = "Of little."
+evaluator = { name = "classification" }
+
+[settings]
+encoder = { encoder = { name = "backbone", backbone = "test_resnet", pretrained = false, dim = 8 } }
+"transform.size" = 32
+"phases.0.steps" = 2
+
+[[rows]]
+name = "one"
+recipe = "landmarks-whole"
+
+[[rows]]
+name = "other"
+recipe = "landmarks-whole"
+settings = { "phases.0.steps" = 4 }
+
+[[rows]]
+name = "both"
+recipe = "landmarks-whole"
+ensemble = ["one", "other"]
+
+[[rows]]
+name = "one alone"
+recipe = "landmarks-whole"
+ensemble = ["one"]
+"""
+
+
+def test_a_row_weighs_what_others_learnt(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "experiments" / "naming.toml").write_text(NAMING)
+    run(monkeypatch, "naming", "--device", "cpu")
+    one, both, alone = (json.loads((here / "results" / "naming" / f"{row}-0.json").read_text()) for row in ("one", "both", "one-alone"))
+    assert alone["metrics"] == one["metrics"]
+    assert alone["ensemble"] == {"one": 1.0}
+    assert alone["log"] == []
+    assert sum(both["ensemble"].values()) == pytest.approx(1.0)
+    assert set(both["ensemble"]) == {"one", "other"}
+
+
 def test_a_trial_keeps_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(monkeypatch, "tiny", "--rows", "trained", "--trial", "1", "--device", "cpu")
     assert re.search(r"tiny: trained: [\d,]+ parameters; images a second, phase by phase: \d+\n", capsys.readouterr().out)
