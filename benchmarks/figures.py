@@ -1,6 +1,7 @@
 """The papers' figures, of runs made here.
 
 python benchmarks/figures.py curves mathm-synthetic                    # MATHM, figure 4: g, w and losses, from the stored runs' logs
+python benchmarks/figures.py curves vtd-synthetic --rows "VTD, gates as printed" --panels loss=triplet gate=gate_rms,gate_mean_rms     # of others
 python benchmarks/figures.py map baseline=A.safetensors mathm=B.safetensors     # MATHM, figure 6: where sketches and photos lie
 python benchmarks/figures.py synthesised "epoch 1=A.safetensors" "epoch 10=B.safetensors"     # ACNet, figure 7: what G makes of sketches
 python benchmarks/figures.py distances acnet=A.safetensors cyclegan=B.safetensors     # ACNet, figure 3: pixel distances with and without synthesis
@@ -38,6 +39,12 @@ from trait_pictures import spread, traits
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 ROWS = ("CE + all three", "MATHM (all three, weighted)")
+KINDS = ("cross", "within", "hybrid")
+PANELS = {
+    "active share g": [f"g_{kind}" for kind in KINDS],
+    "weight w": [f"w_{kind}" for kind in KINDS],
+    "loss": ["cross_entropy", *(f"balanced_triplet.{kind}" for kind in KINDS)],
+}
 PICTURES: dict[str, Callable[[Pipeline, Dataset], Image.Image]] = {
     "drawings": drawings,
     "landmarks": landmarks,
@@ -45,7 +52,6 @@ PICTURES: dict[str, Callable[[Pipeline, Dataset], Image.Image]] = {
     "traits": traits,
     "attention": attention,
 }
-KINDS = ("cross", "within", "hybrid")
 
 
 def main() -> None:
@@ -55,6 +61,9 @@ def main() -> None:
     curves.add_argument("experiment")
     curves.add_argument("--rows", nargs="*", default=ROWS)
     curves.add_argument("--seed", type=int, default=0)
+    curves.add_argument(
+        "--panels", nargs="*", metavar="TITLE=QUANTITY,QUANTITY", help="what was logged; MATHM's g, w and losses unless given"
+    )
     of_models = [commands.add_parser(name) for name in ("map", "distances", "synthesised", *PICTURES)]
     for each in of_models:
         each.add_argument("models", nargs="+", help="NAME=FILE")
@@ -74,11 +83,7 @@ def main() -> None:
         if not runs:
             raise InputError(f"{given.experiment} has no finished run of {', '.join(given.rows)} with seed {given.seed}: run it first")
         records = {row: [r for r in log if "losses" in r] for row, log in runs.items()}
-        panels = {
-            "active share g": [f"g_{kind}" for kind in KINDS],
-            "weight w": [f"w_{kind}" for kind in KINDS],
-            "loss": ["cross_entropy", *(f"balanced_triplet.{kind}" for kind in KINDS)],
-        }
+        panels = dict(_panel(each) for each in given.panels) if given.panels else PANELS
         save_figure(training_curves(records, panels), out)
     else:
         out = given.out or IMAGES / f"{given.command}.png"
@@ -102,6 +107,13 @@ def main() -> None:
             for role, (mean, deviation) in spread(first, data).items():
                 print(f"rows that the sketches of a category take, {role}: {mean:.1f} +- {deviation:.1f}")
     print(out)
+
+
+def _panel(given: str) -> tuple[str, list[str]]:
+    title, _, quantities = given.partition("=")
+    if not quantities:
+        raise InputError(f"--panels takes TITLE=QUANTITY,QUANTITY, got {given!r}")
+    return title, quantities.split(",")
 
 
 if __name__ == "__main__":
