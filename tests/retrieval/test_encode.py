@@ -105,6 +105,36 @@ def test_the_modes_of_all_modules_are_put_back(encoder: Small) -> None:
     assert torch.allclose(first.logits, classifier.head[1](first.vectors).detach(), atol=1e-6)
 
 
+@pytest.mark.parametrize("role", ["query", "gallery"])
+def test_an_image_is_encoded_once_for_its_vectors_and_its_logits(encoder: Small, role: Any) -> None:
+    classifier, calls = Classifier(), list[int]()
+    encoder.project.register_forward_hook(lambda _, given, found: calls.append(len(found)))
+    found = encode(encoder, pictures(5), Plain(), role=role, batch_size=2, classifier=classifier)
+    assert calls == [2, 2, 1]
+    assert found.logits is not None
+    vectors = found.vectors if role == "gallery" else found.vectors[:, 0]
+    assert torch.allclose(found.logits, classifier.head[1](vectors).detach(), atol=1e-6)
+    assert not encoder._forward_hooks
+
+
+class Halved(Small):
+    """Makes its vectors from other features than those of the batch as it stands."""
+
+    def gallery_vectors(self, batch: Batch) -> Tensor:
+        return torch.cat([super(Halved, self).gallery_vectors(batch[rows]) for rows in torch.arange(len(batch)).chunk(2)])
+
+
+def test_logits_are_of_the_whole_batch(encoder: Small) -> None:
+    classifier = Classifier()
+    plain = encode(encoder, pictures(5), Plain(), role="gallery", batch_size=4, classifier=classifier)
+    halved = Halved()
+    halved.load_state_dict(encoder.state_dict())
+    found = encode(halved, pictures(5), Plain(), role="gallery", batch_size=4, classifier=classifier)
+    assert found.logits is not None
+    assert plain.logits is not None
+    assert torch.allclose(found.logits, plain.logits, atol=1e-6)
+
+
 def test_modes_are_put_back_after_an_unreadable_image(encoder: Small) -> None:
     dataset = pictures(5)
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Batch, Encoded, Encoder, Loss, Transform
+from sbirlib.interfaces import Batch, Encoded, Encoder, Features, Loss, Transform
 from sbirlib.memory import keep_freed_memory
 from sbirlib.progress import track
 
@@ -48,12 +48,12 @@ def encode(
     batches: Iterable[Batch] = _batches(dataset, transform, batch_size)
     if progress:
         batches = track(batches, total=math.ceil(len(dataset) / batch_size), label=f"encoding {dataset.name}")
-    with torch.inference_mode(), _eval_mode(parts):
+    with torch.inference_mode(), _eval_mode(parts), _remembering(encoder) as features_of:
         for batch in batches:
             on_device = batch.to(device)
             vectors.append(vectors_of(on_device).float().cpu())
             if logits_of is not None:
-                logits.append(logits_of(encoder(on_device)).float().cpu())
+                logits.append(logits_of(features_of(on_device)).float().cpu())
     return Encoded(torch.cat(vectors), *_labels(dataset, slice(None)), logits=torch.cat(logits) if logits else None)
 
 
@@ -75,6 +75,24 @@ def _batches(dataset: Dataset, transform: Transform, batch_size: int) -> Iterato
 
 def _labels(dataset: Dataset, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
     return torch.tensor(dataset.modality[rows]), torch.tensor(dataset.category[rows]), torch.tensor(dataset.instance[rows])
+
+
+@contextmanager
+def _remembering(encoder: Encoder) -> Iterator[Callable[[Batch], Features]]:
+    """The encoder's features of a batch, which are not computed again where making the batch's vectors gave them already."""
+    last: dict[str, Any] = {}
+    hook = encoder.register_forward_hook(lambda _, given, found: last.update(batch=given[0], features=found))
+
+    def features_of(batch: Batch) -> Features:
+        if last.get("batch") is not batch:
+            encoder(batch)
+        features: Features = last["features"]
+        return features
+
+    try:
+        yield features_of
+    finally:
+        hook.remove()
 
 
 @contextmanager
