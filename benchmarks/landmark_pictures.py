@@ -15,7 +15,7 @@ from sbirlib.interfaces import Batch, Features
 from sbirlib.pipeline import Pipeline
 from sbirlib.visual.columns import columns, to_pictures
 
-POINT, ARROW = (220, 30, 30), (20, 150, 60)
+POINT, ARROW, NAME = (220, 30, 30), (20, 150, 60), (40, 60, 160)
 RADIUS = 2
 
 
@@ -31,7 +31,8 @@ def landmarks(pipeline: Pipeline, dataset: Dataset, *, rows: int = 8, seed: int 
 
 
 def filters(pipeline: Pipeline, dataset: Dataset, *, rows: int = 8, seed: int = 0) -> Image.Image:
-    """Sketches of the test part, and where the filter that responds most is active: its softmax over the map (figure 6)."""
+    """Sketches of the test part, and where the filter that responds most is active, its softmax over the map, with its category's name
+    (figure 6)."""
     batch, features = _seen(pipeline, dataset, rows, seed)
     if "responses" not in features.images:
         raise InputError("this model has no filters: figure 6 is of the encoder landmark, with filters of at least 1")
@@ -40,7 +41,8 @@ def filters(pipeline: Pipeline, dataset: Dataset, *, rows: int = 8, seed: int = 
     chosen = responses[torch.arange(len(own)), own]
     heat = chosen.flatten(1).softmax(1).view_as(chosen)
     names = [pipeline.categories[i] if i < len(pipeline.categories) else str(i) for i in own.tolist()]
-    return columns({"sketch": to_pictures(batch.images), f"filters: {', '.join(names)}": to_pictures(reddened(batch.images, heat))})
+    shown = [_named(*each) for each in zip(to_pictures(reddened(batch.images, heat)), names, strict=True)]
+    return columns({"sketch": to_pictures(batch.images), "filter": shown})
 
 
 def reddened(images: Tensor, heat: Tensor) -> Tensor:
@@ -66,4 +68,10 @@ def _with_offsets(picture: Image.Image, points: list[list[float]], moved: list[l
     for (x, y), (to_x, to_y) in zip(points, moved, strict=True):
         draw.line((x, y, to_x, to_y), ARROW, 1)
         draw.ellipse((x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS), POINT)
+    return drawn
+
+
+def _named(picture: Image.Image, name: str) -> Image.Image:
+    drawn = picture.convert("RGB")
+    ImageDraw.Draw(drawn).text((2, 1), name, fill=NAME)
     return drawn
