@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,13 +135,16 @@ def test_a_larger_gallery_with_ties_is_exact(levels: int) -> None:
 
 
 @pytest.mark.parametrize("ties", TIES)
-def test_chunks_do_not_change_the_result(ties: str) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_chunks_and_threads_do_not_change_the_result(ties: str, threads: int, request: pytest.FixtureRequest) -> None:
     generator = torch.Generator().manual_seed(1)
     queries = torch.randint(-1, 2, (30, 3, 8), generator=generator).float()
     gallery = torch.randint(-1, 2, (57, 8), generator=generator).float()
     labels = torch.randint(5, (30,), generator=generator), torch.randint(1, 7, (57,), generator=generator)
     names = [form.format(5) for form in [*FORMS, "Acc@{}"]]
     whole = measure(queries, gallery, *labels, metrics=names, ties=ties)
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(threads)
     for memory in (1, 3000, 20000):
         parts = measure(queries, gallery, *labels, metrics=names, ties=ties, memory=memory)
         for name in names:
