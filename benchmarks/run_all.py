@@ -107,7 +107,7 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
     path, folder = store.place(found.name, row.name, seed), RUNS / found.name / f"{row.name}-{seed}"
     print(f"{found.name}: {row.name}, seed {seed}", flush=True)
     result: dict[str, Any] = {"experiment": found.name, "row": row.name, "seed": seed} | store.circumstances(device)
-    started = time.monotonic()
+    begun, started = folder.exists(), time.monotonic()  # a run that goes on does not know how long it took before
     try:
         pipeline = made(found, row, seed, data, device, folder)
         trained = time.monotonic()
@@ -137,7 +137,7 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
             | {n: [round(x, 5) for x in v[kept].tolist()] for n, v in values.items()},
             "codes": of_codes(pipeline, data, evaluator, queries, gallery, found.code_bits, device) if found.code_bits else {},
             "log": logged(folder / "log.jsonl"),
-            "seconds": {"training": round(trained - started, 1), "measuring": round(time.monotonic() - trained, 1)},
+            "seconds": {"training": None if begun else round(trained - started, 1), "measuring": round(time.monotonic() - trained, 1)},
         }
     except Exception as error:
         result["error"] = experiments.portable(f"{type(error).__name__}: {error}")

@@ -21,7 +21,8 @@ HEAD = """# Results
 Rendered by `python benchmarks/run_all.py --render` from the runs in `benchmarks/results`; no figure here was typed. Every row of a table was trained
 on the same batches for each seed and asked the same queries. A difference is against the row named above its column, paired by seed and query;
 its interval is a bootstrap of 95 % over seeds, classes and queries; in brackets stands the smallest true difference that would have been seen
-four times in five. **Bold**: the interval leaves out zero. The paper's figures are of other data and other training, as said below each table.
+four times in five. **Bold**: the interval leaves out zero. Training times are of runs that nothing stopped in between. The paper's figures are
+of other data and other training, as said below each table.
 """
 
 Runs = Mapping[str, Mapping[int, Mapping[str, Any]]]
@@ -95,7 +96,7 @@ def table(found: Experiment) -> str:
             *(spread([r["also"][kind][metric] for r in mine.values() if kind in r["also"]]) for kind, metric in also),
             *(spread([r["codes"][first] for r in mine.values() if r["codes"]]) for _ in coded),
             str(len(mine)),
-            spread([r["seconds"]["training"] for r in mine.values()], 0),
+            spread([seconds for r in mine.values() if (seconds := r["seconds"]["training"]) is not None], 0),
         ]
         cells += [f"{row.paper[p]:.4f}" if p in row.paper else "" for p in papers]
         lines.append("| " + " | ".join(cells) + " |")

@@ -123,6 +123,17 @@ def test_trained_models_are_kept_if_asked(here: Path, monkeypatch: pytest.Monkey
     assert load(here / "runs" / "tiny" / "trained-0" / "checkpoint.safetensors").recipe.phases[0].steps == 2
 
 
+def test_how_long_a_run_took_that_went_on_is_not_known(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = here / "results" / "tiny" / "trained-0.json"
+    run(monkeypatch, "tiny", "--rows", "trained", "--seeds", "1", "--device", "cpu", "--keep")
+    assert json.loads(path.read_text())["seconds"]["training"] > 0
+    path.unlink()
+    run(monkeypatch, "tiny", "--rows", "trained", "--seeds", "1", "--device", "cpu")
+    assert json.loads(path.read_text())["seconds"]["training"] is None
+    line = next(line for line in (here / "docs" / "results.md").read_text().splitlines() if line.startswith("| trained"))
+    assert line.endswith("| 1 |  | 0.5000 |")
+
+
 def test_a_row_begins_with_what_another_learnt(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     further = '[[rows]]\nname = "further"\nrecipe = "mathm"\ntrain = false\nbegin = { encoder = "trained" }\n'
     (here / "experiments" / "tiny.toml").write_text(TINY + further)
