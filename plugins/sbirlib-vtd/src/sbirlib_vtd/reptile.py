@@ -54,7 +54,7 @@ def reptile(
     every: int = 500,
     share: float = 0.5,
 ) -> Reptile:
-    """Reptile around Adam (Nichol et al. 2018). `every` is the length of a subtask, which the sampler `subtasks` calls `batches`.
+    """Reptile around Adam (Nichol et al. 2018). `every` is the length of a subtask, which the sampler `subtasks` calls `length`.
 
     Raises InputError for a subtask of no steps, or a share outside (0, 1].
     """
