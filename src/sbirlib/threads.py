@@ -1,33 +1,38 @@
 """Work shared out among a processor's threads."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-Item = TypeVar("Item")
+Each = Callable[[Callable[[Any], object], Iterable[Any]], None]
 
 
-def shared_out(work: Callable[[Iterator[Item]], None], items: Sequence[Item], threads: int) -> None:
-    """Calls `work` in so many threads, all with one iterator over `items`: who is free takes the next. An error ends them all.
+@contextmanager
+def in_threads(count: int) -> Iterator[Each]:
+    """Gives what calls a function with each of some items, in so many threads at once, and returns when all are done. An error ends them.
 
-    Meanwhile torch gives each operation one thread: while its own threads wait for each other they keep a core from all others.
+    In these threads torch takes one for each operation: its own, while they wait for each other, keep a core from all others.
+
+    >>> with in_threads(2) as each:
+    ...     each(found.append, [1, 2, 3])    # doctest: +SKIP
     """
-    todo = iter(items)
-    if threads == 1:
-        return work(todo)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            running = [pool.submit(work, todo) for _ in range(threads)]
+    with ThreadPoolExecutor(count) as pool:
+
+        def each(work: Callable[[Any], object], items: Iterable[Any]) -> None:
+            before = torch.get_num_threads()
+            torch.set_num_threads(1)
             try:
-                wait(running, return_when=FIRST_EXCEPTION)
+                deque(pool.map(work, items), maxlen=0)
             finally:
-                deque(todo, maxlen=0)  # so that nobody takes another after an error or an interrupt
-        for ended in running:
-            ended.result()
-    finally:
-        torch.set_num_threads(before)
+                torch.set_num_threads(before)
+
+        yield each if count > 1 else _one_by_one
+
+
+def _one_by_one(work: Callable[[Any], object], items: Iterable[Any]) -> None:
+    for item in items:
+        work(item)

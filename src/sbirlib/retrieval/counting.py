@@ -15,7 +15,7 @@ from sbirlib.errors import InputError
 Array = NDArray[Any]
 BINS, MOST = 12, 2**16  # of equal width, between a query's best relevant photo and its last: so many for each, and at most
 CROWDED = 16  # relevant photos in a bin: from here on sorting is quicker
-BLOCK = 200_000  # distances that are worked on at once, which fit the cache
+BLOCK = 400_000  # distances that are worked on at once: few enough for the cache, and enough for an operation to be worth its call
 
 
 def ranks(distances: Tensor, own: Tensor, relevant: Tensor) -> tuple[Tensor, Tensor]:

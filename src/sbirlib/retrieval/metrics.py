@@ -11,7 +11,7 @@ closed form for that mean: under `expected` they take equals in gallery order.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from sbirlib.errors import InputError, nearest
 from sbirlib.retrieval.bootstrap import resampled
 from sbirlib.retrieval.product import Product
 from sbirlib.retrieval.ranking import TIES, Ranking, harmonics, rank, settle
-from sbirlib.threads import shared_out
+from sbirlib.threads import in_threads
 
 
 def _precision_sum(ranking: Ranking, k: float) -> Tensor:
@@ -40,7 +40,7 @@ def _precision_at_relevant(ranking: Ranking, k: float) -> Tensor:
     return ranking.hits_in(cut) / cut
 
 
-MEMORY = 3 * 2**24  # bytes
+MEMORY = 2**25  # bytes
 
 METRICS: Mapping[str, Callable[[Ranking, float], Tensor]] = {
     "mAP@all": lambda ranking, k: _precision_sum(ranking, k) / ranking.relevant,
@@ -184,33 +184,25 @@ def measure(
     by_relevant = relevant.argsort(stable=True)[(relevant == 0).sum() :]  # alike together, so that little is padded
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     copies = queries.shape[1] + (queries.shape[1] > 1)
-    fit = [memory // threads // size for size in (copies * len(gallery) * dtype.itemsize, 1200 * max(1, int(relevant.max())))]
-    rows, few = (max(1, count) for count in fit)  # multiplied, and of these ranked, at once
-    chunks = _evenly(by_relevant, rows, threads)
+    rows = max(1, min(memory // (copies * len(gallery) * dtype.itemsize), len(by_relevant)))
+    few = max(1, min(memory // threads // (600 * max(1, int(relevant.max()))), -(-rows // threads)))  # that each thread ranks at once
     harmonic = harmonics(len(gallery), device)
 
-    def work(chunks: Iterator[Tensor]) -> None:
-        product = Product(gallery, min(rows, len(queries)) * queries.shape[1])
-        for chunk in chunks:
+    def ranked(some: Tensor, products: Tensor) -> None:
+        distances = products.reshape(len(some), queries.shape[1], -1).amin(1) if queries.shape[1] > 1 else products
+        columns = first[some, None] + torch.arange(int(relevant[some].max()), device=device)
+        columns = by_label[columns.clamp(max=len(gallery) - 1)]
+        tied = rank(distances, columns, relevant[some, None], harmonic)
+        rankings = {rule: settle(tied, rule, distances, columns) for rule in rules}
+        for name, metric in read.items():
+            values[name][some] = metric.formula(rankings[metric.ties], metric.k).squeeze(1)
+
+    product = Product(gallery, rows * queries.shape[1])
+    with in_threads(threads) as each:
+        for chunk in by_relevant.split(rows) if len(by_relevant) else ():
             products = product(-queries[chunk].flatten(0, 1))  # so that the best is first in ascending order
-            if queries.shape[1] > 1:
-                products = products.reshape(len(chunk), queries.shape[1], -1).amin(1)
-            for some, distances in zip(chunk.split(few), products.split(few), strict=True):
-                columns = first[some, None] + torch.arange(int(relevant[some].max()), device=device)
-                columns = by_label[columns.clamp(max=len(gallery) - 1)]
-                tied = rank(distances, columns, relevant[some, None], harmonic)
-                rankings = {rule: settle(tied, rule, distances, columns) for rule in rules}
-                for name, metric in read.items():
-                    values[name][some] = metric.formula(rankings[metric.ties], metric.k).squeeze(1)
-
-    shared_out(work, chunks, threads)
+            each(lambda given: ranked(*given), zip(chunk.split(few), products.split(few * queries.shape[1]), strict=True))
     return Measured({name: found.cpu() for name, found in values.items()})
-
-
-def _evenly(queries: Tensor, most: int, threads: int) -> Sequence[Tensor]:
-    """Chunks of at most so many queries, and nearly equally many for each thread to take."""
-    rounds = -(-len(queries) // (most * threads))
-    return queries.tensor_split(min(rounds * threads, len(queries))) if rounds else ()
 
 
 def unpacked(vectors: Tensor) -> Tensor:
