@@ -40,6 +40,7 @@ World = tuple[Tensor, Tensor, Tensor, Tensor]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, help="so many of the queries; all unless given")
+    parser.add_argument("--only", choices=SIZES, help="one of the sizes; the memory of a second one is hidden by that of the first")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--peers", action="store_true", help="also pytorch-metric-learning, torchmetrics, and a sort per query")
@@ -50,6 +51,8 @@ def main() -> None:
     about = {"dim": DIM, "metrics": METRICS, "threads": given.threads, "processor": processor(), "torch": torch.__version__}
     print(json.dumps({**about, "numpy": np.__version__, "python": platform.python_version(), "memory": MEMORY}))
     for name, (queries, gallery, classes) in SIZES.items():
+        if given.only not in (None, name):
+            continue
         world = drawn(min(queries, given.queries or queries), gallery, classes)
         print(
             json.dumps({"size": name, "queries": len(world[0]), "gallery": gallery, **beside_the_product(world, given.repeats)}), flush=True
