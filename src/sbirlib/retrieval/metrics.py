@@ -185,7 +185,8 @@ def measure(
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     copies = queries.shape[1] + (queries.shape[1] > 1)
     rows = max(1, min(memory // (copies * len(gallery) * dtype.itemsize), len(by_relevant)))
-    few = max(1, min(memory // threads // (600 * max(1, int(relevant.max()))), -(-rows // threads)))  # that each thread ranks at once
+    share = memory // 4 // threads // (150 * max(1, int(relevant.max())))  # a ranking takes some 150 bytes for each relevant photo
+    few = max(1, min(share, -(-rows // threads)))  # that each thread ranks at once
     harmonic = harmonics(len(gallery), device)
 
     def ranked(some: Tensor, products: Tensor) -> None:

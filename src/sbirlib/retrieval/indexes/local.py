@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ from sbirlib.retrieval.indexes.base import Index, State, Where, check_records, m
 from sbirlib.retrieval.indexes.exhaustive import Found, IntArray, Mask, best_allowed
 from sbirlib.retrieval.indexes.fields import Fields
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Shard, read_shard, write_shard
+from sbirlib.threads import in_threads
 
 ROWS = 65_536  # of a shard
 GATHER = 2**20  # bytes of vectors that are copied out at once, which stay in the cache until they are multiplied
@@ -163,8 +163,8 @@ class Local(Index):
             vectors = self.rows(np.maximum(rows[part], 0).ravel()).reshape(-1, rows.shape[1], self.dim)
             np.matmul(vectors, queries[part, :, None], out=scores[part, :, None])
 
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(some, range(0, len(rows), step)))
+        with in_threads(torch.get_num_threads()) as each:
+            each(some, range(0, len(rows), step))
         scores[rows < 0] = -np.inf
         return scores, rows
 
