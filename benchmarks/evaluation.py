@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -78,7 +77,9 @@ def main() -> None:
 
 def drawn(queries: int, gallery: int, classes: int) -> World:
     generator = torch.Generator().manual_seed(0)
-    vectors = [F.normalize(torch.randn(count, DIM, generator=generator), dim=1) for count in (queries, gallery)]
+    vectors = [torch.randn(count, DIM, generator=generator) for count in (queries, gallery)]
+    for some in vectors:
+        some /= some.norm(dim=1, keepdim=True)  # in place: room that is left free would hide what the metrics take
     labels = [torch.randint(classes, (count,), generator=generator) for count in (queries, gallery)]
     return vectors[0], vectors[1], labels[0], labels[1]
 
