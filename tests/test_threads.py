@@ -1,12 +1,13 @@
-"""Each item is worked on once, by several threads at a time, and torch has its threads back afterwards."""
+"""Each job is done once, by several threads at a time, and torch has its threads back afterwards."""
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
 
-from sbirlib.threads import in_threads
+from sbirlib.threads import Job, in_threads
 
 
 @pytest.fixture(autouse=True)
@@ -18,36 +19,57 @@ def three_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_each_item_once_and_together() -> None:
+def test_each_job_once_and_together() -> None:
     together, done = threading.Barrier(2, timeout=60), []
 
-    def work(item: int) -> None:
+    def job(number: int) -> None:
         together.wait()  # for the other thread
         assert torch.get_num_threads() == 1
-        done.append(item)
+        done.append(number)
 
     with in_threads(2) as each:
-        each(work, range(20))
-        assert sorted(done) == list(range(20))
+        for _ in range(2):
+            each([partial(job, number) for number in range(20)])
+            assert sorted(done) == list(range(20))
+            done.clear()
+
+
+def test_half_of_the_threads_begin_at_the_end() -> None:
+    together, done = threading.Barrier(2, timeout=60), []
+
+    def job(number: int) -> None:
+        together.wait()
+        done.append((threading.current_thread(), number))
+
+    with in_threads(2) as each:
+        each([partial(job, number) for number in range(6)])
+    first, second = ([n for thread, n in done if (thread is threading.main_thread()) == main] for main in (True, False))
+    assert first == [0, 1, 2]
+    assert second == [5, 4, 3]
 
 
 def test_one_thread_is_the_callers_own() -> None:
     done: list[tuple[int, threading.Thread]] = []
     with in_threads(1) as each:
-        each(lambda item: done.append((item, threading.current_thread())), [1, 2])
+        each([partial(lambda number: done.append((number, threading.current_thread())), number) for number in (1, 2)])
     assert done == [(1, threading.main_thread()), (2, threading.main_thread())]
 
 
-def test_an_error_ends_all_threads() -> None:
+@pytest.mark.parametrize("where", [0, -1])
+def test_an_error_ends_all_threads(where: int) -> None:
+    """Whether it is the caller's thread that meets it or another."""
     done: list[int] = []
 
-    def work(item: int) -> None:
-        if item == 1:
-            raise ValueError("item 1")
-        done.append(item)
+    def wrong() -> None:
+        raise ValueError("this job")
+
+    def job(number: int) -> None:
+        done.append(number)
         ended.wait(0.01)
 
     ended = threading.Event()
-    with pytest.raises(ValueError, match="item 1"), in_threads(2) as each:
-        each(work, range(10_000))
+    jobs: list[Job] = [partial(job, number) for number in range(10_000)]
+    jobs[where] = wrong
+    with pytest.raises(ValueError, match="this job"), in_threads(2) as each:
+        each(jobs)
     assert len(done) < 5000

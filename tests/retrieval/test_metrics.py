@@ -231,11 +231,27 @@ def test_packed_codes_rank_by_hamming_distance() -> None:
         assert torch.equal(found.values[name], wanted.values[name])
 
 
-def test_products_of_a_gallery_of_any_size() -> None:
-    rows, gallery = torch.randn(5, 16, dtype=torch.float64), torch.randn(30, 16, dtype=torch.float64)
+@pytest.mark.parametrize("size", [1, 30, 1024, 2047, 2049, 5001, 17_000])
+def test_products_of_a_gallery_of_any_size(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    rows, gallery = (torch.randn(n, 16, dtype=torch.float64, generator=generator) for n in (5, size))
     multiply = product.Product(gallery, 4)
-    assert torch.allclose(multiply(rows[:4]), rows[:4] @ gallery.T, atol=1e-12)
-    assert torch.allclose(multiply(rows[4:]), rows[4:] @ gallery.T, atol=1e-12)
+    for some in (rows[:4], rows[4:]):
+        products, tiles = multiply(some)
+        for fill in reversed(tiles):
+            fill()
+        assert torch.allclose(products, some @ gallery.T, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1025, 2047, 12_553])
+def test_equal_photos_are_equal_in_every_tile(size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    multiply = product.Product(torch.randn(1, 512, generator=generator).expand(size, -1).contiguous(), 32)
+    for count in (1, 2, 3, 17, 32):
+        products, tiles = multiply(torch.randn(count, 512, generator=generator))
+        for fill in tiles:
+            fill()
+        assert (products == products[:, :1]).all()
 
 
 def test_the_examples_in_the_documents() -> None:

@@ -27,9 +27,8 @@ def ranks(distances: Tensor, own: Tensor, relevant: Tensor) -> tuple[Tensor, Ten
     if distances.device.type != "cpu":
         return _searched(distances, own)
     below, equal = (torch.empty(own.shape, dtype=torch.int64) for _ in range(2))
-    step = max(1, BLOCK // distances.shape[1])
-    for start in range(0, len(own), step):
-        some = slice(start, start + step)
+    count = -(-len(own) // max(1, BLOCK // distances.shape[1]))
+    for some in (slice(len(own) * i // count, len(own) * (i + 1) // count) for i in range(count)):
         found = _counted(np.ascontiguousarray(distances[some].numpy()), own[some].numpy(), relevant[some].numpy())
         if found is None:
             below[some], equal[some] = _searched(distances[some], own[some])
@@ -64,7 +63,7 @@ def _counted(rows: Array, own: Array, relevant: Array) -> tuple[Array, Array] | 
         return None
     there = np.arange(most) < relevant
     line, width = np.arange(queries)[:, None], bins + 4  # the last bin of each row is for what pads `own`
-    held = np.where(there, binned(own), (line + 1) * width - 1)
+    held = np.where(there, binned(own).numpy(), (line + 1) * width - 1)
     if (there[:, CROWDED:] & (held[:, CROWDED:] == held[:, :-CROWDED])).any():
         return None
     followed = np.zeros((queries, most + 1), dtype=np.bool_)  # by another in its bin
@@ -72,14 +71,15 @@ def _counted(rows: Array, own: Array, relevant: Array) -> tuple[Array, Array] | 
     keys = np.full_like(own, np.inf, shape=(queries, most + 1))
     keys[:, :most] = own
 
-    place, holding = torch.from_numpy(binned(rows).ravel()), held.ravel()
+    place, holding = binned(rows).view(-1), held.ravel()
     holds = np.zeros(queries * width, dtype=np.bool_)
     holds[holding] = True
     elsewhere = torch.bincount(place, minlength=len(holds)).numpy()  # torch takes int32, which NumPy would convert
     elsewhere[holding] = 0
-    elsewhere = elsewhere.reshape(queries, width).cumsum(axis=1).ravel().take(held)
+    elsewhere = elsewhere.reshape(queries, width)
+    elsewhere = elsewhere.cumsum(axis=1, out=elsewhere).ravel().take(held)
 
-    first = np.empty(len(holds), dtype=np.intp)
+    first = np.empty(len(holds), dtype=np.int32)
     first[holding[::-1]] = (np.arange(most) + line * (most + 1)).ravel()[::-1]  # the key that is written last stays: the lowest of the bin
     inside = np.flatnonzero(torch.from_numpy(holds).index_select(0, place).numpy())
     at, same = _compared(rows.ravel().take(inside), first.take(place.numpy().take(inside)), keys.ravel(), followed.ravel())
@@ -87,7 +87,7 @@ def _counted(rows: Array, own: Array, relevant: Array) -> tuple[Array, Array] | 
     return below.cumsum(axis=1) + elsewhere, equal
 
 
-def _binning(low: Array, high: Array, bins: int, rows: Array) -> Callable[[Array], Array] | None:
+def _binning(low: Array, high: Array, bins: int, rows: Array) -> Callable[[Array], Tensor] | None:
     """What gives the bin of each distance [q, n], int32: about 0 below `low` [q, 1], bins + 2 above `high`, those of one row bins + 4 after
     another's; None where a bound or one of `rows` is not finite."""
     with np.errstate(all="ignore"):
@@ -95,15 +95,11 @@ def _binning(low: Array, high: Array, bins: int, rows: Array) -> Callable[[Array
         shift = 1 - low * scale
     if not (np.isfinite(scale).all() and np.isfinite(shift).all() and rows.max() < np.inf):
         return None
-    line = np.arange(len(low), dtype=np.int32)[:, None] * np.int32(bins + 4)
+    times, plus, line = (torch.from_numpy(x) for x in (scale, shift, np.arange(len(low), dtype=np.int32)[:, None] * np.int32(bins + 4)))
 
-    def binned(values: Array) -> Array:
-        with np.errstate(over="ignore"):
-            place = values * scale
-            place += shift
-        found: Array = np.clip(place, 0, bins + 2, out=place).astype(np.int32)
-        found += line
-        return found
+    def binned(values: Array) -> Tensor:
+        place = torch.from_numpy(values).mul(times).add_(plus).clamp_(0, bins + 2).float()
+        return place.view(torch.int32).copy_(place).add_(line)  # in the memory of the numbers that are rounded down
 
     return binned
 

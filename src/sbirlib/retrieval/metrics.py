@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +25,7 @@ from sbirlib.errors import InputError, nearest
 from sbirlib.retrieval.bootstrap import resampled
 from sbirlib.retrieval.product import Product
 from sbirlib.retrieval.ranking import TIES, Ranking, harmonics, rank, settle
-from sbirlib.threads import in_threads
+from sbirlib.threads import Job, in_threads
 
 
 def _precision_sum(ranking: Ranking, k: float) -> Tensor:
@@ -40,7 +42,7 @@ def _precision_at_relevant(ranking: Ranking, k: float) -> Tensor:
     return ranking.hits_in(cut) / cut
 
 
-MEMORY = 2**25  # bytes
+MEMORY = 3 * 2**23  # bytes
 
 METRICS: Mapping[str, Callable[[Ranking, float], Tensor]] = {
     "mAP@all": lambda ranking, k: _precision_sum(ranking, k) / ranking.relevant,
@@ -184,9 +186,10 @@ def measure(
     by_relevant = relevant.argsort(stable=True)[(relevant == 0).sum() :]  # alike together, so that little is padded
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     copies = queries.shape[1] + (queries.shape[1] > 1)
-    rows = max(1, min(memory // (copies * len(gallery) * dtype.itemsize), len(by_relevant)))
-    share = memory // 4 // threads // (150 * max(1, int(relevant.max())))  # a ranking takes some 150 bytes for each relevant photo
-    few = max(1, min(share, -(-rows // threads)))  # that each thread ranks at once
+    buffers = min(threads, 2)  # while one is ranked, the other is filled
+    rows = max(1, min(memory // (buffers * copies * len(gallery) * dtype.itemsize), len(by_relevant)))
+    share = memory // 6 // threads // (150 * max(1, int(relevant.max())))  # a ranking takes some 150 bytes for each relevant photo
+    few = max(1, min(share, rows))  # that a thread ranks at once
     harmonic = harmonics(len(gallery), device)
 
     def ranked(some: Tensor, products: Tensor) -> None:
@@ -198,11 +201,17 @@ def measure(
         for name, metric in read.items():
             values[name][some] = metric.formula(rankings[metric.ties], metric.k).squeeze(1)
 
-    product = Product(gallery, rows * queries.shape[1])
+    products = cycle([Product(gallery, rows * queries.shape[1]) for _ in range(buffers)])
     with in_threads(threads) as each:
+        ranks: list[Job] = []
         for chunk in by_relevant.split(rows) if len(by_relevant) else ():
-            products = product(-queries[chunk].flatten(0, 1))  # so that the best is first in ascending order
-            each(lambda given: ranked(*given), zip(chunk.split(few), products.split(few * queries.shape[1]), strict=True))
+            scores, tiles = next(products)(-queries[chunk].flatten(0, 1))  # so that the best is first in ascending order
+            each([*tiles, *ranks])
+            ranks = [partial(ranked, *given) for given in zip(chunk.split(few), scores.split(few * queries.shape[1]), strict=True)]
+            if buffers == 1:
+                each(ranks)
+                ranks = []
+        each(ranks)
     return Measured({name: found.cpu() for name, found in values.items()})
 
 

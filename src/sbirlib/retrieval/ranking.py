@@ -35,8 +35,8 @@ class Ranking:
 
     def places(self, k: float | Tensor) -> Tensor:
         """How many places of each photo's group of equals lie in the top k (one k, or [q, 1]), as [q, R]; 0 for padding."""
-        cut = torch.as_tensor(k, dtype=torch.float64, device=self.above.device).clamp(max=len(self.harmonic) - 1)
-        return torch.minimum((cut - self.above).clamp(min=0), self.size)
+        cut = k if isinstance(k, Tensor) else min(k, len(self.harmonic) - 1)
+        return torch.minimum((cut - self.above).clamp_(min=0), self.size)
 
     def hits_in(self, k: float | Tensor) -> Tensor:
         """The expected number of relevant photos in the top k, [q, 1]."""
@@ -101,7 +101,7 @@ def rank(distances: Tensor, columns: Tensor, relevant: Tensor, harmonic: Tensor)
 def _with_ties(ranking: Ranking, own: Tensor, size: Tensor, tied: Tensor) -> Ranking:
     """The ranking where some of the relevant photos [q, R] share their score: how many of the relevant do is counted for them alone."""
     row, column = tied.nonzero(as_tuple=True)
-    number = (tied.cumsum(1) - 1)[row, column]
+    number = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)  # among those of its row
     scores = own.new_full((len(own), int(number.max()) + 1), torch.inf)
     scores[row, number] = own[row, column]
     before, after = (torch.searchsorted(own, scores, right=right)[row, number].double() for right in (False, True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -164,7 +165,7 @@ class Local(Index):
             np.matmul(vectors, queries[part, :, None], out=scores[part, :, None])
 
         with in_threads(torch.get_num_threads()) as each:
-            each(some, range(0, len(rows), step))
+            each([partial(some, start) for start in range(0, len(rows), step)])
         scores[rows < 0] = -np.inf
         return scores, rows
 
