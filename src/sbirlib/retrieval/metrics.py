@@ -195,7 +195,7 @@ def measure(
     def ranked(some: Tensor, products: Tensor) -> None:
         distances = products.reshape(len(some), queries.shape[1], -1).amin(1) if queries.shape[1] > 1 else products
         columns = first[some, None] + torch.arange(int(relevant[some].max()), device=device)
-        columns = by_label[columns.clamp(max=len(gallery) - 1)]
+        columns = by_label.take(columns.clamp_(max=len(gallery) - 1))
         tied = rank(distances, columns, relevant[some, None], harmonic)
         rankings = {rule: settle(tied, rule, distances, columns) for rule in rules}
         for name, metric in read.items():
