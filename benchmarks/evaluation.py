@@ -1,7 +1,7 @@
 """What exact metrics cost beside the matrix product that makes the scores, and beside other libraries, in one run.
 
     python benchmarks/evaluation.py                            # the published sizes; minutes
-    python benchmarks/evaluation.py --queries 500 --peers      # a sample of the queries; torchmetrics if it is installed
+    python benchmarks/evaluation.py --queries 2400 --peers     # a sample of the queries; torchmetrics if it is installed
 
 mAP@all, mAP@200, Prec@100 and Prec@200 together, of random unit vectors with random labels, each size as many classes as the data set
 it stands for has unseen. The product is torch.mm into a buffer that is used again, in as many rows at once as the metrics have room for;
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--peers", action="store_true", help="also pytorch-metric-learning, torchmetrics, and a sort per query")
-    parser.add_argument("--peer-queries", type=int, default=480)
+    parser.add_argument("--peer-queries", type=int, default=2400)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     keep_freed_memory()
