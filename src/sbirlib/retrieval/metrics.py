@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.retrieval.bootstrap import resampled
-from sbirlib.retrieval.product import Product
+from sbirlib.retrieval.product import FEWEST, Product
 from sbirlib.retrieval.ranking import TIES, Ranking, harmonics, rank, settle
 from sbirlib.threads import Job, in_threads
 
@@ -185,9 +185,9 @@ def measure(
     rules = {metric.ties for metric in read.values()}
     by_relevant = relevant.argsort(stable=True)[(relevant == 0).sum() :]  # alike together, so that little is padded
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    copies = queries.shape[1] + (queries.shape[1] > 1)
+    each_query = (queries.shape[1] + (queries.shape[1] > 1)) * len(gallery) * dtype.itemsize  # bytes
     buffers = min(threads, 2)  # while one is ranked, the other is filled
-    rows = max(1, min(memory // (buffers * copies * len(gallery) * dtype.itemsize), len(by_relevant)))
+    rows = max(1, min(len(by_relevant), max(FEWEST // queries.shape[1], memory // (buffers * each_query))))
     share = memory // 6 // threads // (150 * max(1, int(relevant.max())))  # a ranking takes some 150 bytes for each relevant photo
     few = max(1, min(share, rows))  # that a thread ranks at once
     harmonic = harmonics(len(gallery), device)
