@@ -29,9 +29,12 @@ def in_threads(count: int) -> Iterator[Each]:
             def each(jobs: Iterable[Job]) -> None:
                 left = deque(jobs)
                 others = [pool.submit(_work, left, (left.pop, left.popleft)[i % 2]) for i in range(count - 1)]
-                _work(left, left.popleft)
-                for other in others:
-                    other.result()
+                try:
+                    _work(left, left.popleft)
+                    for other in others:
+                        other.result()
+                finally:
+                    left.clear()  # for the others, if this thread was interrupted while it waited
 
             yield each
     finally:
