@@ -11,79 +11,30 @@ if TYPE_CHECKING:
     from sbirlib.data.synthetic import synthetic
     from sbirlib.errors import InputError
     from sbirlib.pipeline import Pipeline, build, load, open_index
-    from sbirlib.registry import (
-        list_datasets,
-        list_encoders,
-        list_evaluators,
-        list_indexes,
-        list_losses,
-        list_miners,
-        list_optimizers,
-        list_parts,
-        list_recipes,
-        list_samplers,
-        list_schedules,
-        list_transforms,
-        part,
-    )
+    from sbirlib.registry import list_parts
+    from sbirlib.spec import part
 
-_HOME = {
+_MODULES = {
     "sbirlib.pipeline": ("Pipeline", "build", "load", "open_index"),
-    "sbirlib.registry": (
-        "list_datasets",
-        "list_encoders",
-        "list_evaluators",
-        "list_indexes",
-        "list_losses",
-        "list_miners",
-        "list_optimizers",
-        "list_parts",
-        "list_recipes",
-        "list_samplers",
-        "list_schedules",
-        "list_transforms",
-        "part",
-    ),
+    "sbirlib.registry": ("list_parts",),
+    "sbirlib.spec": ("part",),
     "sbirlib.data.folder": ("folder", "from_lists"),
     "sbirlib.data.split": ("split",),
     "sbirlib.data.synthetic": ("synthetic",),
     "sbirlib.errors": ("InputError",),
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [
-    "InputError",
-    "Pipeline",
-    "build",
-    "folder",
-    "from_lists",
-    "list_datasets",
-    "list_encoders",
-    "list_evaluators",
-    "list_indexes",
-    "list_losses",
-    "list_miners",
-    "list_optimizers",
-    "list_parts",
-    "list_recipes",
-    "list_samplers",
-    "list_schedules",
-    "list_transforms",
-    "load",
-    "open_index",
-    "part",
-    "split",
-    "synthetic",
-]
+__all__ = ["InputError", "Pipeline", "build", "folder", "from_lists", "list_parts", "load", "open_index", "part", "split", "synthetic"]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: `import sbirlib` pulls in neither torch nor timm nor faiss."""
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("sbirlib")
-    if name not in _MODULE:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'sbirlib' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULE[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

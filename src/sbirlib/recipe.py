@@ -1,287 +1,287 @@
-"""A recipe is data: parts by name with their options, and the phases that train them."""
+"""Recipes: components by name with their options, and the phases that train them, read from tables and held to their types."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Annotated, Any, Literal
 
-from sbirlib import registry
+from annotated_types import Ge, Gt
+
 from sbirlib.errors import InputError, nearest
+from sbirlib.options import Betas, Option, Text, missing_object, plain, read_options, refuse, shown
+from sbirlib.spec import SUPPLIED, Spec, plain_table
 
 FORMAT = 1
 Table = dict[str, Any]
-FILLED = ("dim", "categories", "instances")
-DEFAULTS: Table = {"transform": {"name": "sbir"}, "sampler": {"name": "balanced"}}
-PRECISIONS = ("float32", "bfloat16")
+Number = Option("weight", float, 0.0, "")
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """A weight that moves linearly over its phase."""
+    """A weight that moves linearly from `start` to `end` over its phase."""
 
     start: float
     end: float
 
-    @classmethod
-    def of(cls, value: Any, where: str) -> Ramp:
-        """From a number, which stays, or {from, to}."""
-        if isinstance(value, Mapping):
-            _known(value, ("from", "to"), where)
-            if set(value) == {"from", "to"}:
-                return cls(_number(value["from"], where), _number(value["to"], where))
-            raise InputError(f"{where} is a ramp with both 'from' and 'to', got {dict(value)!r}")
-        return cls(_number(value, where), _number(value, where))
-
     def at(self, progress: float) -> float:
+        """The weight at `progress`, from 0 to 1."""
         return self.start + (self.end - self.start) * progress
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What holds for the parameters `of` a name, a dotted prefix or a wildcard; later rules win.
+Weight = float | Ramp
 
-    `lr`, `weight_decay` and `betas` replace the optimizer's own, `frozen` is a number of steps or true for the whole phase, `eval` keeps the
-    batch norms in eval mode.
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Settings of the parameters `of` a name, a dotted prefix or a wildcard; of two rules for one parameter the later wins.
+
+    Args:
+        of: a parameter's name, a dotted prefix or a wildcard, such as "encoder.backbone"
+        lr: learning rate in place of the optimizer's
+        weight_decay: weight decay in place of the optimizer's
+        betas: Adam's betas in place of the optimizer's
+        frozen: steps without training, or true for the whole phase
+        eval: keep batch norms in eval mode
     """
 
     of: str
-    lr: float | None = None
-    weight_decay: float | None = None
-    betas: tuple[float, float] | None = None
-    frozen: bool | int | None = None
+    lr: Annotated[float, Ge(0)] | None = None
+    weight_decay: Annotated[float, Ge(0)] | None = None
+    betas: Betas | None = None
+    frozen: bool | Annotated[int, Ge(0)] | None = None
     eval: bool | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training: `weights` says which losses act, `encoder` names the one part of the encoder that is run and trained."""
+    """A stretch of training with its own losses, optimizer and sampler.
 
-    steps: int
-    weights: dict[str, Any] = field(default_factory=dict)
-    optimizer: Table = field(default_factory=lambda: {"name": "adam"})
-    schedule: Table = field(default_factory=lambda: {"name": "constant"})
+    Args:
+        steps: optimizer steps; 0 leaves the phase out
+        weights: weight of each loss that acts, a number, a ramp {from, to}, or a table of those by term
+        optimizer: optimizer of encoder and losses
+        schedule: factor on the learning rates over the phase
+        parameters: rules for parameters by name
+        sampler: sampler of this phase, in place of the recipe's
+        encoder: module path of the one encoder inside the encoder that is run and trained
+        discriminator: optimizer of the discriminators, in place of `optimizer`
+        clip: largest norm of the gradient
+    """
+
+    steps: Annotated[int, Ge(0)]
+    weights: dict[str, Weight | dict[str, Weight]] = field(default_factory=dict)
+    optimizer: Spec
+    schedule: Spec
     parameters: tuple[Rule, ...] = ()
-    sampler: Table | None = None
+    sampler: Spec | None = None
     encoder: str | None = None
-    discriminator: Table | None = None
-    clip: float | None = None
+    discriminator: Spec | None = None
+    clip: Annotated[float, Gt(0)] | None = None
 
     def weight(self, loss: str, term: str | None, progress: float) -> float:
-        """The weight of one term of a loss at this point of the phase."""
+        """The weight of one term of a loss at `progress`, from 0 to 1, of the phase."""
         value = self.weights[loss]
-        if isinstance(value, Mapping) and not set(value) <= {"from", "to"}:
+        if isinstance(value, dict):
             if term not in value:
                 raise InputError(f"weights.{loss} names no term {term!r}{nearest(str(term), value)}")
             value = value[term]
-        return Ramp.of(value, f"weights.{loss}").at(progress)
+        return value.at(progress) if isinstance(value, Ramp) else float(value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A method, whole: it rebuilds the pipeline, and is stored as JSON in every checkpoint and result."""
+    """A method, whole, with every default filled in: it rebuilds the pipeline, and is stored as JSON in every checkpoint and result.
 
-    encoder: Table
+    Args:
+        encoder: images to vectors
+        name: name of the recipe
+        format: version of this format
+        seed: seed of initial values, batches and augmentation
+        precision: arithmetic of the encoder in training
+        transform: preparation and augmentation of images
+        miner: choice of triplets
+        losses: losses by their names in the recipe
+        sampler: batches
+        phases: phases of training, one after another
+        evaluators: evaluators by their names in the recipe
+    """
+
+    encoder: Spec
     name: str = "composed"
     format: int = FORMAT
-    seed: int = 0
-    precision: str = "float32"
-    transform: Table = field(default_factory=lambda: DEFAULTS["transform"])
-    miner: Table | None = None
-    losses: dict[str, Table] = field(default_factory=dict)
-    sampler: Table = field(default_factory=lambda: DEFAULTS["sampler"])
-    phases: tuple[Phase, ...] = ()
-    evaluators: dict[str, Table] = field(default_factory=lambda: {"category": {"name": "category"}})
+    seed: Annotated[int, Ge(0)] = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    transform: Spec
+    miner: Spec | None = None
+    losses: dict[str, Spec]
+    sampler: Spec
+    phases: tuple[Phase, ...]
+    evaluators: dict[str, Spec]
 
     @classmethod
     def of(cls, tables: Mapping[str, Any]) -> Recipe:
-        """From plain tables, as TOML or JSON gives them; refuses unknown keys by name, with the nearest."""
-        _known(tables, [f.name for f in fields(cls)], "recipe")
-        if tables.get("format", FORMAT) != FORMAT:
+        """A recipe from plain tables, as TOML or JSON gives them, where any component may be an object.
+
+        Imports the components that it names. Raises one InputError with every wrong name and value in it, each with its path.
+        """
+        faults: list[str] = []
+        if plain(tables.get("format", FORMAT)) != FORMAT:
             raise InputError(f"this recipe has format {tables['format']}, this version of sbirlib reads format {FORMAT}: upgrade sbirlib")
+        losses = _specs("loss", tables.get("losses") or {}, "losses", faults, supplied=SUPPLIED)
+        if not losses and not faults:
+            faults.append("losses: a recipe needs at least one loss, such as losses=['cross_entropy']")
+        readers = {
+            "encoder": partial(Spec.read, "encoder"),
+            "transform": partial(Spec.read, "transform"),
+            "sampler": partial(Spec.read, "sampler"),
+            "miner": partial(_optional, "miner"),
+            "losses": lambda *_: losses,
+            "evaluators": lambda value, path, faults: _specs("evaluator", value or {}, path, faults),
+            "phases": partial(_phases, losses),
+        }
+        complete = {"transform": "sbir", "sampler": "balanced", "evaluators": {}, "phases": [], "losses": {}, **tables}
+        complete["evaluators"] = complete["evaluators"] or {"category": {"name": "category"}}
+        complete["phases"] = complete["phases"] or [{"steps": 1000}]
+        values = read_options(cls, complete, "", faults, owner="recipe", readers=readers, supplied=("encoder",))
         if "encoder" not in tables:
-            raise InputError("a recipe needs an encoder")
-        given = dict(tables)
-        for kind in ("encoder", "transform", "miner", "sampler"):
-            if given.get(kind) is not None:
-                given[kind] = _table(given[kind], kind)
-        for plural in ("losses", "evaluators"):
-            given[plural] = _collection(given.get(plural, {}) or {}, plural)
-        given["evaluators"] = given["evaluators"] or {"category": {"name": "category"}}
-        phases = given.get("phases") or [{"steps": 1000}]
-        given["phases"] = tuple(_phase(p, f"phases.{i}", given["losses"]) for i, p in enumerate(phases))
-        if given.get("precision", "float32") not in PRECISIONS:
-            raise InputError(f"unknown precision {given['precision']!r}{nearest(str(given['precision']), PRECISIONS)}")
-        return cls(**given)
+            faults.append("encoder: a recipe needs an encoder, such as encoder='backbone'")
+        refuse(faults)
+        return cls(**values)
 
     def tables(self) -> Table:
         """Plain tables: what `Recipe.of` reads, and what JSON stores."""
-        plain: Table = json.loads(json.dumps(asdict(self)))
-        for phase in plain["phases"]:
-            phase["parameters"] = [{k: v for k, v in rule.items() if v is not None} for rule in phase["parameters"]]
-        return plain
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the tables as JSON with sorted keys."""
         return hashlib.sha256(json.dumps(self.tables(), sort_keys=True).encode()).hexdigest()
 
-    def check(self) -> Recipe:
-        """Refuse unknown parts, options and schedules before data or weights are touched; returns the recipe with every default filled in."""
-        if not self.losses:
-            raise InputError("a recipe needs at least one loss: losses=['cross_entropy']")
-        resolved = self.tables()
-        for kind in ("encoder", "transform", "miner", "sampler"):
-            if resolved[kind] is not None:
-                resolved[kind] = _resolved(kind, resolved[kind])
-        resolved["losses"] = {k: _resolved("loss", t) for k, t in resolved["losses"].items()}
-        resolved["evaluators"] = {k: _resolved("evaluator", t) for k, t in resolved["evaluators"].items()}
-        for phase in resolved["phases"]:
-            for kind, what in (
-                ("optimizer", "optimizer"),
-                ("schedule", "schedule"),
-                ("sampler", "sampler"),
-                ("discriminator", "optimizer"),
-            ):
-                if phase[kind] is not None:
-                    phase[kind] = _resolved(what, phase[kind])
-        return Recipe.of(json.loads(json.dumps(resolved)))
 
-
-def read(name: str) -> Table:
-    """The tables of a recipe, by its name or by the path of a TOML file."""
-    if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise InputError(f"there is no recipe file {name!r}")
-        text = path.read_text(encoding="utf-8")
-    else:
-        entry = registry.entry("recipe", name)
-        if reason := registry.unmet(entry.distribution):
-            raise InputError(f"recipe {entry.name!r} of {entry.source} cannot be used: {reason}")
-        try:
-            text = importlib.resources.files(entry.module).joinpath(f"{entry.name}.toml").read_text(encoding="utf-8")
-        except (OSError, ImportError) as error:
-            raise InputError(f"recipe {name!r} of {entry.source} cannot be read: {error}") from error
-    try:
-        return {"name": name, **tomllib.loads(text)}
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"recipe {name!r} is not valid TOML: {error}") from error
-
-
-def merge(base: Any, change: Any) -> Any:
-    """`base` with `change` laid over it: tables key by key (a part of another name replaces), lists of tables item by item.
-
-    >>> merge({"name": "cse", "dim": 512}, {"dim": 64})
-    {'name': 'cse', 'dim': 64}
-    """
-    if isinstance(base, Mapping) and isinstance(change, Mapping):
-        if "name" in base and change.get("name", base["name"]) != base["name"]:
-            return dict(change)
-        return {**base, **{k: merge(base.get(k), v) for k, v in change.items()}}
-    if isinstance(base, Mapping) and isinstance(change, str):
-        return base if base.get("name") == change else {"name": change}
-    both = isinstance(base, Sequence) and isinstance(change, Sequence) and not isinstance(change, str)
-    if both and len(base) == len(change) and all(isinstance(c, Mapping) for c in change):
-        return [merge(b, c) for b, c in zip(base, change, strict=True)]
-    return change
-
-
-def assign(tables: Table, path: str, value: Any) -> Table:
-    """A copy of `tables` with one dotted path set, such as `phases.0.steps`."""
-    head, _, rest = path.partition(".")
-    if not rest:
-        return {**tables, head: merge(tables.get(head), value)}
-    inner = tables.get(head)
-    if isinstance(inner, Sequence) and not isinstance(inner, str):
-        number, _, deeper = rest.partition(".")
-        if not number.isdigit() or int(number) >= len(inner):
-            raise InputError(f"{path}: {head} has {len(inner)} entries, counted from 0")
-        items = list(inner)
-        items[int(number)] = assign(items[int(number)], deeper, value) if deeper else merge(items[int(number)], value)
-        return {**tables, head: items}
-    if inner is not None and not isinstance(inner, Mapping):
-        inner = {"name": inner} if isinstance(inner, str) else {}
-    return {**tables, head: assign(dict(inner or {}), rest, value)}
-
-
-def _phase(table: Any, where: str, losses: Mapping[str, Any]) -> Phase:
-    if isinstance(table, Phase):
-        table = asdict(table)
-    if not isinstance(table, Mapping):
-        raise InputError(f"{where} is a table with at least 'steps', got {table!r}")
-    _known(table, [f.name for f in fields(Phase)], where)
-    given = dict(table)
-    steps = given.get("steps")
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
-        raise InputError(f"{where}.steps is a whole number of at least 0 (none leaves the phase out), got {steps!r}")
-    given["weights"] = dict(given.get("weights") or dict.fromkeys(losses, 1.0))
-    for name in given["weights"]:
-        if name not in losses:
-            raise InputError(f"{where}.weights names the loss {name!r}, which the recipe does not have{nearest(name, losses)}")
-    for kind in ("optimizer", "schedule", "sampler", "discriminator"):
-        if given.get(kind) is not None:
-            given[kind] = _table(given[kind], f"{where}.{kind}")
-    given["parameters"] = tuple(_rule(r, f"{where}.parameters.{i}") for i, r in enumerate(given.get("parameters", ())))
-    phase = Phase(**given)
-    for name, value in phase.weights.items():
-        for weight in value.values() if isinstance(value, Mapping) and not set(value) & {"from", "to"} else [value]:
-            Ramp.of(weight, f"{where}.weights.{name}")
-    return phase
-
-
-def _rule(table: Any, where: str) -> Rule:
-    if isinstance(table, Rule):
-        return table
-    if not isinstance(table, Mapping) or not isinstance(table.get("of"), str):
-        raise InputError(f"{where} is a table with 'of' (a parameter name, prefix or wildcard), got {table!r}")
-    _known(table, [f.name for f in fields(Rule)], where)
-    betas = table.get("betas")
-    if betas is not None and (isinstance(betas, str) or len(betas) != 2):
-        raise InputError(f"{where}.betas are two numbers, as in [0.5, 0.999], got {betas!r}")
-    return Rule(**{**table, "betas": None if betas is None else tuple(betas)})
-
-
-def _table(value: Any, where: str) -> Table:
-    if isinstance(value, str):
-        return {"name": value}
-    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-        return dict(value)
-    raise InputError(f"{where} is a name, or a table with a name and options; got {value!r}")
-
-
-def _collection(value: Any, where: str) -> dict[str, Table]:
-    """Parts by the name they have in this recipe, from a list of names or tables, or from a table of tables."""
+def _plain(value: Any) -> Any:
+    if isinstance(value, Ramp):
+        return {"from": value.start, "to": value.end}
+    if isinstance(value, Rule):
+        return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) is not None}
+    if isinstance(value, Phase):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
-        items = {k: ({"name": k, **v} if isinstance(v, Mapping) else v) for k, v in value.items() if v is not None}
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else plain_table(value)
+
+
+def _structure(value: Any) -> Any:
+    """A Text that stands for a table, a list or none, as that; other values as they are, for texts inside belong to options."""
+    reading = plain(value) if isinstance(value, Text) else value
+    return reading if reading is None or isinstance(reading, Mapping | list) else value
+
+
+def _optional(kind: str, value: Any, path: str, faults: list[str]) -> Spec | None:
+    return None if _structure(value) is None else Spec.read(kind, value, path, faults)
+
+
+def _specs(kind: str, value: Any, path: str, faults: list[str], *, supplied: Sequence[str] = ()) -> dict[str, Spec]:
+    """Components by their names in the recipe, from a list of names, tables or objects, or from a table of those by name."""
+    value = _structure(value)
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, Mapping):
+        named = [(name, _with_name(name, item)) for name, item in value.items() if _structure(item) is not None]
+    elif isinstance(value, Sequence):
+        named = [(_name(item), item) for item in value]
     else:
-        items = {(v if isinstance(v, str) else v["name"]): v for v in value}
-    for name in items:
+        faults.append(f"{path} = {shown(value)}: expected a list of names or tables, or a table of tables by name")
+        return {}
+    specs: dict[str, Spec] = {}
+    for name, item in named:
         if "." in name:
-            raise InputError(f"{where}: the name {name!r} holds a dot, which parameter rules could not tell apart: give the part another")
-    return {name: _table(v, f"{where}.{name}") for name, v in items.items()}
+            faults.append(f"{path}: the name {name!r} holds a dot, which parameter rules could not tell apart: give the {kind} another")
+        elif spec := Spec.read(kind, item, f"{path}.{name}", faults, supplied=supplied):
+            specs[name] = spec
+    return specs
 
 
-def _resolved(kind: str, table: Table) -> Table:
-    if table["name"].startswith("object:"):
-        return table
-    registry.check(kind, table, filled=FILLED if kind == "loss" else ())
-    filled = {**registry.defaults(kind, table["name"]), **table}
-    inner = {k: found for k, p in registry.options(kind, table["name"]).items() if (found := registry.held(p))}
-    return {k: _resolved(inner[k], v) if k in inner and isinstance(v, dict) and "name" in v else v for k, v in filled.items()}
+def _with_name(name: str, item: Any) -> Any:
+    """A table under its name in the recipe is of the component of that name, unless it says another."""
+    return {"name": name, **item} if isinstance(item, Mapping) and not missing_object(item) else item
 
 
-def _known(table: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
-    for key in table:
-        if key not in keys:
-            raise InputError(f"{where} has no key {key!r}{nearest(key, keys)}")
+def _name(item: Any) -> str:
+    if isinstance(item, Mapping):
+        return str(item.get("name", item.get("object", "?")))
+    return item if isinstance(item, str) else type(item).__name__
 
 
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{where} is a number, a ramp {{from, to}}, or a table of those by term; got {value!r}")
-    return float(value)
+def _phases(losses: Mapping[str, Spec], value: Any, path: str, faults: list[str]) -> tuple[Phase, ...]:
+    value = _structure(value)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        faults.append(f"{path} = {shown(value)}: expected a list of tables, each with at least 'steps'")
+        return ()
+    return tuple(p for i, table in enumerate(value) if (p := _phase(losses, table, f"{path}.{i}", faults)) is not None)
+
+
+def _phase(losses: Mapping[str, Spec], table: Any, path: str, faults: list[str]) -> Phase | None:
+    if not isinstance(table, Mapping):
+        faults.append(f"{path} = {shown(table)}: expected a table with at least 'steps'")
+        return None
+    readers = {
+        "weights": partial(_weights, losses),
+        "optimizer": partial(Spec.read, "optimizer"),
+        "schedule": partial(Spec.read, "schedule"),
+        "sampler": partial(_optional, "sampler"),
+        "discriminator": partial(_optional, "optimizer"),
+        "parameters": _rules,
+    }
+    complete = {"optimizer": "adam", "schedule": "constant", **table}
+    complete["weights"] = complete.get("weights") or dict.fromkeys(losses, 1.0)
+    before = len(faults)
+    values = read_options(Phase, complete, path, faults, owner="a phase", readers=readers)
+    return Phase(**values) if len(faults) == before else None
+
+
+def _rules(value: Any, path: str, faults: list[str]) -> tuple[Rule, ...]:
+    value = _structure(value)
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(rule, Mapping) for rule in value):
+        faults.append(f"{path} = {shown(value)}: expected a list of tables, each with 'of' and settings")
+        return ()
+    rules = []
+    for number, table in enumerate(value):
+        before = len(faults)
+        values = read_options(Rule, table, f"{path}.{number}", faults, owner="a rule")
+        if len(faults) == before:
+            betas = values.get("betas")
+            rules.append(Rule(**{**values, "betas": None if betas is None else tuple(betas)}))
+    return tuple(rules)
+
+
+def _weights(losses: Mapping[str, Spec], value: Any, path: str, faults: list[str]) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        faults.append(f"{path} = {shown(value)}: expected a table with the weight of each loss")
+        return {}
+    weights: dict[str, Any] = {}
+    for name, item in value.items():
+        where = f"{path}.{name}"
+        if name not in losses:
+            faults.append(f"{where}: the recipe has no loss {name!r}{nearest(str(name), losses)}")
+        elif isinstance(item, Mapping) and not set(item) & {"from", "to"}:
+            weights[name] = {term: _weight(inner, f"{where}.{term}", faults) for term, inner in item.items()}
+        else:
+            weights[name] = _weight(item, where, faults)
+    return weights
+
+
+def _weight(value: Any, path: str, faults: list[str]) -> Weight:
+    """A number, or a ramp {from, to}."""
+    try:
+        if isinstance(value, Ramp):
+            return value
+        if isinstance(value, Mapping) and set(value) == {"from", "to"}:
+            return Ramp(Number.read(value["from"]), Number.read(value["to"]))
+        return Number.read(value)
+    except ValueError:
+        faults.append(f"{path} = {shown(value)}: expected a number, or a ramp with both 'from' and 'to'")
+        return 0.0

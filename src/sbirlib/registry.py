@@ -1,15 +1,14 @@
-"""Parts by name: found in entry points without importing anything, imported when used, listed, and explained when they fail."""
+"""Registry of components by kind and name, read from entry points; a component is imported when it is used."""
 
 from __future__ import annotations
 
 import configparser
 import fnmatch
 import importlib
-import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -51,20 +50,20 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Found:
-    """All entries, and the distributions whose entry points could not be read, with the cause."""
+class Scan:
+    """All entries of the installed distributions, and those distributions whose entry points could not be read, with the cause."""
 
     entries: tuple[Entry, ...]
     unreadable: tuple[tuple[str, str], ...]
 
 
-def found() -> Found:
-    """Everything that is installed now; scanned once for each state of sys.path."""
+def scan() -> Scan:
+    """Everything that is installed now; read once for each state of sys.path."""
     return _scan(tuple(sys.path))
 
 
 @lru_cache(maxsize=4)
-def _scan(path: tuple[str, ...]) -> Found:
+def _scan(path: tuple[str, ...]) -> Scan:
     try:
         targets = list(_with_entrypoints(path))
         unreadable: list[tuple[str, str]] = []
@@ -72,7 +71,7 @@ def _scan(path: tuple[str, ...]) -> Found:
         targets, unreadable = _with_metadata(path)
     unique = dict.fromkeys(Entry(kind, name, *_target(value), _canonical(distribution), version)
                            for kind, name, value, distribution, version in targets)  # fmt: skip
-    return Found(tuple(sorted(unique, key=lambda e: (e.kind, e.name, e.distribution))), tuple(unreadable))
+    return Scan(tuple(sorted(unique, key=lambda e: (e.kind, e.name, e.distribution))), tuple(unreadable))
 
 
 _Target = tuple[str, str, str, str, str]
@@ -112,30 +111,17 @@ def _canonical(distribution: str) -> str:
 
 def list_parts(kind: str, pattern: str = "*") -> list[str]:
     """Names of one kind that match a wildcard, such as `list_parts("recipe", "*hm*")`; nothing is imported."""
-    _check_kind(kind)
-    return sorted({e.name for e in found().entries if e.kind == kind and fnmatch.fnmatch(e.name, pattern)})
-
-
-list_encoders = partial(list_parts, "encoder")
-list_miners = partial(list_parts, "miner")
-list_losses = partial(list_parts, "loss")
-list_evaluators = partial(list_parts, "evaluator")
-list_datasets = partial(list_parts, "dataset")
-list_samplers = partial(list_parts, "sampler")
-list_transforms = partial(list_parts, "transform")
-list_optimizers = partial(list_parts, "optimizer")
-list_schedules = partial(list_parts, "schedule")
-list_indexes = partial(list_parts, "index")
-list_recipes = partial(list_parts, "recipe")
+    check_kind(kind)
+    return sorted({e.name for e in scan().entries if e.kind == kind and fnmatch.fnmatch(e.name, pattern)})
 
 
 def entry(kind: str, name: str) -> Entry:
     """The one entry of that name; `name@distribution` chooses where two distributions offer it."""
-    _check_kind(kind)
+    check_kind(kind)
     plain, _, wanted = name.partition("@")
-    offered = [e for e in found().entries if e.kind == kind and e.name == plain]
+    offered = [e for e in scan().entries if e.kind == kind and e.name == plain]
     if not offered:
-        broken = "".join(f"; {d} could not be read ({cause})" for d, cause in found().unreadable)
+        broken = "".join(f"; {d} could not be read ({cause})" for d, cause in scan().unreadable)
         raise InputError(f"unknown {kind} {plain!r}{nearest(plain, list_parts(kind))}{broken}")
     chosen = [e for e in offered if not wanted or e.distribution == _canonical(wanted)]
     if not chosen:
@@ -175,74 +161,7 @@ def unmet(distribution: str) -> str:
     return ""
 
 
-def options(kind: str, name: str) -> dict[str, inspect.Parameter]:
-    """A part's options: the explicit keyword-only parameters of its constructor."""
-    parameters = inspect.signature(load(kind, name)).parameters
-    return {p.name: p for p in parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def defaults(kind: str, name: str) -> dict[str, Any]:
-    """The options that have a default, with it."""
-    return {k: p.default for k, p in options(kind, name).items() if p.default is not inspect.Parameter.empty}
-
-
-def held(option: inspect.Parameter) -> str:
-    """The kind of part that an option holds, empty if it holds none: it is named as a kind, or is annotated `Encoder`.
-
-    >>> held(inspect.Parameter("descriptor", inspect.Parameter.KEYWORD_ONLY, annotation="Encoder"))
-    'encoder'
-    """
-    if option.name in GROUPS:
-        return option.name
-    annotated = getattr(option.annotation, "__name__", str(option.annotation))
-    return "encoder" if annotated == "Encoder" else ""
-
-
-def check(kind: str, table: Mapping[str, Any], *, filled: tuple[str, ...] = ()) -> None:
-    """Refuse a table (name and options) with an unknown name, an unknown option or one missing that nobody fills in."""
-    name, given = _split(kind, table)
-    known = options(kind, name)
-    for option, value in given.items():
-        if option not in known:
-            raise InputError(f"{kind} {name!r} has no option {option!r}{nearest(option, known)}")
-        inner = held(known[option])
-        if inner and isinstance(value, Mapping):
-            check(inner, value, filled=filled)
-    missing = [k for k, p in known.items() if p.default is inspect.Parameter.empty and k not in given and k not in filled]
-    if missing:
-        raise InputError(f"{kind} {name!r} needs the option {missing[0]!r}, which was not given")
-
-
-def part(kind: str, name: str | Mapping[str, Any] | object, **given: Any) -> Any:
-    """One part, from a name and options, a table with a `name`, or an object, which is returned as it is.
-
-    >>> part("miner", "modality_hard", kinds=["cross"])           # doctest: +SKIP
-    """
-    if isinstance(name, str):
-        name = {"name": name}
-    if not isinstance(name, Mapping):
-        return name
-    table = {**name, **given}
-    check(kind, table)
-    return construct(kind, table)
-
-
-def construct(kind: str, table: Mapping[str, Any], *, fill: Mapping[str, Any] | None = None) -> Any:
-    """Make a checked part. Required options that were not given are filled in, and options that hold a part get it made."""
-    name, given = _split(kind, table)
-    parameters = options(kind, name)
-    asked = {k: v for k, v in (fill or {}).items() if k in parameters and parameters[k].default is inspect.Parameter.empty}
-    inner = {k: held(p) for k, p in parameters.items()}
-    nested = {k: part(inner[k], v) for k, v in given.items() if inner[k] and isinstance(v, str | Mapping)}
-    return load(kind, name)(**{**asked, **given, **nested})
-
-
-def _split(kind: str, table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    if not isinstance(table.get("name"), str):
-        raise InputError(f"a {kind} is a name, a table with a name and options, or an object; got {dict(table)!r}")
-    return table["name"], {k: v for k, v in table.items() if k != "name"}
-
-
-def _check_kind(kind: str) -> None:
+def check_kind(kind: str) -> None:
+    """Raise InputError for a kind of component that there is not."""
     if kind not in GROUPS:
-        raise InputError(f"unknown kind of part {kind!r}{nearest(kind, GROUPS)}")
+        raise InputError(f"unknown kind of component {kind!r}{nearest(kind, GROUPS)}")

@@ -1,0 +1,77 @@
+"""Recipes as tables: read by name or from a TOML file, and changed key by key."""
+
+from __future__ import annotations
+
+import importlib.resources
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sbirlib import registry
+from sbirlib.errors import InputError
+from sbirlib.options import Text, plain
+
+Table = dict[str, Any]
+
+
+def read(name: str) -> Table:
+    """The tables of a recipe, by its name or by the path of a TOML file."""
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"there is no recipe file {name!r}")
+        data = path.read_bytes()
+    else:
+        entry = registry.entry("recipe", name)
+        if reason := registry.unmet(entry.distribution):
+            raise InputError(f"recipe {entry.name!r} of {entry.source} cannot be used: {reason}")
+        try:
+            data = importlib.resources.files(entry.module).joinpath(f"{entry.name}.toml").read_bytes()
+        except (OSError, ImportError) as error:
+            raise InputError(f"recipe {name!r} of {entry.source} cannot be read: {error}") from error
+    try:
+        return {"name": name, **tomllib.loads(data.decode("utf-8"))}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {name!r} is not valid TOML: {error}") from error
+
+
+def merge(base: Any, change: Any) -> Any:
+    """`base` with `change` laid over it: tables key by key (a component of another name replaces), lists of tables item by item.
+
+    >>> merge({"name": "cse", "dim": 512}, {"dim": 64})
+    {'name': 'cse', 'dim': 64}
+    """
+    if isinstance(base, Mapping) and isinstance(change, Mapping):
+        if "name" in base and change.get("name", base["name"]) != base["name"]:
+            return dict(change)
+        return {**base, **{k: merge(base.get(k), v) for k, v in change.items()}}
+    if isinstance(base, Mapping) and isinstance(change, Text) and not isinstance(structure := plain(change), str | int | float):
+        return merge(base, structure)  # none, or a table
+    if isinstance(base, Mapping) and isinstance(change, str):
+        return base if base.get("name") == change else {"name": change}
+    both = isinstance(base, Sequence) and isinstance(change, Sequence) and not isinstance(change, str)
+    if both and len(base) == len(change) and all(isinstance(c, Mapping) for c in change):
+        return [merge(b, c) for b, c in zip(base, change, strict=True)]
+    return change
+
+
+def assign(tables: Table, path: str, value: Any) -> Table:
+    """A copy of `tables` with one dotted path set, such as `phases.0.steps`."""
+    head, _, rest = path.partition(".")
+    if not rest:
+        return {**tables, head: merge(tables.get(head), value)}
+    inner = tables.get(head)
+    if isinstance(inner, Sequence) and not isinstance(inner, str):
+        number, _, deeper = rest.partition(".")
+        if not number.isdecimal() or int(number) >= len(inner):
+            raise InputError(f"{path}: {head} has {len(inner)} entries, counted from 0")
+        items = list(inner)
+        item = items[int(number)]
+        if deeper and not isinstance(item, Mapping):
+            item = {"name": item} if isinstance(item, str) else {}
+        items[int(number)] = assign(dict(item), deeper, value) if deeper else merge(item, value)
+        return {**tables, head: items}
+    if inner is not None and not isinstance(inner, Mapping):
+        inner = {"name": inner} if isinstance(inner, str) else {}
+    return {**tables, head: assign(dict(inner or {}), rest, value)}

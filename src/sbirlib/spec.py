@@ -1,0 +1,145 @@
+"""A component by kind, name and options, checked before it is made; or an object that the caller hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, get_args
+
+from sbirlib import registry
+from sbirlib.errors import InputError
+from sbirlib.options import REQUIRED, Option, Text, missing_object, options_of, plain, read_options, refuse
+
+SUPPLIED = ("dim", "categories", "instances")  # options of a loss that training fills in
+CONTRACT = "sbirlib.interfaces"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A component to be made: `options` hold every default, and a Spec wherever the option is a component itself.
+
+    `instance` is the component, where the caller handed over an object; `name` is then the object's class.
+    """
+
+    kind: str
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    instance: Any = None
+
+    @classmethod
+    def read(cls, kind: str, value: Any, path: str, faults: list[str], *, supplied: Sequence[str] = ()) -> Spec | None:
+        """A Spec from a name, a table with a name and options, or an object; faults are appended with their paths."""
+        if isinstance(value, Spec):
+            value = value.instance if value.instance is not None else value.table()
+        if isinstance(value, Text) and isinstance(plain(value), Mapping):
+            value = plain(value)
+        if isinstance(value, str):
+            value = {"name": str(value)}
+        if isinstance(value, Mapping):
+            if missing := missing_object(value):
+                faults.append(f"{path} was handed over as an object of {missing}: hand it over again, load(FILE, **{{{path!r}: ...}})")
+                return None
+            return cls._from_table(kind, value, path, faults, supplied)
+        if not _fulfils(kind, value):
+            faults.append(f"{path} = {value!r}: expected a {kind} by name, a table with a name and options, or an object of its interface")
+            return None
+        return cls(kind, type(value).__name__, instance=value)
+
+    @classmethod
+    def _from_table(cls, kind: str, table: Mapping[str, Any], path: str, faults: list[str], supplied: Sequence[str]) -> Spec | None:
+        name = table.get("name")
+        if not isinstance(name, str):
+            faults.append(f"{path} = {dict(table)!r}: expected a table with a name and the options of a {kind}")
+            return None
+        try:
+            constructor = registry.load(kind, str(name))
+            known = options_of(constructor)
+        except InputError as error:
+            faults.append(f"{path}: {error}")
+            return None
+        readers = {option.name: partial(cls._inner, inner) for option in known.values() if (inner := component_kind(option))}
+        given = {key: value for key, value in table.items() if key != "name"}
+        options = read_options(constructor, given, path, faults, owner=f"{kind} {str(name)!r}", readers=readers, supplied=supplied)
+        defaults = {key: option.default for key, option in known.items() if option.default is not REQUIRED}
+        return cls(kind, str(name), {**defaults, **options})
+
+    @classmethod
+    def _inner(cls, kind: str, value: Any, path: str, faults: list[str]) -> Spec | None:
+        if value is None or (isinstance(value, Text) and None in value.readings()):
+            return None
+        return cls.read(kind, value, path, faults)
+
+    @classmethod
+    def of(cls, kind: str, value: Any, path: str = "", *, supplied: Sequence[str] = ()) -> Spec:
+        """The same, with all faults in one InputError."""
+        faults: list[str] = []
+        name = value if isinstance(value, str) else value.get("name") if isinstance(value, Mapping) else kind
+        spec = cls.read(kind, value, path or str(name), faults, supplied=supplied)
+        refuse(faults)
+        assert spec is not None
+        return spec
+
+    def table(self) -> dict[str, Any]:
+        """Plain values, as JSON stores them; an object leaves its class's name alone."""
+        return {"object": self.name} if self.instance is not None else {"name": self.name, **plain_table(self.options)}
+
+    def constructor(self) -> Callable[..., Any]:
+        """The component's class or function, imported when called for."""
+        return registry.load(self.kind, self.name)
+
+    def make(self, *arguments: Any, **supplied: Any) -> Any:
+        """The component, those inside it made first; options without a default are taken from `supplied`, where they are not set."""
+        if self.instance is not None:
+            return self.instance
+        constructor = self.constructor()
+        required = {name for name, option in options_of(constructor).items() if option.default is REQUIRED}
+        options = {name: value.make() if isinstance(value, Spec) else value for name, value in self.options.items()}
+        return constructor(*arguments, **{**{k: v for k, v in supplied.items() if k in required}, **options})
+
+
+def plain_table(value: Any) -> Any:
+    """Options as JSON stores them: a Spec as its table, an object as the name of its class."""
+    if isinstance(value, Spec):
+        return value.table()
+    if isinstance(value, Mapping):
+        return {key: plain_table(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_table(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else {"object": type(value).__name__}
+
+
+def component_kind(option: Option) -> str:
+    """The kind of component that an option holds, by its annotation; empty if it holds none.
+
+    >>> component_kind(options_of(part_class)["encoder"])  # doctest: +SKIP
+    'encoder'
+    """
+    for annotation in (option.annotation, *get_args(option.annotation)):
+        for base in getattr(annotation, "__mro__", ()):
+            if base.__module__ == CONTRACT and base.__name__.lower() in registry.GROUPS:
+                return str(base.__name__.lower())
+    return ""
+
+
+def part(kind: str, name: str | Mapping[str, Any] | object, **options: Any) -> Any:
+    """One component, from a name and options, a table with a `name`, or an object, which is returned as it is.
+
+    Raises InputError with every fault of the options at once.
+
+    >>> part("miner", "modality_hard", kinds=["cross"]).kinds
+    ('cross',)
+    """
+    if isinstance(name, str):
+        name = {"name": name}
+    if isinstance(name, Mapping):
+        return Spec.of(kind, {**name, **options}).make()
+    registry.check_kind(kind)
+    return name
+
+
+def _fulfils(kind: str, value: Any) -> bool:
+    from sbirlib import interfaces  # torch: only where an object is handed over
+
+    contract = getattr(interfaces, kind.capitalize(), object)
+    return isinstance(value, contract) and not isinstance(value, int | float | list | tuple)
