@@ -1,9 +1,9 @@
-"""A recipe in words: the shortest `build` call that makes it."""
+"""The shortest `build` call that makes a recipe."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from sbirlib import recipe as recipes
+from sbirlib import recipe_file
 from sbirlib.errors import InputError
 from sbirlib.recipe import Recipe
 
@@ -11,12 +11,12 @@ from sbirlib.recipe import Recipe
 def build_call(recipe: Recipe) -> str:
     """The call that makes a recipe: its name and what differs from it, or the whole of it."""
     try:
-        base = Recipe.of(recipes.read(recipe.name)).check().tables()
+        base = Recipe.of(recipe_file.read(recipe.name)).tables()
     except InputError:
         return f"build({recipe.tables()!r})"
     try:
         changes = difference(base, recipe.tables())
-    except LookupError:  # something was taken away, which no change can say
+    except LookupError:  # a key was removed, which no change can express
         return f"build({recipe.tables()!r})"
     return f"build({', '.join([repr(recipe.name), *(['**' + repr(changes)] if changes else [])])})"
 

@@ -13,9 +13,9 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
 from sbirlib.errors import InputError
 from sbirlib.pipeline import Pipeline
-from sbirlib.registry import part
 from sbirlib.retrieval.indexes.shards import Shard, Value, read_shard, write_shard
 from sbirlib.search import SearchIndex, records
+from sbirlib.spec import part
 
 PARTS = "part-*-of-*.safetensors"
 

@@ -123,7 +123,7 @@ class Triplets:
 class Encoded:
     """Vectors of images, [n, S, W] as queries or [n, W] as gallery, with their labels [n] and logits [n, C], on the CPU."""
 
-    vectors: Float[Tensor, "n *W"]
+    vectors: Float[Tensor, "n ..."]
     modality: Int[Tensor, " n"]
     category: Int[Tensor, " n"]
     instance: Int[Tensor, " n"]

@@ -12,6 +12,7 @@ import re
 import tomllib
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -29,7 +30,14 @@ WORDS = {
     **dict.fromkeys(("false", "no", "off"), False),
     **dict.fromkeys(("none", "null"), None),
 }
-NAMES: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", type(None): "none", Any: "any value"}
+NAMES: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    type(None): "none",
+    Any: "any value",
+}
 
 Reader = Callable[[Any, str, list[str]], Any]
 Betas = Annotated[Sequence[Annotated[float, Interval(ge=0, lt=1)]], Len(2, 2)]  # of Adam
@@ -43,14 +51,10 @@ class Text(str):
         if self.lower() in WORDS:
             yield WORDS[self.lower()]
         for number in (int, float):
-            try:
+            with suppress(ValueError):
                 yield number(self)
-            except ValueError:
-                continue
-        try:
+        with suppress(tomllib.TOMLDecodeError):
             yield tomllib.loads(f"value = {self}")["value"]
-        except tomllib.TOMLDecodeError:
-            pass
         yield str(self)
 
 

@@ -1,62 +1,65 @@
-"""The front door: `build` a pipeline from a recipe or from parts, `load` one, and use it."""
+"""Pipelines: `build` one from a recipe or from components, `load` one, and train, evaluate and serve it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
-from sbirlib import recipe as recipes
-from sbirlib import registry
+from sbirlib import recipe_file
 from sbirlib.build_call import build_call
 from sbirlib.data.batches import Prepared
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
+from sbirlib.device import find_device
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Encoded, Encoder, Evaluator, Loss, Miner, Transform
+from sbirlib.interfaces import Classifier, Encoded, Encoder, Evaluator, Loss, Miner, Transform
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.indexes.base import Index, manifest, open_vectors
 from sbirlib.search import SearchIndex
+from sbirlib.spec import part
 from sbirlib.training import checkpoint
 from sbirlib.training.gather import rank
-from sbirlib.training.loop import Run, train
 from sbirlib.training.model import Model
+from sbirlib.training.plan import Plan, make_losses, plan_training
+from sbirlib.training.randomness import RandomStream, drawn_from, make_seeded
+from sbirlib.training.run import Run, Source, train
+from sbirlib.training.steps import Position, StepEvent, steps
+from sbirlib.training.warm_start import interpolate, warm_start
 
-PARTS = ("encoder", "miner", "transform", "sampler")
-Objects = dict[str, Any]
 
+def build(name: str | Mapping[str, Any] | None = None, /, **changes: Any) -> Pipeline:
+    """A pipeline from a recipe's name (or TOML file, or tables), or from components alone; any key of the recipe may be changed.
 
-def build(name: str | Mapping[str, Any] | None = None, /, **given: Any) -> Pipeline:
-    """A pipeline from a recipe's name (or TOML file, or tables), or from parts alone; any key of the recipe may be changed.
+    A component is a name, a table of options to change, or an object; a dotted key reaches anything else. Pure: no network, no files but
+    the recipe's. Raises one InputError with every unknown name and every value that an option does not take.
 
-    A part is a name, a table of options to change, or an object; a dotted key reaches anything else. Pure: no network, no files but
-    the recipe's. Unknown keys, parts and options are refused with the nearest name.
-
-    >>> build("mathm", encoder={"backbone": "resnet18"}, **{"phases.0.steps": 300})        # doctest: +SKIP
-    >>> build(encoder="backbone", miner="batch_hard", losses=["triplet", "norm_softmax"])  # doctest: +SKIP
+    >>> build("mathm", encoder={"backbone": "resnet18", "pretrained": False}, **{"phases.0.steps": 300}).recipe.phases[0].steps
+    300
     """
-    tables: dict[str, Any] = recipes.read(name) if isinstance(name, str) else {**recipes.DEFAULTS, **(name or {})}
-    if isinstance(given.get("losses"), str):
-        given["losses"] = [given["losses"]]
-    changes, objects = _objects(given)
-    if isinstance(given.get("losses"), Sequence):  # a list replaces the recipe's losses, and then all weigh 1
+    tables: dict[str, Any] = recipe_file.read(name) if isinstance(name, str) else dict(name or {})
+    if isinstance(changes.get("losses"), str):
+        changes["losses"] = [changes["losses"]]
+    if isinstance(changes.get("losses"), Sequence):  # a list replaces the recipe's losses, and then all weigh 1
         tables = {**tables, "losses": {}, "phases": [{**phase, "weights": {}} for phase in tables.get("phases", [{"steps": 1000}])]}
     for key, value in changes.items():
-        tables = recipes.assign(tables, key, value)
-    return Pipeline(Recipe.of(tables), objects=objects)
+        tables = recipe_file.assign(tables, key, value)
+    return Pipeline(Recipe.of(tables))
 
 
 def load(path: str | Path, **objects: Any) -> Pipeline:
-    """A pipeline as it was saved, exported or checkpointed; nothing is fetched. Parts that were objects are handed over again by kind."""
+    """A pipeline as it was saved, exported or checkpointed; nothing is fetched.
+
+    Components that were objects are handed over again by their places in the recipe: `load(path, miner=..., **{"losses.mine": ...})`.
+    """
     tensors, about = checkpoint.read(path)
-    pipeline = Pipeline(Recipe.of(about["recipe"]), objects=_objects(objects)[1], categories=about["categories"])
+    pipeline = Pipeline(Recipe.of(recipe_file.with_objects(about["recipe"], objects)), categories=about["categories"])
     if not about["exported"]:
         pipeline.make_losses(tuple(about["categories"]), about["instances"])
     try:
@@ -86,21 +89,20 @@ def open_index(folder: str | Path) -> SearchIndex:
 
 
 class Pipeline:
-    """One method, ready to train, measure and serve. `repr` prints the `build` call that makes it."""
+    """One method, ready to train, evaluate and serve. `repr` prints the `build` call that makes it."""
 
-    def __init__(self, recipe: Recipe, *, objects: Objects | None = None, categories: Sequence[str] = ()) -> None:
-        self.recipe = recipe.check()
-        self.objects = dict(objects or {})
+    def __init__(self, recipe: Recipe, *, categories: Sequence[str] = ()) -> None:
+        self.recipe = recipe
         self.categories = tuple(categories)
         self.instances = 0
-        self.encoder: Encoder = self._make("encoder", self.recipe.encoder)
+        self.encoder: Encoder = make_seeded(recipe.encoder, recipe.seed, "encoder")
         self.encoder.to(memory_format=torch.channels_last)  # from the start: another layout rounds differently
-        self.transform: Transform = self._make("transform", self.recipe.transform)
-        self._make("sampler", self.recipe.sampler)
+        self.transform: Transform = make_seeded(recipe.transform, recipe.seed, "transform")
+        make_seeded(recipe.sampler, recipe.seed, "sampler")  # options that exclude each other are refused here
         self.evaluators: dict[str, Evaluator] = {
-            k: self._make("evaluator", t, f"evaluators.{k}") for k, t in self.recipe.evaluators.items()
+            name: make_seeded(spec, recipe.seed, f"evaluators.{name}") for name, spec in recipe.evaluators.items()
         }
-        miner: Miner | None = self._make("miner", self.recipe.miner) if self.recipe.miner else None
+        miner: Miner | None = make_seeded(recipe.miner, recipe.seed, "miner") if recipe.miner else None
         self.model = Model(self.encoder, miner=miner)
 
     def __repr__(self) -> str:
@@ -113,45 +115,55 @@ class Pipeline:
 
     @property
     def classifies(self) -> bool:
-        """Whether an evaluator measures a classifier: then a model is of no use without its losses (`save`), which `export` leaves out."""
-        return any("logits" in getattr(evaluator, "needs", ()) for evaluator in self.evaluators.values())
+        """Whether an evaluator reads a classifier's logits: then a model needs its losses (`save`), which `export` leaves out."""
+        return any("logits" in evaluator.needs for evaluator in self.evaluators.values())
 
-    def begin_with(self, path: str | Path, part: str = "encoder") -> Pipeline:
-        """Give one part of this model the weights that it has in a saved one, to train on from there: a dictionary of other sketches, say.
+    def warm_start(self, path: str | Path, module: str = "encoder") -> Pipeline:
+        """Initialise one module from a saved model, such as a dictionary of other sketches.
 
-        `part` is a place such as "encoder" or "encoder.descriptor", or two, mine:theirs, where it stands elsewhere in the saved model. Raises
-        InputError where either model has no such part, or the two differ.
+        `module` is a module path such as "encoder" or "encoder.descriptor", or two, ours:theirs, where they differ. Raises InputError where
+        either model has no such module, or the two differ in shape.
 
-        >>> build("vtd").begin_with("runs/vtd/model.safetensors", "encoder.descriptor")  # doctest: +SKIP
-        >>> build("vtd").begin_with("runs/hard-transfer/model.safetensors", "encoder.encoder:encoder")  # doctest: +SKIP
+        >>> build("vtd").warm_start("runs/vtd/model.safetensors", "encoder.descriptor")  # doctest: +SKIP
+        >>> build("vtd").warm_start("runs/hard-transfer/model.safetensors", "encoder.encoder:encoder")  # doctest: +SKIP
         """
-        place, _, elsewhere = part.partition(":")
-        mine, theirs = _part(self, place, path), _part(load(path, **self.objects), elsewhere or place, path)
-        try:
-            mine.load_state_dict(theirs.state_dict())
-        except RuntimeError as error:
-            raise InputError(f"{part} of {path} does not fit this model's: build both with the same options ({error})") from error
+        warm_start(self.model, path, module)
         return self
 
-    def interpolate(self, other: Pipeline, share: float, part: str = "encoder") -> Pipeline:
-        """Make one part's weights `share` times those of `other` and the rest its own, where the two were trained from one start.
+    def interpolate(self, other: Pipeline, share: float, module: str = "encoder") -> Pipeline:
+        """Make one module's weights `share` times those of `other` and the rest its own, where the two were trained from one start.
 
-        A trained backbone brought back some way to its pretrained weights often knows more of what it was not trained on (Wortsman et al.
-        2022, WiSE-FT): `other` is then the recipe built anew, and `share` is to be chosen on validation. Raises InputError for a share
-        outside [0, 1], and for parts that differ.
+        A trained backbone brought back some way to its pretrained weights often generalises better (Wortsman et al. 2022, WiSE-FT): `other`
+        is then the recipe built anew, and `share` is to be chosen on validation. Raises InputError for a share outside [0, 1], and for
+        modules that differ.
 
         >>> trained.interpolate(build(trained.recipe.tables()), 0.3, "encoder.backbone")  # doctest: +SKIP
         """
-        if not 0 <= share <= 1:
-            raise InputError(f"share is of the other's weights, from 0 to 1, got {share}")
-        other.model.load_weights()
-        mine, theirs = (_part(pipeline, part, "the other") for pipeline in (self, other))
-        own, others = mine.state_dict(), theirs.state_dict()
-        if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in others.items()}:
-            raise InputError(f"the two differ in {part}: build both with the same options")
-        moved = {name: torch.lerp(v, others[name].to(v.device), share) for name, v in own.items() if v.is_floating_point()}
-        mine.load_state_dict(own | moved)
+        interpolate(self.model, other.model, share, module)
         return self
+
+    def plan(self, dataset: Dataset) -> Plan:
+        """Losses, samplers and optimizers of a training on the dataset, made and checked before an image is read.
+
+        Raises InputError for an empty split, a rule that names no parameter, a loss without its input, and batches that cannot be sampled.
+        """
+        labels = dataset.train
+        if len(labels) == 0:
+            raise InputError(f"{dataset.name} has no training images in split {dataset.split_name!r}")
+        self.make_losses(labels.categories, labels.instances)
+        return plan_training(self.model, self.recipe, labels)
+
+    def steps(self, dataset: Dataset, *, device: str | None = None, workers: int = 0) -> Iterator[StepEvent]:
+        """Train on the dataset's training split, with one event after each optimizer step; nothing is written or printed.
+
+        The events' steps hold features, distances and triplets. What the caller draws in between changes nothing.
+
+        >>> for event in pipeline.steps(dataset):  # doctest: +SKIP
+        ...     print(event.done, event.losses)
+        """
+        plan, source, stream = self._start(dataset, find_device(device), workers, fresh=True, progress=False)
+        yield from drawn_from(stream, steps(plan, source, Position()))
+        self.model.eval()
 
     def fit(
         self,
@@ -166,44 +178,49 @@ class Pipeline:
         validate_every: int | None = None,
         progress: bool = True,
         tensorboard: bool = True,
+        on_step: Callable[[StepEvent], object] | None = None,
     ) -> Pipeline:
-        """Train on the dataset's training part. Checkpoints, `log.jsonl` and TensorBoard events go into `out`; `resume=True` goes on from there.
+        """Train on the dataset's training split. Checkpoints, `log.jsonl` and TensorBoard events go into `out`; `resume=True` goes on from there.
 
-        On the CPU a resumed run ends bit-identical to one that was never stopped. Ctrl-C finishes the step, saves, and says how to go on.
+        `on_step` is called with a StepEvent after each step. On the CPU a resumed run ends bit-identical to one that was never stopped.
+        Ctrl-C finishes the step, saves, and says how to go on.
         """
         run = Run(
             out=None if out is None else Path(out),
             resume=resume,
-            device=_device(device),
+            device=find_device(device),
             workers=workers,
             save_every=save_every,
             log_every=log_every,
             validate_every=validate_every,
-            show=progress,
+            progress=progress,
             tensorboard=tensorboard,
         )
         if run.checkpoint is not None and run.checkpoint.exists() and not resume:
             raise InputError(
                 f"{run.out} holds the checkpoint of an earlier run: resume=True goes on with it; a new run needs another out=FOLDER"
             )
-        seen = dataset.train
-        if len(seen) == 0:
-            raise InputError(f"{dataset.name} has no training images in split {dataset.split_name!r}")
-        samplers = [self._make("sampler", phase.sampler or self.recipe.sampler) for phase in self.recipe.phases]
-        self.make_losses(seen.categories, seen.instances)
-        if not (resume and run.checkpoint is not None and run.checkpoint.exists()):
-            self.model.load_weights()
-        self.model.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        prepared = Prepared(seen, self.transform)
-        prepared.warm(progress=progress)
+        plan, source, stream = self._start(dataset, run.device, workers, fresh=not run.resumes, progress=progress)
         validate = (
             (lambda: self.evaluate(dataset, role="validation", device=str(run.device), progress=False)) if len(dataset.validation) else None
         )
         about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}}
-        with _seeded(self.recipe.seed, f"training {rank()}", run.device):
-            train(self.model, self.recipe, prepared, samplers, run, about=about, validate=validate)
+        train(plan, source, stream, run, about=about, validate=validate, on_step=on_step)
         self.model.eval()
         return self
+
+    def _start(
+        self, dataset: Dataset, device: torch.device, workers: int, *, fresh: bool, progress: bool
+    ) -> tuple[Plan, Source, RandomStream]:
+        """Everything that training steps need, on the device, with pretrained weights loaded for a fresh run."""
+        self.plan(dataset)
+        if fresh:
+            self.model.load_weights()
+        self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        prepared = Prepared(dataset.train, self.transform)
+        prepared.warm(progress=progress)
+        stream = RandomStream(self.recipe.seed, f"training {rank()}", device)
+        return self.plan(dataset), Source(prepared, self.recipe.seed, workers, device), stream
 
     def evaluate(
         self, dataset: Dataset, *, role: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
@@ -227,8 +244,8 @@ class Pipeline:
             classifier = self._classifier()
             measured = measured.numbered_as(self.categories)
         self.model.load_weights()
-        self.model.to(_device(device))
-        common: dict[str, Any] = {"batch_size": batch_size, "device": str(_device(device)), "progress": progress}
+        self.model.to(find_device(device))
+        common: dict[str, Any] = {"batch_size": batch_size, "device": str(find_device(device)), "progress": progress}
         queries = encode(self.encoder, measured.sketches, self.transform, role="query", classifier=classifier, **common)
         gallery = encode(self.encoder, measured.photos, self.transform, role="gallery", **common) if len(measured.photos) else queries[:0]
         return queries, gallery
@@ -245,9 +262,9 @@ class Pipeline:
         """Vectors of images (a dataset, a folder, or paths and PIL images): [G, V'] for the gallery, [Q, S, V'] for queries (sketches)."""
         dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch" if role == "query" else "photo")
         self.model.load_weights()
-        self.model.to(_device(device))
+        self.model.to(find_device(device))
         return encode(
-            self.encoder, dataset, self.transform, role=role, batch_size=batch_size, device=str(_device(device)), progress=progress
+            self.encoder, dataset, self.transform, role=role, batch_size=batch_size, device=str(find_device(device)), progress=progress
         ).vectors
 
     def index(
@@ -266,7 +283,7 @@ class Pipeline:
 
         >>> pipeline.index("photos", kind={"name": "hnsw", "breadth": 256})  # doctest: +SKIP
         """
-        vectors = kind if isinstance(kind, Index) else registry.part("index", kind)
+        vectors = kind if isinstance(kind, Index) else part("index", kind)
         dataset = photos if isinstance(photos, Dataset) else images(photos)
         made = self.search_index(vectors)
         embedded = self.embed(dataset.photos, device=device, batch_size=batch_size, progress=progress)
@@ -280,7 +297,7 @@ class Pipeline:
     def encoder_digest(self) -> str:
         """The SHA-256 of encoder, its weights and transform: vectors of equal digests can be compared."""
         self.model.load_weights()
-        digest = hashlib.sha256(json.dumps([self.recipe.encoder, self.recipe.transform], sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps([self.recipe.encoder.table(), self.recipe.transform.table()], sort_keys=True).encode())
         for name, tensor in sorted(self.encoder.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -290,14 +307,14 @@ class Pipeline:
         """For each sketch the k likeliest training categories with their probabilities, likeliest first."""
         classifier = self._classifier()
         dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch")
-        self.model.to(_device(device))
+        self.model.to(find_device(device))
         encoded = encode(
             self.encoder,
             dataset,
             self.transform,
             role="query",
             batch_size=batch_size,
-            device=str(_device(device)),
+            device=str(find_device(device)),
             progress=True,
             classifier=classifier,
         )
@@ -315,115 +332,19 @@ class Pipeline:
         checkpoint.write(path, tensors, self._about(exported=True))
 
     def make_losses(self, categories: Sequence[str], instances: int) -> None:
-        """Make the losses for so many categories and instances, unless they are already there for the same."""
+        """Make the losses for these categories and so many instances, unless they are there for the same."""
         if self.losses and self.categories == tuple(categories):
             return
         self.categories, self.instances = tuple(categories), instances
-        fill = {"categories": len(categories), "instances": instances}
-        made: dict[str, Loss] = {}
-        for name, table in self.recipe.losses.items():
-            made[name] = self._make("loss", table, f"losses.{name}", {**fill, "dim": self._encoders_of(name)[0].dim})
-            self._check_loss(name, made[name])
-        self.model = Model(self.encoder, made, self.model.miner)
+        self.model = Model(self.encoder, make_losses(self.recipe, self.model, len(categories), instances), self.model.miner)
 
-    def _classifier(self) -> Loss:
+    def _classifier(self) -> Classifier:
         for loss in self.losses.values():
-            if hasattr(loss, "logits"):
+            if isinstance(loss, Classifier):
                 return loss
         raise InputError(
             "no loss here is a classifier: the recipe has none, or it is not trained yet, or was exported without its losses (save keeps them)"
         )
 
-    def _make(self, kind: str, table: Mapping[str, Any], path: str | None = None, fill: Mapping[str, Any] | None = None) -> Any:
-        """A part, with initial values that depend on the recipe's seed and the part's place alone."""
-        place = path or kind
-        if table["name"].startswith("object:"):
-            if place not in self.objects:
-                raise InputError(f"{place} was handed over as an object ({table['name']}): hand it over again, load(path, {kind}=...)")
-            return self.objects[place]
-        with _seeded(self.recipe.seed, place):
-            return registry.construct(kind, table, fill=fill)
-
-    def _encoders_of(self, loss: str) -> list[Encoder]:
-        """The encoders whose rows a loss reads: the parts that its phases run; the whole, if it acts in none."""
-        parts = {name: part for name, part in self.encoder.named_modules() if isinstance(part, Encoder)}
-        named = {phase.encoder or "" for phase in self.recipe.phases if loss in phase.weights}
-        return [parts[name] for name in sorted(named) if name in parts] or [self.encoder]  # a name of none is refused when training begins
-
-    def _check_loss(self, name: str, loss: Loss) -> None:
-        encoders = self._encoders_of(name)
-        for encoder in encoders:
-            there = encoder.provides | ({"triplets"} if self.model.miner is not None else set())
-            for need in sorted(loss.needs - there):
-                way = "give the recipe a miner" if need == "triplets" else "choose an encoder that provides it"
-                raise InputError(
-                    f"loss {name!r} needs {need!r}, which nothing here provides: {way} (provided: {', '.join(sorted(there)) or 'nothing'})"
-                )
-        told, dims = self.recipe.losses[name].get("dim"), sorted({encoder.dim for encoder in encoders})
-        if told is not None and dims != [told]:
-            raise InputError(
-                f"losses.{name}.dim is {told}, but the embedding it reads has {' and '.join(map(str, dims))} dimensions: "
-                "leave it out to have it filled in"
-            )
-        table = self.recipe.losses[name]
-        if len(dims) > 1 and not table["name"].startswith("object:") and "dim" in registry.options("loss", table["name"]):
-            raise InputError(
-                f"loss {name!r} acts in phases with embeddings of {' and '.join(map(str, dims))} dimensions: give each phase its own"
-            )
-
     def _about(self, *, exported: bool) -> dict[str, Any]:
         return {"recipe": self.recipe.tables(), "categories": list(self.categories), "instances": self.instances, "exported": exported}
-
-
-@contextmanager
-def _seeded(seed: int, place: str, device: torch.device | None = None) -> Iterator[None]:
-    """Draw from a stream of one's own, and leave the CPU's global one as it was."""
-    before = torch.get_rng_state()
-    number = int.from_bytes(hashlib.sha256(f"{seed}/{place}".encode()).digest()[:7], "big")
-    torch.default_generator.manual_seed(number)  # torch.manual_seed would also touch the devices
-    if device is not None and device.type == "cuda":
-        torch.cuda.manual_seed(number)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before)
-
-
-def _part(pipeline: Pipeline, place: str, other: Any) -> torch.nn.Module:
-    try:
-        return pipeline.model.get_submodule(place)
-    except AttributeError as error:
-        raise InputError(f"{place!r} is not a part of both this model and {other} ({error}): name one such as 'encoder'") from error
-
-
-def _device(name: str | None) -> torch.device:
-    """The device of that name, or the GPU if there is one."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {name!r} was asked for, but torch finds no GPU: leave it out, or say device='cpu'")
-    return torch.device(name)
-
-
-def _objects(changes: Mapping[str, Any]) -> tuple[dict[str, Any], Objects]:
-    """Take the objects out of a `build` call: their places in the recipe hold only what they are."""
-    plain, objects = dict(changes), {}
-
-    def taken(place: str, value: Any) -> Any:
-        if value is None or isinstance(value, str | Mapping):
-            return value
-        objects[place] = value
-        return {"name": f"object:{type(value).__name__}"}
-
-    for key in PARTS:
-        if key in plain:
-            plain[key] = taken(key, plain[key])
-    for key in ("losses", "evaluators"):
-        given = plain.get(key)
-        if isinstance(given, Mapping):
-            plain[key] = {name: taken(f"{key}.{name}", value) for name, value in given.items()}
-        elif given is not None:
-            names = [v if isinstance(v, str) else v["name"] if isinstance(v, Mapping) else type(v).__name__ for v in given]
-            plain[key] = [taken(f"{key}.{name}", value) for name, value in zip(names, given, strict=True)]
-            plain[key] = {n: {"name": v} if isinstance(v, str) else v for n, v in zip(names, plain[key], strict=True)}
-    return plain, objects

@@ -1,11 +1,11 @@
-"""The state of everything that is installed: what can be used, and what stands in the way of the rest."""
+"""Status of every installed plugin, with the reason where one cannot be used."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from sbirlib import recipe, registry
+from sbirlib import recipe, recipe_file, registry
 from sbirlib.errors import InputError
 from sbirlib.registry import Entry
 
@@ -14,7 +14,7 @@ State = Literal["ok", "broken", "too new", "taken", "unreadable"]
 
 @dataclass(frozen=True)
 class Row:
-    """One part, or a distribution whose entry points cannot be read, with its state and the cause of it."""
+    """One component, or a distribution whose entry points cannot be read, with its state and the cause."""
 
     kind: str
     part: str
@@ -25,10 +25,10 @@ class Row:
 
 
 def states() -> list[Row]:
-    """Import every part that is installed, each on its own, and say how it went."""
-    found = registry.found()
-    rows = [Row(e.kind, e.name, e.distribution, e.version, *_state(e)) for e in found.entries]
-    return rows + [Row("", "", name, "", "unreadable", cause) for name, cause in found.unreadable]
+    """Import every installed component, each on its own; one row for each."""
+    scan = registry.scan()
+    rows = [Row(e.kind, e.name, e.distribution, e.version, *_state(e)) for e in scan.entries]
+    return rows + [Row("", "", name, "", "unreadable", cause) for name, cause in scan.unreadable]
 
 
 def _state(entry: Entry) -> tuple[State, str]:
@@ -36,7 +36,7 @@ def _state(entry: Entry) -> tuple[State, str]:
         return "too new", unmet
     try:
         if entry.kind == "recipe":
-            recipe.Recipe.of(recipe.read(f"{entry.name}@{entry.distribution}"))
+            recipe.Recipe.of(recipe_file.read(f"{entry.name}@{entry.distribution}"))
         else:
             registry.load(entry.kind, f"{entry.name}@{entry.distribution}")
     except InputError as error:

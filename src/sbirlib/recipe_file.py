@@ -10,7 +10,7 @@ from typing import Any
 
 from sbirlib import registry
 from sbirlib.errors import InputError
-from sbirlib.options import Text, plain
+from sbirlib.options import Text, missing_object, plain
 
 Table = dict[str, Any]
 
@@ -75,3 +75,33 @@ def assign(tables: Table, path: str, value: Any) -> Table:
     if inner is not None and not isinstance(inner, Mapping):
         inner = {"name": inner} if isinstance(inner, str) else {}
     return {**tables, head: assign(dict(inner or {}), rest, value)}
+
+
+def with_objects(tables: Table, objects: Mapping[str, Any]) -> Table:
+    """The tables of a stored recipe with objects in the places that they had, by dotted path or by nested tables.
+
+    Raises InputError for an object without a place.
+    """
+    flat = _flat(objects)
+    for path, value in flat.items():
+        if not missing_object(_at(tables, path)):
+            raise InputError(f"{path!r} was no object in this recipe, so none can be handed over: change options by build, not by load")
+        tables = _put(tables, path.split("."), value)
+    return tables
+
+
+def _flat(objects: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in objects.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _at(tables: Any, path: str) -> Any:
+    for key in path.split("."):
+        tables = tables.get(key) if isinstance(tables, Mapping) else None
+    return tables
+
+
+def _put(tables: Any, keys: Sequence[str], value: Any) -> Any:
+    return value if not keys else {**tables, keys[0]: _put(tables[keys[0]], keys[1:], value)}

@@ -23,10 +23,10 @@ def train(
     data: Data,
     split: Split = None,
     set_: Set = None,
-    begin: Annotated[
+    warm_start: Annotated[
         list[str] | None,
         typer.Option(
-            help="PART=MODEL: begin with that part's weights in a saved model, as encoder=FILE; PART:THEIRS=MODEL where it has another place"
+            help="MODULE=MODEL: initialise a module from a saved model, as encoder=FILE; OURS:THEIRS=MODEL where the paths differ"
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder; runs/<recipe> unless given")] = None,
@@ -42,14 +42,13 @@ def train(
     from sbirlib import build
 
     pipeline = build(recipe, **settings(set_), **({} if seed is None else {"seed": seed}))
-    for part, model in pairs(begin, "--begin"):
-        pipeline.begin_with(model, part)
+    for module, model in pairs(warm_start, "--warm-start"):
+        pipeline.warm_start(model, module)
     dataset = open_dataset(data, split, skip_bad)
     folder = out or Path("runs") / pipeline.recipe.name
     typer.echo(dataset.describe())
     trained = folder / "model.safetensors"
-    if pipeline.classifies:  # before training too
-        pipeline.make_losses(dataset.train.categories, dataset.train.instances)
+    pipeline.plan(dataset)  # mistakes come out before anything is encoded
     before = None if resume else pipeline.evaluate(dataset, device=device)
     pipeline.fit(dataset, out=folder, resume=resume, device=device, workers=workers, save_every=save_every, validate_every=validate_every)
     (pipeline.save if pipeline.classifies else pipeline.export)(trained)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sbirlib.errors import InputError
+from sbirlib.options import Text
 
 if TYPE_CHECKING:
     from sbirlib.data.dataset import Dataset
@@ -40,15 +41,9 @@ def open_dataset(data: str, split: str | None, skip_bad: bool) -> Dataset:
     return dataset(data, split, **({"skip_bad": True} if skip_bad else {}))
 
 
-def settings(given: list[str] | None) -> dict[str, Any]:
-    """KEY=VALUE pairs, the value as TOML writes it, or else plain text."""
-    values: dict[str, Any] = {}
-    for key, text in pairs(given, "--set"):
-        try:
-            values[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key] = text
-    return values
+def settings(pairs_: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE pairs; a value is read later, as the type of its option says."""
+    return {key: Text(text) for key, text in pairs(pairs_, "--set")}
 
 
 def pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:

@@ -1,8 +1,9 @@
-"""What is installed, and what a part or a recipe is."""
+"""Commands that list, show and check components and plugins."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from sbirlib import registry
 from sbirlib.cli.options import table
-from sbirlib.errors import InputError
+from sbirlib.errors import InputError, nearest
 
 
 def list_(
@@ -24,27 +25,53 @@ def list_(
             typer.echo(f"{each:10} {'  '.join(names)}" if not kind else "\n".join(names))
 
 
-def show(name: str) -> None:
-    """A recipe whole, or a part with its options and what it does."""
-    import inspect
-
+def show(
+    name: Annotated[str, typer.Argument(help="a recipe, a TOML file, or a component")],
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of recipe files, or of the component's table")] = False,
+) -> None:
+    """Print a recipe in full, or a component: each option with its type, range, default and meaning."""
     plain = name.partition(":")[0]
     kinds = [k for k in registry.GROUPS if plain.partition("@")[0] in registry.list_parts(k)]
     if name.endswith(".toml") or "recipe" in kinds:
-        from sbirlib import recipe
-
-        typer.echo(json.dumps(recipe.Recipe.of(recipe.read(name)).check().tables(), indent=1))
+        _show_recipe(name, schema)
         kinds = [k for k in kinds if k != "recipe"]
     elif not kinds:
-        known = [n for k in registry.GROUPS for n in registry.list_parts(k)]
-        from sbirlib.errors import nearest
-
-        raise InputError(f"nothing is named {name!r}{nearest(name, known)}")
+        raise InputError(f"nothing is called {name!r}{nearest(name, [n for k in registry.GROUPS for n in registry.list_parts(k)])}")
     for kind in kinds:
-        source = registry.entry(kind, plain).source
-        typer.echo(f"{kind} {name} ({source})\n{inspect.getdoc(registry.load(kind, name)) or ''}")
-        for option, parameter in registry.options(kind, name).items():
-            typer.echo(f"  {parameter}" if parameter.default is not parameter.empty else f"  {option} (filled in, or needed)")
+        _show_component(kind, name, schema)
+
+
+def _show_recipe(name: str, schema: bool) -> None:
+    from sbirlib.recipe import Recipe
+    from sbirlib.recipe_file import read
+    from sbirlib.schema import recipe_schema
+
+    recipe = Recipe.of(read(name))
+    typer.echo(json.dumps(recipe_schema() if schema else recipe.tables(), indent=1))
+
+
+def _show_component(kind: str, name: str, schema: bool) -> None:
+    import inspect
+
+    from sbirlib.options import REQUIRED, options_of
+
+    if schema:
+        from sbirlib.schema import component_schema
+
+        typer.echo(json.dumps(component_schema(kind, name), indent=1))
+        return
+    constructor = registry.load(kind, name)
+    text = (inspect.getdoc(constructor) or "").partition("\nArgs:\n")
+    rest = re.sub(r"\A(?:[ \t].*\n?|\n)+", "", text[2])
+    source = registry.entry(kind, name.partition(":")[0]).source
+    typer.echo("\n\n".join(filter(None, (f"{kind} {name} ({source})", text[0].strip(), rest.strip()))))
+    rows = [
+        [o.name, "filled in, or needed" if o.default is REQUIRED else repr(o.default), o.expected, o.meaning]
+        for o in options_of(constructor).values()
+    ]
+    if rows:
+        typer.echo("")
+        table(("option", "default", "expected", "meaning"), rows)
 
 
 def plugins(
@@ -62,9 +89,9 @@ def plugins(
         if any(row.state != "ok" for row in rows):
             raise typer.Exit(1)
         return
-    for found in registry.found().entries:
-        typer.echo(f"{found.kind:10} {found.name:20} {found.source:24} {found.module}{':' if found.attribute else ''}{found.attribute}")
-    for distribution, cause in registry.found().unreadable:
+    for entry in registry.scan().entries:
+        typer.echo(f"{entry.kind:10} {entry.name:20} {entry.source:24} {entry.module}{':' if entry.attribute else ''}{entry.attribute}")
+    for distribution, cause in registry.scan().unreadable:
         typer.echo(f"unreadable: {distribution}: {cause}", err=True)
 
 

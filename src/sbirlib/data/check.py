@@ -15,6 +15,7 @@ from sbirlib import registry
 from sbirlib.data.dataset import ROLES, Dataset
 from sbirlib.data.named import dataset as named
 from sbirlib.interfaces import PHOTO, SKETCH
+from sbirlib.options import options_of
 from sbirlib.progress import track
 
 
@@ -60,7 +61,7 @@ def check(source: str, split: str | None = None) -> Findings:
     ['the same image in train (photo/cat/3.jpg) and test (photo/lynx/8.jpg)']
     """
     name = source.partition(":")[0]
-    known = registry.options("dataset", name if name in registry.list_datasets() else "folder")
+    known = options_of(registry.load("dataset", name if name in registry.list_parts("dataset") else "folder"))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         dataset = named(source, split, **({"skip_bad": True} if "skip_bad" in known else {}))

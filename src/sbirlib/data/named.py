@@ -10,6 +10,7 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import folder
 from sbirlib.data.split import split as divide
 from sbirlib.errors import InputError
+from sbirlib.options import read_options, refuse
 
 
 def dataset(source: str, split: str | None = None, **options: Any) -> Dataset:
@@ -22,9 +23,11 @@ def dataset(source: str, split: str | None = None, **options: Any) -> Dataset:
     'synthetic: 20 categories, 1600 sketches, 800 photos; split synthetic-category-5 (...)'
     """
     name, colon, root = source.partition(":")
-    if name in registry.list_datasets() and (colon or name != "folder"):
-        registry.check("dataset", {"name": name, **options})
+    if name in registry.list_parts("dataset") and (colon or name != "folder"):
         make = registry.load("dataset", name)
+        faults: list[str] = []
+        read_options(make, options, name, faults, owner=f"dataset {name!r}")
+        refuse(faults)
         of_files = any(p.kind is not p.KEYWORD_ONLY for p in inspect.signature(make).parameters.values())
         if of_files != bool(root):
             raise InputError(f"{name} is read from a folder: say {name}:FOLDER" if of_files else f"{name} takes no folder, got {root!r}")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sbirlib.distance import at_least_float32
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Features, Loss, Step
+from sbirlib.interfaces import Classifier, Features, Step
 
 
 def check_labels(category: Tensor, categories: int) -> None:
@@ -26,7 +26,7 @@ def cross_entropy(logits: Tensor, category: Tensor) -> Tensor:
     return F.cross_entropy(logits, category, reduction="sum") / max(len(category), 1)
 
 
-class CrossEntropy(Loss):
+class CrossEntropy(Classifier):
     """Softmax cross entropy of a linear classifier on the un-normalised embedding (Huang et al. 2022, eq. 2).
 
         L = -log exp(W_y . f) / sum_c exp(W_c . f)        with a scale s: f is s times the L2-normalised embedding

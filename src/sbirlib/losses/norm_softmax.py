@@ -5,11 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sbirlib.distance import at_least_float32
-from sbirlib.interfaces import SKETCH, Features, Loss, Step
+from sbirlib.interfaces import SKETCH, Classifier, Features, Step
 from sbirlib.losses.cross_entropy import cross_entropy
 
 
-class NormSoftmax(Loss):
+class NormSoftmax(Classifier):
     """Cross entropy of cosines with one proxy a category, over a temperature (Zhai & Wu 2019; ACNet, eq. 3).
 
         L = -log exp(x . p_y / t) / sum_c exp(x . p_c / t), x and p of unit length

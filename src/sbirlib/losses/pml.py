@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sbirlib.distance import at_least_float32
 from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import Features, Loss, Step
+from sbirlib.interfaces import Classifier, Features, Loss, Step
 from sbirlib.losses.cross_entropy import check_labels
 
 REFUSED = {
@@ -114,7 +114,7 @@ class PmlLoss(Loss):
         return None
 
 
-class PmlClassifier(PmlLoss):
+class PmlClassifier(PmlLoss, Classifier):
     """A PML loss with a score for every category."""
 
     def logits(self, features: Features) -> Tensor:

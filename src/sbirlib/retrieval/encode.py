@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Batch, Encoded, Encoder, Features, Loss, Transform
+from sbirlib.interfaces import Batch, Classifier, Encoded, Encoder, Features, Transform
 from sbirlib.memory import keep_freed_memory
 from sbirlib.progress import track
 
@@ -27,7 +27,7 @@ def encode(
     batch_size: int = 128,
     device: torch.device | str = "cpu",
     progress: bool = False,
-    classifier: Loss | None = None,
+    classifier: Classifier | None = None,
 ) -> Encoded:
     """Vectors of all images, [n, S, V] as queries or [n, V] as a gallery, in float32 on the CPU, with labels and the classifier's logits.
 
@@ -37,9 +37,6 @@ def encode(
         raise InputError(f"role is 'query' or 'gallery', got {role!r}")
     if len(dataset) == 0:
         raise InputError(f"{dataset.name} has no image to encode as {role}: check the folder, the split and the modality that was chosen")
-    logits_of: Callable[..., Tensor] | None = getattr(classifier, "logits", None)
-    if classifier is not None and logits_of is None:
-        raise InputError(f"{type(classifier).__name__} has no logits, so it cannot classify: take a loss such as 'cross_entropy'")
     if torch.device(device).type == "cpu":
         keep_freed_memory()
     parts: list[nn.Module] = [part.to(device) for part in (encoder, classifier) if part is not None]
@@ -52,8 +49,8 @@ def encode(
         for batch in batches:
             on_device = batch.to(device)
             vectors.append(vectors_of(on_device).float().cpu())
-            if logits_of is not None:
-                logits.append(logits_of(features_of(on_device)).float().cpu())
+            if classifier is not None:
+                logits.append(classifier.logits(features_of(on_device)).float().cpu())
     return Encoded(torch.cat(vectors), *_labels(dataset, slice(None)), logits=torch.cat(logits) if logits else None)
 
 

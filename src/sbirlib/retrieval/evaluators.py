@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import Encoded
+from sbirlib.interfaces import Encoded, Evaluator
 from sbirlib.retrieval.metrics import MEMORY, Measured, measure, read_metrics
 
 
-class Category:
+class Category(Evaluator):
     """Category-level retrieval: a photo is relevant if it is of the query's category. Metric names are those of `retrieval.metrics`.
 
     Goes with any encoder; needs categories. `queries_left_out` is reported when some query's category has no photo in the gallery.
@@ -38,7 +38,7 @@ class Category:
         return measure(queries.vectors, gallery.vectors, *labels, metrics=self.metrics, ties=self.ties, memory=self.memory)
 
 
-class Instance:
+class Instance(Evaluator):
     """Instance-level (fine-grained) retrieval: only photos of the query's own instance are relevant, and Acc@k counts a tie as a miss.
 
     Ranks `all` photos, or those of the query's own `category`; needs instances. `queries_left_out` is reported when some query's
@@ -76,7 +76,7 @@ class Instance:
         return measure(queries.vectors, gallery.vectors, *labels, metrics=self.metrics, memory=self.memory)
 
 
-class Classification:
+class Classification(Evaluator):
     """Naming the query's category from its logits [Q, C]: the share named rightly, its mean over classes, and the classes' mean AP.
 
     The AP of a class ranks all queries by the class's probability. Needs a recipe with a classifier (a loss with `logits`).

@@ -61,7 +61,7 @@ def all_checks(
     `options` and `oracles` are by part, "loss/mine"; ids are "loss/mine/gradient_is_right". An entry that adapts another library by name,
     such as `pml`, offers nothing itself: check what it adapts, `all_checks("pml:TripletMarginLoss")`.
     """
-    entries = registry.found().entries
+    entries = registry.scan().entries
     plain, colon, _ = name.partition(":")
     offered = [e for e in entries if e.distribution == name.lower().replace("_", "-")] or [e for e in entries if e.name == plain]
     if colon:

@@ -17,7 +17,7 @@ COUNTS = "_left_out"  # metrics are fractions, but for counts of queries left ou
 
 def encoded(made: Evaluator, count: int, *, queries: bool, seed: int, dim: int = 8) -> Encoded:
     """Random vectors, two a query; of unit length and one a query where it needs cosines. Sketches and photos share their instances."""
-    cosines = "cosines" in getattr(made, "needs", ())
+    cosines = "cosines" in made.needs
     with seeded(seed):
         vectors = torch.randn((count, 1 if cosines else 2, dim) if queries else (count, dim))
         instance = torch.randperm(count)
@@ -66,7 +66,7 @@ def works_in_chunks(subject: Subject) -> None:
     made: Any = subject.make()
     queries, gallery = encoded(made, 256, queries=True, seed=0), encoded(made, 512, queries=False, seed=1)
     expected = made.evaluate(queries, gallery)
-    if hasattr(made, "memory"):
+    if made.memory is not None:
         made.memory = 2**16
     _equal(subject, expected, made.evaluate(queries, gallery), "in chunks")
     tracemalloc.start()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sbirlib import registry
 from sbirlib.interfaces import AdversarialLoss, Encoder, Features, Loss, Miner, Step
+from sbirlib.spec import part as make_component
 from sbirlib.testing.subject import CheckFailed, Subject, require, seeded
 from sbirlib.testing.world import Plain, batch
 
@@ -20,7 +21,7 @@ FLOATS = (torch.float32, torch.float64)
 def step(subject: Subject, loss: Loss, *, dtype: torch.dtype = torch.float32) -> Step:
     """A step that has what the loss needs: rows of noise, with a gradient, from an encoder that provides it, and a miner."""
     images, encoder = batch(), companion(subject, loss)
-    miner: Miner | None = registry.part("miner", "batch_hard") if "triplets" in loss.needs else None
+    miner: Miner | None = make_component("miner", "batch_hard") if "triplets" in loss.needs else None
     with seeded(0):
         features: Features = encoder(images)
 
@@ -39,7 +40,7 @@ def companion(subject: Subject, loss: Loss) -> Encoder:
         with seeded(0):
             return Plain()
     plain = subject.name.partition(":")[0]
-    own = [e for e in registry.found().entries if e.kind == "encoder"]
+    own = [e for e in registry.scan().entries if e.kind == "encoder"]
     own.sort(key=lambda e: e.distribution != registry.entry("loss", plain).distribution)
     for entry in own:
         options = dict(subject.beside.get(f"encoder/{entry.name}", {}))

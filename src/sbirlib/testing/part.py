@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sbirlib import registry
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Evaluator, Loss, Miner
+from sbirlib.options import REQUIRED, options_of
 from sbirlib.testing import loss, miner
 from sbirlib.testing.imports import faults
 from sbirlib.testing.subject import CheckFailed, Subject, require, seeded
@@ -64,7 +65,9 @@ def options_are_explicit(subject: Subject) -> None:
             parameter.kind is inspect.Parameter.KEYWORD_ONLY,
             f"{subject.id}: the parameter {str(parameter)!r} is not an explicit keyword-only option: name every option after a `*`",
         )
-    given = registry.defaults(subject.kind, subject.name) | subject.options
+    given = {
+        name: o.default for name, o in options_of(registry.load(subject.kind, subject.name)).items() if o.default is not REQUIRED
+    } | subject.options
     try:
         through_json: dict[str, Any] = json.loads(json.dumps(given))
     except (TypeError, ValueError) as error:

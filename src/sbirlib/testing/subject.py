@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 
 from sbirlib import registry
-from sbirlib.recipe import FILLED
+from sbirlib.options import REQUIRED, options_of
+from sbirlib.spec import SUPPLIED, Spec
 
 FILL = {"dim": 16, "categories": 4, "instances": 8}
 BACKBONE = "test_resnet"  # timm's own for tests: a third of a million weights
@@ -50,14 +50,14 @@ class Subject:
 
     def make(self, *, seed: int = 0, small: bool = True, **changes: Any) -> Any:
         """The part with its defaults, but for what makes an encoder small, what `fit` fills in, and the author's options."""
-        known = registry.options(self.kind, self.name)
+        known = options_of(registry.load(self.kind, self.name))
         less = {k: v for k, v in SMALL.items() if k in known} if self.kind == "encoder" else {}
         if not small:  # an encoder around another is nothing without it
-            less = {k: v for k, v in less.items() if k == "encoder" and known[k].default is inspect.Parameter.empty}
+            less = {k: v for k, v in less.items() if k == "encoder" and known[k].default is REQUIRED}
         table = {"name": self.name, **less, **self.options, **changes}
-        registry.check(self.kind, table, filled=FILLED)
+        spec = Spec.of(self.kind, table, self.id, supplied=SUPPLIED if self.kind == "loss" else ())
         with seeded(seed):
-            return registry.construct(self.kind, table, fill=FILL)
+            return spec.make(**FILL)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which parameters train in a phase, at which rate, and from which step on."""
+"""Parameter rules of a phase: learning rates, freezing and modes, by the names of parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import Part
+from sbirlib.interfaces import ModuleComponent
 from sbirlib.recipe import Phase, Rule
 from sbirlib.training.model import Model
 
@@ -39,10 +39,10 @@ class Rules:
         trained = f"encoder.{phase.encoder}" if phase.encoder else "encoder"
         if trained not in names:
             raise InputError(
-                f"the encoder has no part {phase.encoder!r}{nearest(str(phase.encoder), [n for n, _ in model.encoder.named_modules()])}"
+                f"the encoder has no module {phase.encoder!r}{nearest(str(phase.encoder), [n for n, _ in model.encoder.named_modules()])}"
             )
         self.roots = (trained, "miner", *(f"losses.{name}" for name in phase.weights))
-        self.named = list(model.parts())
+        self.named = list(model.components())
         self.opponents = tuple(f"losses.{name}.discriminator" for name in model.discriminators())
 
     def settings(self, name: str) -> Rule:
@@ -83,25 +83,40 @@ class Rules:
             trains = opponents and not self.frozen(f"losses.{name}.discriminator", step)
             loss.discriminator.train(trains).requires_grad_(trains)
 
-    def parts(self, step: int) -> list[Part]:
-        """The parts whose hooks are called: those that train."""
-        return [part for name, part in self.named if not self.frozen(name, step)]
+    def components(self, step: int) -> list[ModuleComponent]:
+        """The components that train at this step, whose hooks are called."""
+        return [component for name, component in self.named if not self.frozen(name, step)]
 
     def groups(self, *, opponents: bool = False) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: one for each set of options, of everything that trains at any step of the phase."""
-        grouped: dict[tuple[Any, ...], list[nn.Parameter]] = {}
+        grouped = self._grouped(opponents)
+        options = (dict(zip(OPTIONS, key, strict=True)) for key in grouped)
+        return [
+            {"params": [parameter for _, parameter in members], **{k: v for k, v in own.items() if v is not None}}
+            for own, members in zip(options, grouped.values(), strict=True)
+        ]
+
+    def group_names(self, *, opponents: bool = False) -> list[str]:
+        """Names of the same groups for logs: the rules that set a group apart, or "rest"; the discriminators' groups begin with that word."""
+        names = []
+        for members in self._grouped(opponents).values():
+            own = [rule.of for rule in self.phase.parameters if any(getattr(rule, o) is not None for o in OPTIONS)
+                   and matches(members[0][0], rule.of)]  # fmt: skip
+            names.append(("discriminator " if opponents else "") + (", ".join(own) or "rest"))
+        return names
+
+    def _grouped(self, opponents: bool) -> dict[tuple[Any, ...], list[tuple[str, nn.Parameter]]]:
+        grouped: dict[tuple[Any, ...], list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in self.model.named_parameters():
             rule = self.settings(name)
             if self.opposes(name) == opponents and not self.frozen(name, self.phase.steps):
-                grouped.setdefault(tuple(getattr(rule, option) for option in OPTIONS), []).append(parameter)
-        options = (dict(zip(OPTIONS, key, strict=True)) for key in grouped)
-        return [{"params": p, **{k: v for k, v in o.items() if v is not None}} for o, p in zip(options, grouped.values(), strict=True)]
+                grouped.setdefault(tuple(getattr(rule, option) for option in OPTIONS), []).append((name, parameter))
+        return grouped
 
 
-def scale_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> float:
-    """Set every group's rate to its own initial rate times the schedule's factor; returns the first group's."""
+def scale_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
+    """Set every group's rate to its own initial rate times the schedule's factor."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
             group["lr"] = group["initial_lr"] * factor
-    return float(optimizers[0].param_groups[0]["lr"])

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Encoded
+from sbirlib.interfaces import Encoded, Evaluator
 
 
-class ModalityGap:
+class ModalityGap(Evaluator):
     """Mean cosines within and between classes, of the same modality and across, and what follows (Huang et al. 2022, section 4.4, table 2).
 
         within_same, within_cross, between_same, between_cross      mean cosine of all such pairs of a class, then the mean over classes

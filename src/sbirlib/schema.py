@@ -1,0 +1,113 @@
+"""JSON Schema of recipe files and components, by which editors complete and check them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sbirlib import registry
+from sbirlib.errors import InputError
+from sbirlib.options import REQUIRED, options_of
+from sbirlib.recipe import Phase, Recipe, Rule
+from sbirlib.spec import SUPPLIED, component_kind
+
+Schema = dict[str, Any]
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+KINDS = ("encoder", "transform", "miner", "loss", "sampler", "optimizer", "schedule", "evaluator")
+NUMBER: Schema = {"type": "number"}
+RAMP: Schema = {"type": "object", "properties": {"from": NUMBER, "to": NUMBER}, "required": ["from", "to"], "additionalProperties": False}
+
+
+def recipe_schema() -> Schema:
+    """The schema of a recipe file that may name any installed component; imports all of them. Adapters such as `pml` take any option."""
+    return {
+        "$schema": DRAFT,
+        "title": "sbirlib recipe",
+        **_table(Recipe, "", {
+            **{kind: _of_kind(kind) for kind in ("encoder", "transform", "sampler")},
+            "miner": _or_none(_of_kind("miner")),
+            "losses": _collection("loss"),
+            "evaluators": _collection("evaluator"),
+            "phases": {"type": "array", "items": _phase()},
+        }),
+        "required": ["encoder", "losses"],
+        "$defs": {kind: _component(kind) for kind in KINDS},
+    }  # fmt: skip
+
+
+def component_schema(kind: str, name: str) -> Schema:
+    """The schema of one component's table."""
+    supplied = SUPPLIED if kind == "loss" else ()
+    return _table(registry.load(kind, name), name, {}, required=["name"], supplied=supplied)
+
+
+def _phase() -> Schema:
+    rule = _table(Rule, "", {}, required=["of"])
+    weight = {"anyOf": [NUMBER, RAMP, {"type": "object", "additionalProperties": {"anyOf": [NUMBER, RAMP]}}]}
+    return _table(Phase, "", {
+        "weights": {"type": "object", "additionalProperties": weight},
+        "optimizer": _of_kind("optimizer"),
+        "schedule": _of_kind("schedule"),
+        "sampler": _or_none(_of_kind("sampler")),
+        "discriminator": _or_none(_of_kind("optimizer")),
+        "parameters": {"type": "array", "items": rule},
+    }, required=["steps"])  # fmt: skip
+
+
+def _component(kind: str) -> Schema:
+    """A component of a kind: a name, or a table whose other keys depend on its name."""
+    names = [entry.name for entry in registry.scan().entries if entry.kind == kind]
+    tables = []
+    for name in dict.fromkeys(names):
+        try:
+            tables.append(component_schema(kind, name))
+        except InputError:  # one that cannot be imported cannot be used
+            continue
+    adapter: Schema = {"type": "object", "properties": {"name": {"type": "string", "pattern": "^[^:]+:.+"}}, "required": ["name"]}
+    return {"anyOf": [{"enum": names}, {"type": "string", "pattern": "[:@]"}, *tables, adapter]}
+
+
+def _collection(kind: str) -> Schema:
+    """Components by their names in a recipe; the name in the table is that of the recipe, unless it is set."""
+    keyed = {}
+    for name in registry.list_parts(kind):
+        try:
+            keyed[name] = component_schema(kind, name) | {"required": []}
+        except InputError:
+            continue
+    return {
+        "anyOf": [
+            {"type": "array", "items": _of_kind(kind)},
+            {"type": "object", "properties": keyed, "patternProperties": {":": {"type": "object"}}, "additionalProperties": _of_kind(kind)},
+        ]
+    }
+
+
+def _table(
+    constructor: Callable[..., Any],
+    name: str,
+    overrides: Mapping[str, Schema],
+    *,
+    required: list[str] | None = None,
+    supplied: tuple[str, ...] = (),
+) -> Schema:
+    """The schema of a table with the constructor's options, and a name where it is a component."""
+    known = options_of(constructor)
+    properties: Schema = {"name": {"const": name}} if name else {}
+    for option in known.values():
+        if option.name in overrides:
+            properties[option.name] = overrides[option.name] | ({"description": option.meaning} if option.meaning else {})
+        elif kind := component_kind(option):
+            properties[option.name] = _of_kind(kind)
+        else:
+            properties[option.name] = option.schema()
+    needed = [o.name for o in known.values() if name and o.default is REQUIRED and o.name not in supplied]
+    return {"type": "object", "properties": properties, "required": [*(required or []), *needed], "additionalProperties": False}
+
+
+def _of_kind(kind: str) -> Schema:
+    return {"$ref": f"#/$defs/{kind}"}
+
+
+def _or_none(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}

@@ -1,0 +1,141 @@
+"""Plan of a training: a recipe made into objects, once, with everything that can be checked before the first image is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Encoder, Labels, Loss, Sampler, Schedule
+from sbirlib.options import options_of
+from sbirlib.recipe import Phase, Recipe
+from sbirlib.training.gather import world_size
+from sbirlib.training.model import Model
+from sbirlib.training.randomness import make_seeded
+from sbirlib.training.rules import Rules
+
+Optimizers = dict[str, torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """Objects of one phase. `optimizers` has "encoder", for encoder and losses, and "discriminator", where a loss has one."""
+
+    phase: Phase
+    sampler: Sampler
+    rules: Rules
+    optimizers: Optimizers
+    schedule: Schedule
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Objects of a training: the model with its losses, and a plan for each phase."""
+
+    model: Model
+    recipe: Recipe
+    phases: tuple[PhasePlan, ...]
+
+    @property
+    def total(self) -> int:
+        """Optimizer steps of all phases."""
+        return sum(plan.phase.steps for plan in self.phases)
+
+    def steps_before(self, phase: int) -> int:
+        """Optimizer steps of the phases before this one."""
+        return sum(plan.phase.steps for plan in self.phases[:phase])
+
+
+def plan_training(model: Model, recipe: Recipe, labels: Labels) -> Plan:
+    """The plan of a model that has its losses. Raises InputError where a rule names nothing, nothing trains, or no batch can be sampled."""
+    samplers = [make_seeded(phase.sampler or recipe.sampler, recipe.seed, "sampler") for phase in recipe.phases]
+    phases = []
+    for number, (phase, sampler) in enumerate(zip(recipe.phases, samplers, strict=True)):
+        rules = Rules(model, phase)
+        schedule = make_seeded(phase.schedule, recipe.seed, f"phases.{number}.schedule")
+        phases.append(PhasePlan(phase, sampler, rules, _optimizers(rules, phase), schedule))
+        if phase.steps:
+            _check_batches(sampler, labels, recipe.seed)
+    return Plan(model, recipe, tuple(phases))
+
+
+def make_losses(recipe: Recipe, model: Model, categories: int, instances: int) -> dict[str, Loss]:
+    """The recipe's losses for so many categories and instances. Raises InputError for one that lacks an input, or has another `dim`."""
+    losses = {}
+    for name, spec in recipe.losses.items():
+        encoders = _encoders_of(name, recipe, model.encoder)
+        supplied = {"dim": encoders[0].dim, "categories": categories, "instances": instances}
+        loss: Loss = make_seeded(spec, recipe.seed, f"losses.{name}", **supplied)
+        _check_needs(name, loss, encoders, has_miner=model.miner is not None)
+        _check_dim(name, recipe, encoders)
+        losses[name] = loss
+    return losses
+
+
+def _encoders_of(loss: str, recipe: Recipe, encoder: Encoder) -> list[Encoder]:
+    """The encoders whose features a loss reads: those that its phases run; the whole encoder, if it acts in none."""
+    inner = {name: module for name, module in encoder.named_modules() if isinstance(module, Encoder)}
+    paths = {phase.encoder or "" for phase in recipe.phases if loss in phase.weights}
+    return [inner[path] for path in sorted(paths) if path in inner] or [encoder]  # Rules refuses a path that names no module
+
+
+def _check_needs(name: str, loss: Loss, encoders: Sequence[Encoder], *, has_miner: bool) -> None:
+    for encoder in encoders:
+        provided = encoder.provides | ({"triplets"} if has_miner else set())
+        for need in sorted(loss.needs - provided):
+            way = "give the recipe a miner" if need == "triplets" else "choose an encoder that provides it"
+            raise InputError(
+                f"loss {name!r} needs {need!r}, which nothing here provides: {way} (provided: {', '.join(sorted(provided)) or 'nothing'})"
+            )
+
+
+def _check_dim(name: str, recipe: Recipe, encoders: Sequence[Encoder]) -> None:
+    spec, dims = recipe.losses[name], sorted({encoder.dim for encoder in encoders})
+    dim = spec.options.get("dim")
+    if dim is not None and dims != [dim]:
+        raise InputError(
+            f"losses.{name}.dim is {dim}, but the embedding it reads has {' and '.join(map(str, dims))} dimensions: leave it out to have it filled in"
+        )
+    if len(dims) > 1 and spec.instance is None and "dim" in options_of(spec.constructor()):
+        raise InputError(
+            f"loss {name!r} acts in phases with embeddings of {' and '.join(map(str, dims))} dimensions: give each phase its own loss"
+        )
+
+
+def _optimizers(rules: Rules, phase: Phase) -> Optimizers:
+    if phase.steps == 0:
+        return {}
+    optimizers: Optimizers = {}
+    for name, spec in (("encoder", phase.optimizer), ("discriminator", phase.discriminator or phase.optimizer)):
+        if groups := rules.groups(opponents=name == "discriminator"):
+            optimizers[name] = spec.make(groups)
+    if "encoder" not in optimizers:
+        raise InputError("nothing trains in this phase: its rules freeze every parameter")
+    return optimizers
+
+
+def _check_batches(sampler: Sampler, labels: Labels, seed: int) -> None:
+    """Raise InputError where the sampler has no batch for these labels, or one that processes cannot share evenly."""
+    batches = sampler.batches(labels, seed=seed, epoch=0)
+    if not batches or not all(batches):
+        raise InputError(f"{type(sampler).__name__} gives no batch of {len(labels)} training images: take smaller batches, or more images")
+    for batch in batches:
+        len_per_process(batch, processes=world_size())
+
+
+def len_per_process(indices: Sequence[int], *, processes: int) -> int:
+    """Images of a batch for each process. Raises InputError where they cannot be shared evenly."""
+    if len(indices) % processes:
+        raise InputError(f"a batch of {len(indices)} images cannot be shared evenly by {processes} processes: change the sampler's sizes")
+    return len(indices) // processes
+
+
+def learning_rates(plan: PhasePlan) -> Mapping[str, float]:
+    """The learning rate of each parameter group, by the rule that sets it apart."""
+    rates = {}
+    for name, optimizer in plan.optimizers.items():
+        names = plan.rules.group_names(opponents=name == "discriminator")
+        rates |= {label: float(group["lr"]) for label, group in zip(names, optimizer.param_groups, strict=True)}
+    return rates

@@ -1,0 +1,69 @@
+"""Random streams: draws that depend on a seed and a place in the recipe, apart from the caller's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from sbirlib.spec import Spec
+
+T = TypeVar("T")
+
+
+class RandomStream:
+    """A random stream of its own. Inside `with stream:` torch's global generators draw from it; the caller's state is untouched."""
+
+    def __init__(self, seed: int, place: str, device: torch.device | None = None) -> None:
+        self.number = int.from_bytes(hashlib.sha256(f"{seed}/{place}".encode()).digest()[:7], "big")
+        self.cuda = device if device is not None and device.type == "cuda" else None
+        self.state: dict[str, Tensor] = {}
+        self.outside: dict[str, Tensor] = {}
+
+    def __enter__(self) -> None:
+        self.outside = self._read()
+        if self.state:
+            self._write(self.state)
+            return
+        torch.default_generator.manual_seed(self.number)  # torch.manual_seed would also touch the devices
+        if self.cuda is not None:
+            torch.cuda.manual_seed(self.number)
+
+    def __exit__(self, *_: object) -> None:
+        self.state = self._read()
+        self._write(self.outside)
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from the state "rng.cpu" and "rng.cuda" of a checkpoint, uint8 [n] each."""
+        with self:
+            pass
+        self.state |= {name: tensors[name] for name in self.state if name in tensors}
+
+    def _read(self) -> dict[str, Tensor]:
+        state = {"rng.cpu": torch.get_rng_state()}
+        return state | ({} if self.cuda is None else {"rng.cuda": torch.cuda.get_rng_state(self.cuda)})
+
+    def _write(self, state: Mapping[str, Tensor]) -> None:
+        torch.set_rng_state(state["rng.cpu"])
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(state["rng.cuda"], self.cuda)
+
+
+def drawn_from(stream: RandomStream, items: Iterator[T]) -> Iterator[T]:
+    """The items of an iterator that draws from the stream alone, whatever its consumer draws in between."""
+    while True:
+        with stream:
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        yield item
+
+
+def make_seeded(spec: Spec, seed: int, place: str, **supplied: Any) -> Any:
+    """A component whose initial values depend on the recipe's seed and its place in the recipe alone."""
+    with RandomStream(seed, place):
+        return spec.make(**supplied)
