@@ -1,4 +1,4 @@
-"""Train a small MATHM on the synthetic set for a minute, search it with a drawing, and look at what was found."""
+"""Train a small MATHM on the synthetic set for a minute, and search the unseen photos with a sketch."""
 
 from sbirlib import build, synthetic
 
@@ -18,6 +18,6 @@ print("after ", pipeline.evaluate(dataset))
 
 unseen = dataset.test
 index = pipeline.index(unseen.photos)
-sketch, wanted = unseen.sketches.read(0), unseen.categories[unseen.sketches.category[0]]
+sketch, category = unseen.sketches.read(0), unseen.categories[unseen.sketches.category[0]]
 for hit in index.search(sketch, k=5):
-    print(f"{hit.rank}  {hit.score:.3f}  {hit.path}  {'right' if hit.category == wanted else 'wrong'}")
+    print(f"{hit.rank}  {hit.score:.3f}  {hit.path}  {'right' if hit.category == category else 'wrong'}")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbirlib.encoders.edges import DETECTORS, EDGE, HIGH, LOW, canny, drawings, drawn, gradients, sobel, strokes
+from sbirlib.encoders.edges import DETECTORS, EDGE, HIGH, LOW, as_drawing, canny, drawings, gradients, sobel, strokes
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch
 
@@ -82,7 +82,7 @@ def test_an_edge_map_does_not_depend_on_its_batch() -> None:
 
 
 def test_the_network_sees_dark_lines_on_white() -> None:
-    seen = drawn(sobel(square()))
+    seen = as_drawing(sobel(square()))
     assert seen.shape == (1, 3, 24, 24)
     assert math.isclose(float(seen.max()), 1.0)
     assert float(seen.min()) == 0.0
@@ -95,7 +95,7 @@ def test_a_batch_as_drawings_has_sketches_as_they_are_and_photos_as_edge_maps() 
     batch = Batch(images, torch.tensor([SKETCH, PHOTO, SKETCH]), labels, labels)
     seen, lines = drawings(batch, "sobel")
     assert torch.equal(seen[[0, 2]], images[[0, 2]])
-    torch.testing.assert_close(seen[1:2], drawn(sobel(images[1:2])))
+    torch.testing.assert_close(seen[1:2], as_drawing(sobel(images[1:2])))
     assert torch.equal(lines[1], sobel(images[1:2])[0] > EDGE)
     assert torch.equal(lines[0], strokes(images[:1])[0])
     assert torch.equal(batch.images, images)

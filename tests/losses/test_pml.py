@@ -11,12 +11,12 @@ from torch import Tensor
 
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Step, Triplets
-from sbirlib.losses.pml import REFUSED, adapt, adapted
+from sbirlib.losses.pml import REFUSED, adapt, adaptable
 
 MakeStep = Callable[..., Step]
 REQUIRED = {"dim": 6, "categories": 4, "margin": 0.4, "Tn": 10}
 CATEGORY = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3])
-ADAPTED = adapted()
+ADAPTED = adaptable()
 WITH_PARAMETERS = [n for n in ADAPTED if "num_classes" in inspect.signature(getattr(losses, n)).parameters and n != "MarginLoss"]
 WITH_PARAMETERS += ["CosFaceLoss", "SubCenterArcFaceLoss"]
 FROM_DISTANCES = ["ContrastiveLoss", "TripletMarginLoss", "MarginLoss", "NCALoss", "LiftedStructureLoss", "RankedListLoss"]

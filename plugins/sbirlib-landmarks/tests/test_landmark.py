@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sbirlib.encoders.backbone import Backbone
-from sbirlib.encoders.edges import drawn, sobel
+from sbirlib.encoders.edges import as_drawing, sobel
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features
 from sbirlib_landmarks.landmark import Landmark
@@ -77,7 +77,7 @@ def test_a_sketch_is_pooled_at_its_landmarks(offsets: bool) -> None:
 @torch.no_grad()
 def test_photos_enter_as_their_edge_map() -> None:
     batch = drawings(2)
-    sketches = Batch(drawn(sobel(batch.images)), torch.zeros_like(batch.modality), batch.category, batch.instance)
+    sketches = Batch(as_drawing(sobel(batch.images)), torch.zeros_like(batch.modality), batch.category, batch.instance)
     photos = Batch(batch.images, torch.ones_like(batch.modality), batch.category, batch.instance)
     encoder = made(landmarks=0)
     torch.testing.assert_close(encoder(photos).vector, encoder(sketches).vector)

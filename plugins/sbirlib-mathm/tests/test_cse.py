@@ -2,7 +2,7 @@ import copy
 import inspect
 import tomllib
 from importlib import resources
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sbirlib.encoders.backbone import Backbone
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch
-from sbirlib_mathm.cse import CONDITIONS, Cse, Gate, Shift
+from sbirlib_mathm.cse import Condition, Cse, Gate, Shift
 
 RESNET: dict[str, Any] = {"backbone": "test_resnet"}  # timm's own tiny models
 SERESNET: dict[str, Any] = RESNET | {"timm_options": {"block_args": {"attn_layer": "se"}, "zero_init_last": False}}
@@ -24,7 +24,7 @@ MODELS = {
     "vit": {"backbone": "test_vit"},
 }
 every_model = pytest.mark.parametrize("model", MODELS)
-every_condition = pytest.mark.parametrize("condition", CONDITIONS)
+every_condition = pytest.mark.parametrize("condition", get_args(Condition))
 
 
 def batch(modality: list[int]) -> Batch:

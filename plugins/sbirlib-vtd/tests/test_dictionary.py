@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbirlib_vtd.dictionary import gumbel_one_hot, one_hot, random_rows, revived
+from sbirlib_vtd.dictionary import gumbel_one_hot, one_hot, random_rows, reinitialise_dead
 
 
 def test_rows_are_of_unit_length_and_of_any_direction() -> None:
@@ -46,7 +46,7 @@ def test_gumbels_gradient_is_that_of_the_softmax(temperature: float) -> None:
 def test_rows_that_nobody_took_come_back_near_the_most_taken() -> None:
     dictionary = random_rows(4, 6)
     counts = torch.tensor([3, 0, 7, 0])
-    after = revived(dictionary, counts, noise=0.05, seed=5)
+    after = reinitialise_dead(dictionary, counts, noise=0.05, seed=5)
 
     def literal(row: int) -> Tensor:
         noise = torch.randn(4, 6, generator=torch.Generator().manual_seed(5))[row]
@@ -55,10 +55,10 @@ def test_rows_that_nobody_took_come_back_near_the_most_taken() -> None:
     assert torch.equal(after[[0, 2]], dictionary[[0, 2]])
     for row in (1, 3):
         torch.testing.assert_close(after[row], literal(row))
-    assert torch.equal(after, revived(dictionary, counts, noise=0.05, seed=5))
-    assert not torch.equal(after, revived(dictionary, counts, noise=0.05, seed=6))
+    assert torch.equal(after, reinitialise_dead(dictionary, counts, noise=0.05, seed=5))
+    assert not torch.equal(after, reinitialise_dead(dictionary, counts, noise=0.05, seed=6))
 
 
 def test_without_a_count_nothing_changes() -> None:
     dictionary = random_rows(4, 6)
-    assert torch.equal(revived(dictionary, torch.zeros(4, dtype=torch.int64), noise=0.05, seed=0), dictionary)
+    assert torch.equal(reinitialise_dead(dictionary, torch.zeros(4, dtype=torch.int64), noise=0.05, seed=0), dictionary)

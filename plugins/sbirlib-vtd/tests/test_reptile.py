@@ -6,7 +6,7 @@ import torch
 
 from sbirlib import synthetic
 from sbirlib.errors import InputError
-from sbirlib_vtd.reptile import moved, reptile
+from sbirlib_vtd.reptile import interpolate, reptile
 from sbirlib_vtd.subtasks import Subtasks
 
 
@@ -49,7 +49,7 @@ def test_its_state_holds_where_a_subtask_began() -> None:
 
 
 def test_all_of_the_way_is_adam_and_none_is_refused() -> None:
-    assert torch.equal(moved(torch.zeros(2), torch.ones(2), 0.25), torch.full((2,), 0.25))
+    assert torch.equal(interpolate(torch.zeros(2), torch.ones(2), 0.25), torch.full((2,), 0.25))
     with pytest.raises(InputError, match="every is the steps of a subtask, at least 1, got 0"):
         reptile([], every=0)
     with pytest.raises(InputError, match=r"share is how far to move, in \(0, 1\], got 0"):

@@ -1,4 +1,4 @@
-"""Which images make a batch: pure functions of labels, options, seed and epoch, so resuming needs a position and nothing else."""
+"""Samplers of batches: pure functions of labels, options, seed and epoch, so that training resumes from a position alone."""
 
 from __future__ import annotations
 
@@ -6,55 +6,59 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge
 
 from sbirlib.data.dataset import IntArray
-from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import PHOTO, SKETCH, Labels
+from sbirlib.errors import InputError
+from sbirlib.interfaces import PHOTO, SKETCH, Component, Labels
 
 MODALITIES = {"both": (SKETCH, PHOTO), "sketch": (SKETCH,), "photo": (PHOTO,)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Balanced:
+class Balanced(Component):
     """P classes x (K sketches + K photos): 2PK images, class by class, its K sketches and then its K photos.
 
-    An epoch is n / 2PK batches, at least one. Classes are drawn without replacement until all have been; a class with fewer than K images
+    An epoch is n / 2PK batches, at least one. Classes are sampled without replacement, round by round; a class with fewer than K images
     of a modality repeats them. For triplet and proxy losses (Huang et al. 2022, section 4: P = 16, K = 4, 128 images).
+
+    Args:
+        categories: number P of classes a batch
+        per_modality: number K of sketches, and of photos, a class
 
     >>> len(Balanced(categories=2, per_modality=4).batches(dataset, seed=0, epoch=0)[0])  # doctest: +SKIP
     16
     """
 
-    categories: int = 16
-    per_modality: int = 4
-
-    def __post_init__(self) -> None:
-        _at_least(self, categories=1, per_modality=1)
+    categories: Annotated[int, Ge(1)] = 16
+    per_modality: Annotated[int, Ge(1)] = 4
 
     def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
+        """Row numbers of each batch of an epoch."""
         rows = self._rows(labels)
         rng = np.random.default_rng([seed, epoch])
-        drawn: list[int] = []
+        queue: list[int] = []
         batches = []
         for _ in range(max(1, len(labels) // (2 * self.categories * self.per_modality))):
-            if len(drawn) < self.categories:  # a new round follows what is left of the old, ordered so that no batch has a class twice
-                drawn = drawn + [c for c in rng.permutation(list(rows)).tolist() if c not in drawn] + drawn
-            batch, drawn = drawn[: self.categories], drawn[self.categories :]
+            if len(queue) < self.categories:  # a new round follows the rest of the old, ordered so that no batch has a class twice
+                queue = queue + [c for c in rng.permutation(list(rows)).tolist() if c not in queue] + queue
+            batch, queue = queue[: self.categories], queue[self.categories :]
             batches.append([int(i) for c in batch for group in rows[c] for i in np.resize(rng.permutation(group), self.per_modality)])
         return batches
 
     def _rows(self, labels: Labels) -> dict[int, list[IntArray]]:
-        """The sketches and the photos of each class."""
+        """Row numbers [n] of the sketches and of the photos of each class."""
         category, modality = np.asarray(labels.category), np.asarray(labels.modality)
-        known = np.unique(category[category >= 0]).tolist()
-        if len(known) < self.categories:
+        classes = np.unique(category[category >= 0]).tolist()
+        if len(classes) < self.categories:
             raise InputError(
-                f"balanced batches take categories={self.categories} classes, and there are {len(known)} to train on: "
-                f"set the sampler's option categories to {max(len(known), 1)} or less, or train on more classes"
+                f"balanced batches take categories={self.categories} classes, and there are {len(classes)} to train on: "
+                f"set the sampler's option categories to {max(len(classes), 1)} or less, or train on more classes"
             )
-        rows = {c: [np.flatnonzero((category == c) & (modality == m)) for m in (SKETCH, PHOTO)] for c in known}
+        rows = {c: [np.flatnonzero((category == c) & (modality == m)) for m in (SKETCH, PHOTO)] for c in classes}
         for c, groups in rows.items():
             for name, group in zip(("sketches", "photos"), groups, strict=True):
                 if not len(group):
@@ -63,23 +67,27 @@ class Balanced:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pairs:
+class Pairs(Component):
     """`pairs` sketches, each followed by its own photo: 2 x pairs images.
 
-    An epoch takes every sketch that has a photo of its instance once, save incomplete last groups; sketches of one instance are
-    spread over the epoch. With `per_category` above 1, pairs come in groups of so many different instances of one category, which is what
-    losses need that compare photos of a category. For instance-level losses.
+    An epoch has every sketch with a photo of its instance once, except for incomplete last groups; sketches of one instance are spread over
+    the epoch. With `per_category` above 1, pairs come in groups of different instances of one category, for losses that compare photos of a
+    category. For instance-level losses.
+
+    Args:
+        pairs: sketches a batch, each with its photo
+        per_category: different instances of one category a group; `pairs` is a multiple of it
     """
 
-    pairs: int = 32
-    per_category: int = 1
+    pairs: Annotated[int, Ge(1)] = 32
+    per_category: Annotated[int, Ge(1)] = 1
 
     def __post_init__(self) -> None:
-        _at_least(self, pairs=1, per_category=1)
         if self.pairs % self.per_category:
             raise InputError(f"pairs={self.pairs} is not a multiple of per_category={self.per_category}: change one of them")
 
     def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
+        """Row numbers of each batch of an epoch."""
         instance, modality = np.asarray(labels.instance), np.asarray(labels.modality)
         photos: dict[int, list[int]] = {}
         for row in np.flatnonzero((modality == PHOTO) & (instance >= 0)).tolist():
@@ -88,7 +96,7 @@ class Pairs:
         if len(sketches) < self.pairs:
             raise InputError(
                 f"pairs={self.pairs} sketches with a photo of their own are needed, and there are {len(sketches)}: "
-                + ("set the sampler's option pairs lower" if len(sketches) else "this dataset tells no instances; use the sampler balanced")
+                + ("set the sampler's option pairs lower" if len(sketches) else "this dataset has no instances; use the sampler balanced")
             )
         rng = np.random.default_rng([seed, epoch])
         turn: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)  # the k-th sketch of an instance comes in round k
@@ -99,14 +107,14 @@ class Pairs:
         return [[row for pair in paired[i : i + self.pairs] for row in pair] for i in range(0, len(paired) - self.pairs + 1, self.pairs)]
 
     def _grouped(self, sketches: list[int], labels: Labels, rng: np.random.Generator) -> list[int]:
-        """The sketches in groups of `per_category` instances of one category; what fills no group is left out."""
+        """Sketches in groups of `per_category` instances of one category; incomplete groups are left out."""
         category, instance = np.asarray(labels.category), np.asarray(labels.instance)
         for c in np.unique(category[sketches]).tolist():
-            found = len(np.unique(instance[[row for row in sketches if category[row] == c]]))
-            if found < self.per_category:
+            instances = len(np.unique(instance[[row for row in sketches if category[row] == c]]))
+            if instances < self.per_category:
                 raise InputError(
                     f"per_category={self.per_category} instances of each category are needed, each with a sketch and a photo, and "
-                    f"{_name(labels, c)} has {found}: leave the category out, or set per_category lower"
+                    f"{_name(labels, c)} has {instances}: leave the category out, or set per_category lower"
                 )
         groups: list[list[int]] = []
         growing: defaultdict[int, list[list[int]]] = defaultdict(list)  # of each category
@@ -125,18 +133,19 @@ class Pairs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shuffled:
-    """Every image of a modality (or of both) once an epoch, `size` at a time; the last batch may be smaller, but never of one image."""
+class Shuffled(Component):
+    """Every image of a modality (or of both) once an epoch, shuffled; the last batch may be smaller, but never of one image.
 
-    size: int = 128
-    modality: str = "both"
+    Args:
+        size: images a batch
+        modality: images to sample: "both", "sketch" or "photo"
+    """
 
-    def __post_init__(self) -> None:
-        _at_least(self, size=2)
-        if self.modality not in MODALITIES:
-            raise InputError(f"unknown modality {self.modality!r}{nearest(self.modality, MODALITIES)}")
+    size: Annotated[int, Ge(2)] = 128
+    modality: Literal["both", "sketch", "photo"] = "both"
 
     def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
+        """Row numbers of each batch of an epoch."""
         rows = np.flatnonzero(np.isin(np.asarray(labels.modality), MODALITIES[self.modality]))
         if len(rows) < 2:
             raise InputError(
@@ -145,13 +154,6 @@ class Shuffled:
         shuffled = np.random.default_rng([seed, epoch]).permutation(rows).tolist()
         batches = [shuffled[i : i + self.size] for i in range(0, len(shuffled), self.size)]
         return batches if len(batches[-1]) > 1 else batches[:-1]
-
-
-def _at_least(sampler: object, **limits: int) -> None:
-    for option, least in limits.items():
-        value = getattr(sampler, option)
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{type(sampler).__name__}: {option} must be a whole number of at least {least}, got {value!r}")
 
 
 def _name(labels: Labels, category: int) -> str:

@@ -1,62 +1,57 @@
-"""From any picture to the square that the network sees, and its random change in training."""
+"""Transform of any image to the network's square input, and its augmentation in training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Interval
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from sbirlib.encoders.edges import DETECTORS, drawn
-from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import SKETCH
+from sbirlib.encoders.edges import DETECTORS, as_drawing
+from sbirlib.interfaces import SKETCH, Component
 
-INK = 16  # grey levels that part ink from paper
+INK = 16  # grey levels that separate ink from paper
 WHITE = 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sbir:
+class Sbir(Component):
     """Sketches become dark ink on white, scaled and centred; photos fill the square; both are uint8 [3, S, S].
 
-    A drawing in the alpha channel is found there, light ink on dark is inverted (`polarity`), off-white paper becomes white, and a blank
-    sketch is a white image. `sketch_fit`: "centre" scales the ink's bounding box uniformly into the square less `sketch_margin` a side;
-    "pad" keeps the whole sheet, "squash" ignores its aspect. `photo_fit`: "squash", "pad" (white) or "crop" (the middle). `photo_lines`
-    "sobel" or "canny" makes a photo its edge map, dark on white, before it is padded or turned, whose borders would be edges too.
-    `augment` keeps a random square of at least `crop` of the side, flips, and turns by up to `rotation` degrees.
+    A sketch in the alpha channel is read from there, light ink on dark is inverted, off-white paper becomes white, and a blank sketch is a white
+    image. `sketch_fit` "centre" scales the ink's bounding box uniformly into the square less a margin; "pad" keeps the whole sheet, "squash"
+    ignores its aspect. `photo_fit` is "squash", "pad" (white) or "crop" (the middle). A photo becomes its edge map before it is padded or rotated,
+    whose borders would be edges too.
+
+    Args:
+        size: side S of the square, in pixels
+        flip: mirror half of the images in training
+        crop: smallest side of the random square that training keeps, as a share of the whole; 1 keeps all
+        rotation: largest rotation in training, in degrees
+        sketch_fit: how a sketch fills the square: "centre", "pad" or "squash"
+        sketch_margin: blank margin on each side of a centred sketch, as a share of the side
+        polarity: ink of sketches: "dark", "light", or "auto" for the rarer of the two
+        photo_fit: how a photo fills the square: "squash", "pad" or "crop"
+        photo_lines: edge detector that makes a photo a drawing, dark on white: "none", "sobel" or "canny"
 
     >>> Sbir(size=96).prepare(Image.new("L", (400, 300), 255), SKETCH).shape
     torch.Size([3, 96, 96])
     """
 
-    size: int = 224
+    size: Annotated[int, Ge(8)] = 224
     flip: bool = True
-    crop: float = 0.8
-    rotation: float = 0.0
+    crop: Annotated[float, Interval(gt=0, le=1)] = 0.8
+    rotation: Annotated[float, Interval(ge=0, le=180)] = 0.0
     sketch_fit: Literal["centre", "pad", "squash"] = "centre"
-    sketch_margin: float = 0.05
+    sketch_margin: Annotated[float, Interval(ge=0, lt=0.5)] = 0.05
     polarity: Literal["auto", "dark", "light"] = "auto"
     photo_fit: Literal["squash", "pad", "crop"] = "squash"
     photo_lines: Literal["none", "sobel", "canny"] = "none"
-
-    def __post_init__(self) -> None:
-        types = get_type_hints(type(self))
-        for option in (f.name for f in fields(self)):
-            choices, value = get_args(types[option]), getattr(self, option)
-            if choices and value not in choices:
-                raise InputError(f"transform: unknown {option} {value!r}{nearest(str(value), choices)}")
-        if self.size < 8:
-            raise InputError(f"transform: size must be at least 8 pixels, got {self.size}")
-        if not 0 < self.crop <= 1:
-            raise InputError(f"transform: crop is a share of the side in (0, 1], got {self.crop}")
-        if not 0 <= self.sketch_margin < 0.5:
-            raise InputError(f"transform: sketch_margin is a share of the side in [0, 0.5), got {self.sketch_margin}")
-        if not 0 <= self.rotation <= 180:
-            raise InputError(f"transform: rotation is in degrees from 0 to 180, got {self.rotation}")
 
     def prepare(self, image: Image.Image, modality: int) -> Tensor:
         """A PIL image to uint8 [3, S, S], the same every time."""
@@ -74,18 +69,18 @@ class Sbir:
         return grey.expand(3, -1, -1).contiguous()
 
     def augment(self, image: Tensor, modality: int) -> Tensor:
-        """A random crop, flip and turn of a prepared picture, by torch's global generator; the same rules for both modalities."""
+        """Random crop, flip and rotation of a prepared image uint8 [3, S, S], by torch's global generator; alike for both modalities."""
         scale, top, left, mirror, turn = torch.rand(5).tolist()
         side = round(self.size * (1 - scale * (1 - self.crop)))
-        if modality == SKETCH:  # grey: one channel is all there is to change
+        if modality == SKETCH:  # grey: one channel stands for three
             image = image[:1]
         if self.rotation:
             ink = tv.rotate(WHITE - image, (2 * turn - 1) * self.rotation, tv.InterpolationMode.BILINEAR)  # its `fill` leaves a grey frame
             image = WHITE - ink
         if side < self.size:
             y, x = (round(share * (self.size - side)) for share in (top, left))
-            part = image[None, :, y : y + side, x : x + side]
-            image = torch.nn.functional.interpolate(part, size=(self.size, self.size), mode="bilinear")[0]
+            square = image[None, :, y : y + side, x : x + side]
+            image = torch.nn.functional.interpolate(square, size=(self.size, self.size), mode="bilinear")[0]
         return (image.flip(-1) if self.flip and mirror < 0.5 else image).expand(3, -1, -1)
 
     def _fit(self, image: Image.Image, how: str, *, margin: float = 0.0, lines: str = "none") -> Image.Image:
@@ -108,14 +103,14 @@ class Sbir:
 
 
 def edge_map(image: Image.Image, detector: str) -> Image.Image:
-    """The edges of a photo as a drawing, dark on white, by one of the edge detectors (Zhang et al. 2019, section IV.E)."""
+    """Edge map of a photo as a drawing, dark on white, by one of the edge detectors (Zhang et al. 2019, section IV.E)."""
     edges = DETECTORS[detector](tv.pil_to_tensor(image)[None] / 255)
-    picture: Image.Image = tv.to_pil_image(drawn(edges)[0])
+    picture: Image.Image = tv.to_pil_image(as_drawing(edges)[0])
     return picture
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """The picture without transparency, as it looks on white paper."""
+    """The image on white, without transparency."""
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
@@ -123,7 +118,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def drawing(image: Image.Image, polarity: str = "auto") -> Image.Image:
-    """The sketch as mode L, dark ink on white. Parted at the middle grey, the side with fewer pixels is the ink."""
+    """The sketch as mode L, dark ink on white; ink is the side of the middle grey with fewer pixels."""
     grey = alpha_ink(image)
     if grey is not None:
         polarity = "dark"
@@ -144,10 +139,10 @@ def drawing(image: Image.Image, polarity: str = "auto") -> Image.Image:
 
 
 def alpha_ink(image: Image.Image) -> Image.Image | None:
-    """The drawing that an alpha channel carries, dark on white, where all that can be seen has one colour; else None."""
+    """The drawing in an alpha channel, dark on white, where all visible pixels have one colour; else None."""
     if not image.has_transparency_data:
         return None
-    colour, alpha = (np.asarray(image.convert("RGBA"))[..., part] for part in (slice(0, 3), 3))
+    colour, alpha = (np.asarray(image.convert("RGBA"))[..., channels] for channels in (slice(0, 3), 3))
     visible = colour[alpha > 0]
     if alpha.min() == alpha.max() or np.ptp(visible, axis=0).max() > INK:
         return None

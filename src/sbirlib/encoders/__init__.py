@@ -1,1 +1,1 @@
-"""Encoders that more than one method needs."""
+"""Encoders that more than one method uses."""

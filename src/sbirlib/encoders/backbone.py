@@ -1,13 +1,14 @@
-"""Any timm model as an encoder."""
+"""Encoder of one timm model, or of any module, and a linear embedding."""
 
 import difflib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import timm
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Len
 from torch import Tensor, nn
 
 from sbirlib.encoders.weights import fetch_weights, put_weights, read_weights
@@ -16,16 +17,34 @@ from sbirlib.interfaces import Batch, Encoder, Features
 
 OURS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "features_only", "in_chans", "num_classes")
 OPTIONS = {"global_pool": "pooling", "output_stride": "output_stride"}
+PROBE = (2, 3, 64, 64)
+
+Positive = Annotated[float, Gt(0)]
+PixelMean = float | Annotated[Sequence[float], Len(3, 3)] | None
+PixelStd = Positive | Annotated[Sequence[Positive], Len(3, 3)] | None
 
 
 class Backbone(Encoder):
-    """A timm model, `self.backbone`, and a linear `self.embedding` to `dim` (0: none, the model's own width): f(x) = W phi(x) + b.
+    """A network phi, `self.backbone`, and a linear `self.embedding`: f(x) = W phi(x) + b.
 
-    Takes images [B, 3, H, W] in [0, 1] and gives one row of D = dim an image. It normalises them itself, by the model's own
-    statistics unless `mean` and `std` are given (a number or three), and resizes them where the model takes one size only.
-    `timm_options` go to `timm.create_model` as they are. Building neither fetches nor reads: `load_weights` does, from the file
-    `weights` or else, where `pretrained`, by timm's name; until then, or until a state is loaded, images are refused.
-    Raises InputError for an unknown backbone, for options that timm refuses, and for weights that are not there or do not fit.
+    Takes images [B, 3, H, W] in [0, 1] and gives an embedding [B, D], D = dim. Images are normalised here, and resized where the network takes
+    one size only. Building a timm model neither fetches nor reads weights: `load_weights` does, from the file `weights` or else, where
+    `pretrained`, by timm's name; until then, or until a state is loaded, images are refused.
+
+    A module of your own maps images [B, 3, H, W] to vectors [B, C] and is used as it is, its weights included; C is its `num_features`, or the
+    width of its output for a small batch. No weights are fetched for it; `mean` and `std` are those of its `pretrained_cfg`, 0.5 without one.
+    Raises InputError for an unknown backbone, for options that timm refuses, and for weights that are missing or do not fit.
+
+    Args:
+        backbone: name of a timm model, or a module that maps images [B, 3, H, W] to vectors [B, C]
+        dim: width D of the embedding; 0 leaves the linear layer out, and D is the backbone's own width
+        pooling: global pooling of the map, by timm's name; timm's default for the model where none
+        pretrained: load timm's published weights, unless `weights` is set
+        weights: path of a local safetensors file to initialise the backbone from
+        mean: mean of the pixels, one number or one a channel; the model's own where none
+        std: standard deviation of the pixels, one number or one a channel; the model's own where none
+        output_stride: pixels of the image a cell of the map, where the model lets it be chosen
+        timm_options: further keyword arguments of timm.create_model
 
     >>> encoder = Backbone(backbone="resnet18", dim=64, pretrained=False)
     >>> encoder.dim, encoder.backbone.num_features
@@ -38,41 +57,36 @@ class Backbone(Encoder):
     def __init__(
         self,
         *,
-        backbone: str = "resnet50",
-        dim: int = 512,
+        backbone: str | nn.Module = "resnet50",
+        dim: Annotated[int, Ge(0)] = 512,
         pooling: str | None = None,
         pretrained: bool = True,
         weights: str | None = None,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-        output_stride: int | None = None,
+        mean: PixelMean = None,
+        std: PixelStd = None,
+        output_stride: Annotated[int, Ge(1)] | None = None,
         timm_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if dim < 0:
-            raise InputError(f"dim must be at least 1, or 0 for the backbone's own width, got {dim}")
-        options = dict(timm_options or {})
-        check(backbone, options)
         own = {"global_pool": pooling, "output_stride": output_stride}
-        options |= {name: value for name, value in own.items() if value is not None}
-        self.name, self.weights, self.ready = backbone, weights, not (pretrained or weights)
-        self.create = partial(timm.create_model, backbone, num_classes=0, **options)
-        try:
-            self.backbone: nn.Module = self.create(pretrained=False)
-        except Exception as error:  # models refuse in every way there is
-            reason = f"{type(error).__name__}: {error}"
-            raise InputError(f"timm refuses backbone={backbone!r} with options {options} ({reason}): change or leave them out") from error
+        own = {name: value for name, value in own.items() if value is not None}
+        self.weights, self.ready = weights, isinstance(backbone, nn.Module) or not (pretrained or weights)
+        if isinstance(backbone, nn.Module):
+            unused = [OPTIONS[name] for name in own] + ["weights"] * bool(weights) + ["timm_options"] * bool(timm_options)
+            if unused:
+                raise InputError(f"backbone is a module of your own, so {', '.join(unused)} cannot apply: leave it out")
+            self.name, self.backbone = type(backbone).__name__, backbone
+        else:
+            check(backbone, timm_options or {})
+            self.name = backbone
+            self.create = partial(timm.create_model, backbone, num_classes=0, **dict(timm_options or {}) | own)
+            self.backbone = created(self.create)
 
-        cfg: dict[str, Any] = self.backbone.pretrained_cfg
-        self.register_buffer("mean", three("mean", cfg["mean"] if mean is None else mean), persistent=False)
-        self.register_buffer("std", three("std", cfg["std"] if std is None else std), persistent=False)
-        if not (self.std > 0).all():
-            raise InputError(f"std must be positive, got {std}")
-        size = options.get("img_size", cfg["input_size"][-2:])
-        strict = cfg.get("fixed_input_size") and getattr(getattr(self.backbone, "patch_embed", None), "strict_img_size", True)
-        self.size = ((size, size) if isinstance(size, int) else tuple(size)) if strict else None
-
-        width: int = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        cfg: dict[str, Any] = getattr(self.backbone, "pretrained_cfg", {})
+        self.register_buffer("mean", per_channel(cfg.get("mean", 0.5) if mean is None else mean), persistent=False)
+        self.register_buffer("std", per_channel(cfg.get("std", 0.5) if std is None else std), persistent=False)
+        self.size = fixed_size(self.backbone, cfg, timm_options or {})
+        width = width_of(self.backbone)
         self.embedding = nn.Linear(width, dim) if dim else nn.Identity()
         self.dim = self.vector_dim = dim or width
 
@@ -80,12 +94,17 @@ class Backbone(Encoder):
         return Features.of(batch, self.embedding(self.backbone(self.prepare(batch.images))))
 
     def feature_map(self, images: Tensor, modality: Tensor | None = None) -> Tensor:
-        """timm's `forward_features` of images [B, 3, H, W]: the map before pooling. `modality` [B] is for encoders that need it."""
+        """Map [B, C, H', W'] of images [B, 3, H, W] before pooling (timm's `forward_features`); `modality` [B] is for encoders that need it."""
+        if not hasattr(self.backbone, "forward_features"):
+            raise InputError(f"backbone {self.name} has no method forward_features, which gives the map before pooling: use a timm model")
         features: Tensor = self.backbone.forward_features(self.prepare(images))  # type: ignore[operator]
         return features
 
     def prepare(self, images: Tensor) -> Tensor:
-        """(x - mean) / std, resized where the model takes one size only; channels last in memory, where most convolutions are quicker."""
+        """Normalised images (x - mean) / std [B, 3, H, W], resized where the network takes one size only.
+
+        They are channels last in memory, where most convolutions are quicker.
+        """
         if not self.ready:
             raise InputError(f"the pretrained weights of {self.name} are not loaded: fit and load do it; else call load_weights() first")
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
@@ -108,7 +127,7 @@ class Backbone(Encoder):
         self.ready = True
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        """A state that covers the backbone, wherever this encoder is nested, is as good as its pretrained weights."""
+        """Count a state that covers the backbone as its pretrained weights, wherever this encoder is nested."""
         own = self.backbone.state_dict()
         self.ready |= all(getattr(state_dict.get(f"{prefix}backbone.{name}"), "shape", None) == own[name].shape for name in own)
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -126,9 +145,51 @@ def check(backbone: str, options: Mapping[str, Any]) -> None:
             raise InputError(f"timm_options may not set {name!r}, which the encoder sets itself: leave it out")
 
 
-def three(name: str, value: float | Sequence[float]) -> Tensor:
-    """A number or three, one a channel, as [1, 3, 1, 1]."""
+def created(create: partial[nn.Module]) -> nn.Module:
+    """The timm model without weights; any refusal of timm is an InputError with its reason."""
+    try:
+        return create(pretrained=False)
+    except Exception as error:  # models refuse in every way there is
+        backbone, options = create.args[0], {name: value for name, value in create.keywords.items() if name != "num_classes"}
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"timm refuses backbone={backbone!r} with options {options} ({reason}): change or leave them out") from error
+
+
+def fixed_size(backbone: nn.Module, cfg: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the only images that a timm model takes; None where it takes any."""
+    if not cfg.get("fixed_input_size") or not getattr(getattr(backbone, "patch_embed", None), "strict_img_size", True):
+        return None
+    size = options.get("img_size", cfg["input_size"][-2:])
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def width_of(backbone: nn.Module) -> int:
+    """C of the vectors [B, C] of a backbone: timm's attributes name it; otherwise one forward in eval mode, without gradient, shows it."""
+    for name in ("head_hidden_size", "num_features"):
+        width = getattr(backbone, name, None)
+        if isinstance(width, int) and width > 0:
+            return width
+    name, modes = type(backbone).__name__, [(module, module.training) for module in backbone.modules()]
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            vectors = backbone(torch.zeros(PROBE).to(next(backbone.parameters(), torch.zeros(()))))
+    except Exception as error:  # of any module, any
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"backbone {name} has no attribute num_features, and fails on images {list(PROBE)} ({reason}): "
+            "give it num_features, the width C of its vectors [B, C]"
+        ) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2 or len(vectors) != PROBE[0]:
+        shape = list(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise InputError(f"backbone {name} must map images [B, 3, H, W] to vectors [B, C], and gives {shape} for {list(PROBE)}")
+    return vectors.shape[1]
+
+
+def per_channel(value: float | Sequence[float]) -> Tensor:
+    """One number, or one a channel, as [1, 3, 1, 1]."""
     values = [value] * 3 if isinstance(value, int | float) else list(value)
-    if len(values) != 3:
-        raise InputError(f"{name} must be a number or three, one a channel, got {value}")
     return torch.tensor(values, dtype=torch.float32).reshape(1, 3, 1, 1)

@@ -1,4 +1,4 @@
-"""Where the lines of an image are: the strokes of a sketch, the edges of a photo."""
+"""Line maps of images: strokes of a sketch, edges of a photo (Sobel, Canny)."""
 
 from collections.abc import Callable
 
@@ -9,21 +9,21 @@ from torch import Tensor
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import PHOTO, Batch
 
-INK = 0.5  # what is darker is a stroke
+INK = 0.5  # darker pixels are strokes
 BLUR = (1.0, 4.0, 6.0, 4.0, 1.0)  # a Gaussian of one pixel, in sixteenths
 SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
-FLAT = 0.02  # of the range of grey: a picture whose steepest edge is less has none
-LOW, HIGH = 0.1, 0.25  # of the steepest edge: what begins an edge, and what goes on with one (Canny 1986)
-EDGE = 0.3  # of an edge map: what is stronger is a line
+FLAT = 0.02  # of the range of grey: an image whose steepest edge is below it has no edge
+LOW, HIGH = 0.1, 0.25  # of the steepest edge: hysteresis thresholds, weak and strong (Canny 1986)
+EDGE = 0.3  # of an edge map: stronger pixels are lines
 
 
 def strokes(images: Tensor) -> Tensor:
-    """Ink: the pixels darker than half, bool [B, H, W], of images [B, 3, H, W] in [0, 1] with dark lines on white."""
+    """Mask of pixels darker than half, bool [B, H, W], for images [B, 3, H, W] in [0, 1] with dark lines on white."""
     return images.mean(1) < INK
 
 
 def gradients(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The slope of grey along x and y, [B, H, W] each: a Gaussian blur and Sobel's operator, the border repeated."""
+    """Gradients of grey along x and y, [B, H, W] each, of images [B, 3, H, W]: a Gaussian blur and Sobel's operator, the border repeated."""
     grey = images.mean(1, keepdim=True)
     blur = torch.tensor(BLUR, dtype=grey.dtype, device=grey.device) / 16
     sobel = torch.tensor(SOBEL, dtype=grey.dtype, device=grey.device) / 8
@@ -39,13 +39,13 @@ def relative(strength: Tensor) -> Tensor:
 
 
 def sobel(images: Tensor) -> Tensor:
-    """An edge map in [0, 1], [B, H, W]: the steepness of the grey over the steepest in the image."""
+    """Edge map in [0, 1], [B, H, W], of images [B, 3, H, W]: the gradient's magnitude over its maximum in the image."""
     x, y = gradients(images)
     return relative(torch.hypot(x, y))
 
 
 def canny(images: Tensor) -> Tensor:
-    """Canny's edges, 0 or 1, [B, H, W]: ridges of the steepness above LOW that hang together with one above HIGH (Canny 1986)."""
+    """Canny's edges, 0 or 1, [B, H, W], of images [B, 3, H, W]: ridges above LOW that are connected to one above HIGH (Canny 1986)."""
     x, y = gradients(images)
     strength = relative(torch.hypot(x, y))
     ridge = strength * _is_ridge(strength, x, y)
@@ -58,7 +58,7 @@ def canny(images: Tensor) -> Tensor:
 
 
 def _is_ridge(strength: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Whether a pixel is no weaker than its two neighbours along the slope, which is taken to the nearest eighth of a turn."""
+    """Mask [B, H, W] of pixels no weaker than their two neighbours along the gradient, rounded to an eighth of a turn."""
     padded = F.pad(strength, (1, 1, 1, 1))
     height, width = strength.shape[1:]
     eighth = (torch.atan2(y, x) / (torch.pi / 4)).round().long() % 4
@@ -66,34 +66,34 @@ def _is_ridge(strength: Tensor, x: Tensor, y: Tensor) -> Tensor:
     for turn, (dy, dx) in enumerate(((0, 1), (1, 1), (1, 0), (1, -1))):
         ahead = padded[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
         behind = padded[:, 1 - dy : 1 - dy + height, 1 - dx : 1 - dx + width]
-        ridge |= (eighth == turn) & (strength >= ahead) & (strength > behind)  # of two equals one is kept
+        ridge |= (eighth == turn) & (strength >= ahead) & (strength > behind)  # one of two equals
     return ridge
 
 
-def given(images: Tensor) -> Tensor:
-    """The edge map that the photos already are: dark lines on white."""
+def darkness(images: Tensor) -> Tensor:
+    """Edge map [B, H, W] of images [B, 3, H, W] that are edge maps already, dark lines on white."""
     return 1 - images.mean(1)
 
 
-DETECTORS: dict[str, Callable[[Tensor], Tensor]] = {"sobel": sobel, "canny": canny, "given": given}
+DETECTORS: dict[str, Callable[[Tensor], Tensor]] = {"sobel": sobel, "canny": canny, "given": darkness}
 
 
-def drawn(edges: Tensor) -> Tensor:
-    """An edge map [B, H, W] as the network sees it: dark lines on white, over three channels [B, 3, H, W] (Zhang et al. 2019, section IV.E)."""
+def as_drawing(edges: Tensor) -> Tensor:
+    """Drawing [B, 3, H, W] of an edge map [B, H, W]: dark lines on white (Zhang et al. 2019, section IV.E)."""
     return (1 - edges)[:, None].expand(-1, 3, -1, -1)
 
 
 def drawings(batch: Batch, edges: str) -> tuple[Tensor, Tensor]:
-    """Every image as a drawing [B, 3, H, W], and which of its pixels are lines, bool [B, H, W]: sketches as they are, photos as edge maps.
+    """Drawings [B, 3, H, W] and masks of their lines, bool [B, H, W]: sketches as they are, photos as edge maps.
 
     `edges` is one of DETECTORS; raises InputError for another.
     """
     if edges not in DETECTORS:
         raise InputError(f"unknown edges {edges!r}{nearest(edges, DETECTORS)}")
     images, photo = batch.images, batch.modality == PHOTO
-    marked = strokes(images)
+    lines = strokes(images)
     if bool(photo.any()):
-        found = DETECTORS[edges](images[photo])
-        images, marked = images.clone(), marked.clone()
-        images[photo], marked[photo] = drawn(found).to(images.dtype), found > EDGE
-    return images, marked
+        edge_map = DETECTORS[edges](images[photo])
+        images, lines = images.clone(), lines.clone()
+        images[photo], lines[photo] = as_drawing(edge_map).to(images.dtype), edge_map > EDGE
+    return images, lines

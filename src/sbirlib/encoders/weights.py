@@ -1,4 +1,4 @@
-"""Pretrained weights: read from a safetensors file, found in the hub's cache or fetched, put into a model; never unpickled."""
+"""Pretrained weights: safetensors files, the hub's cache and downloads, and loading into a model; no pickles."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,12 +12,12 @@ from sbirlib.distance import at_least_float32
 from sbirlib.errors import InputError
 
 FILE = "model.safetensors"
-WAYS_ON = "give weights=FILE, a local safetensors file, or pretrained=False for a random start"
+ALTERNATIVES = "give weights=FILE, a local safetensors file, or pretrained=False for a random start"
 PROBE_SECONDS = 2.0
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name, half precision cast up to float32.
+    """Tensors of a safetensors file, by name and in their own shapes; half precision is cast up to float32.
 
     Raises InputError where there is no such file, where it is a pickle (which could run any code), and where it is damaged.
 
@@ -44,13 +44,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def fetch_weights(model: str, repository: str | None) -> str:
-    """The path of the weights of a timm `model`, from the hub's cache or else fetched from its `repository`.
+    """Path of the weights of a timm `model`, from the hub's cache or else downloaded from its `repository`.
 
-    Raises InputError, naming the ways on, where there is none or it cannot be had: one request finds that out, because the
-    hub's own retries take most of a minute.
+    Raises InputError with the alternatives where there is none or the download fails: one request decides that, because the hub's own
+    retries take most of a minute.
     """
     if not repository:
-        raise InputError(f"timm has no pretrained safetensors weights of {model}: {WAYS_ON}")
+        raise InputError(f"timm has no pretrained safetensors weights of {model}: {ALTERNATIVES}")
     cached = huggingface_hub.try_to_load_from_cache(repository, FILE)
     if isinstance(cached, str):
         return cached
@@ -60,13 +60,15 @@ def fetch_weights(model: str, repository: str | None) -> str:
         if status >= 400:
             raise ConnectionError(f"it answered {status}")
         return huggingface_hub.hf_hub_download(repository, FILE)
-    except Exception as error:  # the kinds differ between versions of the hub's client, and the way on does not
+    except Exception as error:  # versions of the hub's client raise different classes
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"the pretrained weights of {model} are not in the cache, nor could {url} be had ({reason}): {WAYS_ON}") from error
+        raise InputError(
+            f"the pretrained weights of {model} are not in the cache, nor could {url} be had ({reason}): {ALTERNATIVES}"
+        ) from error
 
 
 def put_weights(model: nn.Module, tensors: dict[str, Tensor], *, source: str, dropped: Iterable[str] = ()) -> None:
-    """Load `tensors` into a model whole, but for layers named in `dropped` (a classifier it was built without).
+    """Load `tensors` into a model, all of them but for the layers named in `dropped` (a classifier it was built without).
 
     Raises InputError that names tensors of the wrong shape, missing ones and unexpected ones; the model is then as before.
     """
@@ -83,7 +85,9 @@ def put_weights(model: nn.Module, tensors: dict[str, Tensor], *, source: str, dr
         "missing": sorted(own.keys() - tensors.keys() - counters),
         "unexpected": sorted(tensors.keys() - own.keys()),
     }
-    found = [f"{len(names)} {fault}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for fault, names in faults.items() if names]
-    if found:
-        raise InputError(f"the weights in {source!r} are not those of this model: {'; '.join(found)}. Check the backbone and its options")
+    messages = [f"{len(names)} {fault}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" for fault, names in faults.items() if names]
+    if messages:
+        raise InputError(
+            f"the weights in {source!r} are not those of this model: {'; '.join(messages)}. Check the backbone and its options"
+        )
     model.load_state_dict(tensors)

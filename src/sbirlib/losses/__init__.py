@@ -1,1 +1,1 @@
-"""Losses that more than one method needs."""
+"""Losses that more than one method uses."""

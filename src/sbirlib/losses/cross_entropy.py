@@ -1,7 +1,10 @@
-"""The softmax classifier, and the cross entropy that every classifier here shares."""
+"""Softmax classifier, and the cross entropy that all classifiers share."""
+
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from sbirlib.distance import at_least_float32
@@ -10,7 +13,7 @@ from sbirlib.interfaces import Classifier, Features, Step
 
 
 def check_labels(category: Tensor, categories: int) -> None:
-    """Raise InputError for a category [N] outside 0..C-1, which the GPU would only report by dying."""
+    """Raise InputError for a category [N] outside 0..C-1, which a GPU reports by a failed assertion alone."""
     if category.numel():
         low, high = (int(value) for value in category.aminmax())
         if low < 0 or high >= categories:
@@ -21,7 +24,7 @@ def check_labels(category: Tensor, categories: int) -> None:
 
 
 def cross_entropy(logits: Tensor, category: Tensor) -> Tensor:
-    """-log softmax(logits)[category], the mean over rows of logits [N, C]; zero, with a gradient, when there are none."""
+    """Mean of -log softmax(logits)[category] over rows of logits [N, C], a scalar; zero, with a gradient, without rows."""
     check_labels(category, logits.shape[1])
     return F.cross_entropy(logits, category, reduction="sum") / max(len(category), 1)
 
@@ -31,21 +34,34 @@ class CrossEntropy(Classifier):
 
         L = -log exp(W_y . f) / sum_c exp(W_c . f)        with a scale s: f is s times the L2-normalised embedding
 
-    Embedding [N, D] and category [N] to the mean over rows; W [C, D] and `bias` [C] are the classifier's. `dim` is D and
-    `categories` is C: the pipeline fills them in. Raises InputError for a category outside 0..C-1.
+    Embedding [N, D] and category [N] to the mean over rows; W [C, D] and `bias` [C] are the classifier's. Raises InputError for a category
+    outside 0..C-1.
+
+    Args:
+        dim: width D of the embedding, which training fills in
+        categories: number C of categories, which training fills in
+        bias: add a bias to each logit
+        scale: length s of the embedding; none leaves the embedding un-normalised
 
     >>> loss = CrossEntropy(dim=512, categories=10)
     >>> loss.classifier
     Linear(in_features=512, out_features=10, bias=False)
     """
 
-    def __init__(self, *, dim: int, categories: int, bias: bool = False, scale: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        dim: Annotated[int, Ge(1)],
+        categories: Annotated[int, Ge(1)],
+        bias: bool = False,
+        scale: Annotated[float, Gt(0)] | None = None,
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.classifier = nn.Linear(dim, categories, bias=bias)
 
     def logits(self, features: Features) -> Tensor:
-        """[N, C]"""
+        """Logits of each row [N, C]."""
         embedding = at_least_float32(features.embedding)
         if self.scale is not None:
             embedding = self.scale * F.normalize(embedding, dim=1)

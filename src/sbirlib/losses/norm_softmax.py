@@ -1,7 +1,10 @@
-"""The normalised softmax: a classifier of cosines."""
+"""Normalised softmax, a classifier of cosines."""
+
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from sbirlib.distance import at_least_float32
@@ -14,21 +17,33 @@ class NormSoftmax(Classifier):
 
         L = -log exp(x . p_y / t) / sum_c exp(x . p_c / t), x and p of unit length
 
-    Embedding [N, D] and category [N] to the mean over rows; proxies [C, D] are drawn from N(0, 1). `dim` is D and `categories` is C: the
-    pipeline fills them in. `apart` gives the means over sketches, photos and synthesised rows as terms of their own (ACNet, eq. 5). Equals
-    pytorch-metric-learning's NormalizedSoftmaxLoss, but never changes the proxies' dtype. Raises InputError for a category outside 0..C-1.
+    Embedding [N, D] and category [N] to the mean over rows; proxies [C, D] are initialised from N(0, 1). Equals pytorch-metric-learning's
+    NormalizedSoftmaxLoss, but never changes the proxies' dtype. Raises InputError for a category outside 0..C-1.
+
+    Args:
+        dim: width D of the embedding, which training fills in
+        categories: number C of categories, which training fills in
+        temperature: temperature t, by which cosines are divided
+        apart: give the means over sketches, photos and synthesised rows as separate terms (ACNet, eq. 5)
 
     >>> NormSoftmax(dim=512, categories=10).proxies.shape
     torch.Size([10, 512])
     """
 
-    def __init__(self, *, dim: int, categories: int, temperature: float = 0.05, apart: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        dim: Annotated[int, Ge(1)],
+        categories: Annotated[int, Ge(1)],
+        temperature: Annotated[float, Gt(0)] = 0.05,
+        apart: bool = False,
+    ) -> None:
         super().__init__()
         self.temperature, self.apart = temperature, apart
         self.proxies = nn.Parameter(torch.randn(categories, dim))
 
     def logits(self, features: Features) -> Tensor:
-        """[N, C]"""
+        """Logits of each row [N, C]."""
         embedding = at_least_float32(features.embedding)
         with torch.autocast(embedding.device.type, enabled=False):
             proxies = F.normalize(self.proxies.to(embedding.dtype), dim=1)
@@ -39,6 +54,6 @@ class NormSoftmax(Classifier):
         logits = self.logits(features)
         if not self.apart:
             return cross_entropy(logits, features.category)
-        made, sketch = features.view > 0, features.modality == SKETCH
-        rows = {"sketch": sketch & ~made, "photo": ~sketch & ~made, "synthesised": made}
+        synthesised, sketch = features.view > 0, features.modality == SKETCH
+        rows = {"sketch": sketch & ~synthesised, "photo": ~sketch & ~synthesised, "synthesised": synthesised}
         return {name: cross_entropy(logits[own], features.category[own]) for name, own in rows.items()}

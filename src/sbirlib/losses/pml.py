@@ -1,10 +1,11 @@
-"""Losses of pytorch-metric-learning by name: "pml:MultiSimilarityLoss"."""
+"""Losses of pytorch-metric-learning (PML) by name: "pml:MultiSimilarityLoss"."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from pytorch_metric_learning import losses, miners
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.reducers import MeanReducer
@@ -14,41 +15,44 @@ from sbirlib.distance import at_least_float32
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import Classifier, Features, Loss, Step
 from sbirlib.losses.cross_entropy import check_labels
+from sbirlib.options import read_options, refuse
 
 REFUSED = {
-    "CrossBatchMemory": "it loses its place in the queue when it is loaded, so training could not be resumed",
+    "CrossBatchMemory": "its position in the queue is not in its state_dict, so training could not be resumed",
     "DynamicSoftMarginLoss": "its histogram is not in its state_dict, so training could not be resumed",
-    "InstanceLoss": "it takes a category's number for that of a row, so the order of a batch's rows changes it",
+    "InstanceLoss": "it reads a category as the index of a row, so the order of a batch's rows changes it",
     "ManifoldLoss": "it takes no categories",
     "MultipleLosses": "a recipe names several losses itself, each with its weight",
     "SelfSupervisedLoss": "it needs two views of every image (ref_emb), and takes no categories",
-    "SmoothAPLoss": "it takes for granted that rows are sorted by category, and is wrong without a word where they are not",
+    "SmoothAPLoss": "it assumes rows sorted by category, and is silently wrong where they are not",
     "VICRegLoss": "it needs two views of every image (ref_emb), and takes no categories",
 }
-# Objects cannot stand in a recipe; the regularizers' weights are nothing without them.
+# A recipe holds no objects; the regularizers' weights have no use without them.
 OBJECTS = {"distance", "reducer", "embedding_regularizer", "embedding_reg_weight", "weight_regularizer", "weight_reg_weight"}
 OBJECTS |= {"weight_init_func", "collect_stats", "mat_based_loss"}
-LABELS = ("category", "instance")
 OURS = {"embedding_size": "dim", "descriptors_dim": "dim", "num_classes": "categories"}
+SIZE = Annotated[int, Ge(1)]
 
 
 class EncoderDistance(LpDistance):
-    """The encoder's distances [N, N] in the place of PML's; other pairs, such as rows and proxies, as PML measures them."""
+    """PML's distance, replaced by the encoder's distances [N, N]; other pairs, such as rows and proxies, stay PML's."""
 
     matrix: Tensor | None = None
 
     def forward(self, query: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Distances [N, M] to the power that the loss asks for."""
         if self.matrix is None or not (reference is None or reference is query):
-            measured: Tensor = super().forward(query, reference)
-            return measured
+            distances: Tensor = super().forward(query, reference)
+            return distances
         powered: Tensor = self.matrix**self.power
         return powered
 
 
 class Mean(MeanReducer):
-    """PML's mean over rows; zero, with a gradient, where none counts."""
+    """PML's mean over rows; zero, with a gradient, without rows."""
 
     def element_reduction(self, losses: Tensor, indices: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Mean of losses [n], a scalar."""
         mean: Tensor = losses.mean() if len(losses) else self.zero_loss(embeddings)
         return mean
 
@@ -56,15 +60,25 @@ class Mean(MeanReducer):
 class PmlLoss(Loss):
     """A PML loss over the step's rows, in float32 at least, with its parameters' dtype left alone.
 
-    A loss of Euclidean distances reads the encoder's own [N, N], one of similarities its embedding [N, D]. `triplets=True`
-    hands it the miner's triplets of all kinds; `miner` names a PML miner for it alone, pair miners included. Rows are alike if they are
-    of one category, or with `labels="instance"` of one instance: a sketch and its photo.
+    A loss of Euclidean distances reads the encoder's own [N, N], one of similarities its embedding [N, D].
+
+    Args:
+        categories: number of categories that the loss has weights for, or none
+        triplets: use the triplets of the recipe's miner, of all kinds
+        miner: a PML miner for this loss alone, by name or a table of its name and options; pair miners included
+        labels: rows are alike if of one category, or of one instance, that is a sketch and its photo
     """
 
-    def __init__(self, loss: Any, *, triplets: bool, miner: str | Mapping[str, Any] | None, labels: str, categories: int | None) -> None:
+    def __init__(
+        self,
+        loss: Any,
+        *,
+        categories: SIZE | None,
+        triplets: bool = False,
+        miner: str | Mapping[str, Any] | None = None,
+        labels: Literal["category", "instance"] = "category",
+    ) -> None:
         super().__init__()
-        if labels not in LABELS:
-            raise InputError(f"labels are those of {' or '.join(LABELS)}, got {labels!r}{nearest(labels, LABELS)}")
         if labels == "instance" and categories is not None:
             raise InputError(
                 f"{type(loss).__name__} has weights for each category: labels='instance' goes with losses of pairs and triplets"
@@ -77,9 +91,9 @@ class PmlLoss(Loss):
             loss.reducer = Mean()
         if triplets:
             self.needs = frozenset({"triplets"})
-        for part in filter(None, (self.loss, self.miner)):
-            if type(part.distance) is LpDistance and part.distance.p == 2:
-                part.distance = EncoderDistance(power=part.distance.power)
+        for holder in filter(None, (self.loss, self.miner)):
+            if type(holder.distance) is LpDistance and holder.distance.p == 2:
+                holder.distance = EncoderDistance(power=holder.distance.power)
 
     def forward(self, step: Step) -> Tensor:
         embedding, labels = at_least_float32(step.features.embedding), getattr(step.features, self.labels)
@@ -88,10 +102,10 @@ class PmlLoss(Loss):
         if self.categories is not None:
             check_labels(labels, self.categories)
         if self.labels == "instance" and bool((labels < 0).any()):
-            raise InputError("labels='instance' needs to know which photo each sketch was drawn of, and some images here tell no instance")
-        # PML casts parameters to the embedding's dtype, for good: it is given copies that have it already.
+            raise InputError("labels='instance' needs the instance of each image, and some images here have none")
+        # PML casts parameters to the embedding's dtype, for good: it gets copies of that dtype.
         parameters = {name: value.to(embedding.dtype) for name, value in self.loss.named_parameters()}
-        measures = [part.distance for part in (self.loss, self.miner) if part is not None and isinstance(part.distance, EncoderDistance)]
+        measures = [p.distance for p in (self.loss, self.miner) if p is not None and isinstance(p.distance, EncoderDistance)]
         try:
             for measure in measures:
                 measure.matrix = at_least_float32(step.distances)
@@ -104,10 +118,10 @@ class PmlLoss(Loss):
         return total
 
     def indices(self, step: Step, embedding: Tensor) -> tuple[Tensor, ...] | None:
-        """The pairs or triplets that PML is to use; None for its own choice."""
+        """Indices [T] of the pairs or triplets for PML; None for its own choice."""
         if self.triplets:
-            chosen = list(step.triplets.values())
-            return tuple(torch.cat([getattr(t, rows) for t in chosen]) for rows in ("anchor", "positive", "negative"))
+            triplets = list(step.triplets.values())
+            return tuple(torch.cat([getattr(t, rows) for t in triplets]) for rows in ("anchor", "positive", "negative"))
         if self.miner is not None:
             mined: tuple[Tensor, ...] = self.miner(embedding.detach(), getattr(step.features, self.labels))
             return mined
@@ -118,69 +132,70 @@ class PmlClassifier(PmlLoss, Classifier):
     """A PML loss with a score for every category."""
 
     def logits(self, features: Features) -> Tensor:
-        """[N, C]"""
+        """Logits of each row [N, C]."""
         embedding = at_least_float32(features.embedding)
         with torch.autocast(embedding.device.type, enabled=False):
             scores: Tensor = self.loss.get_logits(embedding.to(next(self.loss.parameters()).dtype))
         return -scores if isinstance(self.loss, losses.ProxyNCALoss) else scores  # these are distances
 
 
-def make_miner(given: str | Mapping[str, Any]) -> Any:
+def make_miner(spec: str | Mapping[str, Any]) -> Any:
     """A PML miner from its name, or a table of its name and options."""
-    options = {"name": given} if isinstance(given, str) else dict(given)
+    options = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", None)
-    known = [n for n in dir(miners) if n.endswith("Miner") and n != "BaseMiner"]
-    if name not in known:
-        raise InputError(f"pytorch-metric-learning has no miner {name!r}{nearest(str(name), known)}")
+    names = [n for n in dir(miners) if n.endswith("Miner") and n != "BaseMiner"]
+    if name not in names:
+        raise InputError(f"pytorch-metric-learning has no miner {name!r}{nearest(str(name), names)}")
     return getattr(miners, name)(**options)
 
 
-def options(kind: type) -> dict[str, inspect.Parameter]:
-    """A PML class's own options, its parents' included, under our names where the pipeline fills them in."""
-    found: dict[str, inspect.Parameter] = {}
+def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
+    """Parameters of a PML class and its parents, under sbirlib's names where training fills them in."""
+    parameters: dict[str, inspect.Parameter] = {}
     for ancestor in kind.__mro__:
-        for name, option in inspect.signature(ancestor.__init__).parameters.items():  # type: ignore[misc]
-            named = option.kind in (option.POSITIONAL_OR_KEYWORD, option.KEYWORD_ONLY)
-            if named and name not in {"self", *OBJECTS} and name not in {o.name for o in found.values()}:
-                ours = OURS.get(name, name) if option.default is option.empty else name
-                found[ours] = option
-    return found
+        for name, parameter in inspect.signature(ancestor.__init__).parameters.items():  # type: ignore[misc]
+            named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            if named and name not in {"self", *OBJECTS} and name not in {p.name for p in parameters.values()}:
+                ours = OURS.get(name, name) if parameter.default is parameter.empty else name
+                parameters[ours] = parameter
+    return parameters
 
 
-def adapted() -> list[str]:
+def adaptable() -> list[str]:
     """The names of PML's losses that `adapt` takes."""
     return [n for n in dir(losses) if n.endswith("Loss") and n != "GenericPairLoss" and n not in REFUSED]
 
 
 def adapt(name: str) -> Callable[..., PmlLoss]:
-    """A constructor of the PML loss `name`, with its own options keyword-only, and `triplets`, `miner` and `labels` (see PmlLoss).
+    """Constructor of the PML loss `name`, with its own options, keyword-only and typed by their defaults, and those of `PmlLoss`.
 
-    Sizes are called `dim` and `categories`, which the pipeline fills in. Raises InputError for a name that PML does not have,
-    one that cannot be adapted, and an option that the loss does not have.
+    Sizes are called `dim` and `categories`, which training fills in. Raises InputError for a name that PML does not have and for a loss that
+    cannot be adapted; the constructor does for an option that the loss does not have or lacks, and for a value of another type.
 
     >>> loss = adapt("MultiSimilarityLoss")(alpha=2, miner="MultiSimilarityMiner")
     """
-    known = adapted()
+    names = adaptable()
     if name in REFUSED:
         raise InputError(f"pml:{name} cannot be used here: {REFUSED[name]}")
-    if name not in known:
-        raise InputError(f"pytorch-metric-learning has no loss {name!r}{nearest(name, known)}")
+    if name not in names:
+        raise InputError(f"pytorch-metric-learning has no loss {name!r}{nearest(name, names)}")
     kind = getattr(losses, name)
-    taken = options(kind)
-    own: dict[str, Any] = {"triplets": False, "miner": None, "labels": "category"}
-    parameters = [inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=p.default) for o, p in taken.items()]
-    parameters += [inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=default) for o, default in own.items()]
+    theirs = parameters_of(kind)
+    signature = [
+        inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=p.default, annotation=SIZE if o in OURS.values() else p.empty)
+        for o, p in theirs.items()
+    ]
+    signature += [p for p in inspect.signature(PmlLoss.__init__).parameters.values() if p.default is not p.empty]
 
-    def make(**given: Any) -> PmlLoss:
-        for option in given:
-            if option not in taken and option not in own:
-                raise InputError(f"pml:{name} has no option {option!r}{nearest(option, [*taken, *own])}")
-        if missing := sorted(o for o, p in taken.items() if p.default is p.empty and o not in given):
-            raise InputError(f"pml:{name} needs the options {', '.join(missing)}")
-        theirs = kind(**{taken[option].name: value for option, value in given.items() if option in taken})
-        adapted = PmlClassifier if hasattr(kind, "get_logits") else PmlLoss
-        return adapted(theirs, **(own | {o: v for o, v in given.items() if o in own}), categories=given.get("categories"))
+    def make(**options: Any) -> PmlLoss:
+        faults: list[str] = []
+        options = read_options(make, options, f"pml:{name}", faults, owner=f"pml:{name}")
+        refuse(faults)
+        loss = kind(**{theirs[option].name: value for option, value in options.items() if option in theirs})
+        adapter = PmlClassifier if hasattr(kind, "get_logits") else PmlLoss
+        own = {option: value for option, value in options.items() if option not in theirs}
+        return adapter(loss, categories=options.get("categories"), **own)
 
-    make.__signature__ = inspect.Signature(parameters, return_annotation=PmlLoss)  # type: ignore[attr-defined]
+    make.__signature__ = inspect.Signature(signature, return_annotation=PmlLoss)  # type: ignore[attr-defined]
     make.__name__, make.__doc__ = name, kind.__doc__
     return make

@@ -1,1 +1,1 @@
-"""Miners that more than one method needs."""
+"""Miners that more than one method uses."""

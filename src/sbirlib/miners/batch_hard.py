@@ -1,4 +1,4 @@
-"""The hardest positive and negative of each row, whatever their modality."""
+"""Batch-hard mining: the hardest positive and negative of each anchor, of any modality."""
 
 from torch import Tensor
 
@@ -11,8 +11,10 @@ class BatchHard(Miner):
 
         positive = argmax_i D(a, i), y_i = y_a, i != a        negative = argmin_j D(a, j), y_j != y_a
 
-    An anchor without both gives no triplet; of rows at one distance the lowest is taken. `same_source=False` leaves out
-    positives made from the anchor's own image.
+    An anchor without both gives no triplet; of rows at one distance the lowest counts.
+
+    Args:
+        same_source: allow positives that were synthesised from the anchor's own image
 
     >>> miner = BatchHard()
     >>> miner(features, features_distances)["hard"].anchor  # doctest: +SKIP

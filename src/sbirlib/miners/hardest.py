@@ -1,4 +1,4 @@
-"""The search that the hard miners share: for each row, its hardest candidate."""
+"""Candidate masks, the hardest candidate of each row, and triplets of both: shared by hard miners."""
 
 import math
 
@@ -9,9 +9,9 @@ from sbirlib.interfaces import Features, Triplets
 
 
 def pairs(features: Features, *, same_source: bool) -> tuple[Tensor, Tensor]:
-    """Which rows may be each row's positives and negatives, as masks [N, N]: of its category or not, never the row itself.
+    """Masks [N, N] of each row's positives and negatives: of its category or not, never the row itself.
 
-    `same_source=False` also leaves out positives made from the row's own image.
+    `same_source=False` also leaves out positives that were synthesised from the row's own image.
     """
     same = features.category[:, None] == features.category
     negative = ~same
@@ -21,7 +21,9 @@ def pairs(features: Features, *, same_source: bool) -> tuple[Tensor, Tensor]:
 
 
 def hardest(distances: Tensor, candidates: Tensor, *, farthest: bool) -> Tensor:
-    """The farthest (or nearest) candidate of each row [N], the lowest one at ties, -1 where a row has none.
+    """Index of the farthest (or nearest) candidate of each row [N], the lowest at ties, -1 where a row has none.
+
+    `distances` and the mask `candidates` are [N, M].
 
     >>> distances = torch.tensor([[0.0, 2.0, 2.0]])
     >>> hardest(distances, torch.tensor([[False, True, True]]), farthest=True)
@@ -35,6 +37,6 @@ def hardest(distances: Tensor, candidates: Tensor, *, farthest: bool) -> Tensor:
 
 
 def join(positive: Tensor, negative: Tensor) -> Triplets:
-    """Triplets of the rows that have both a positive and a negative [N]."""
+    """Triplets of the rows that have both, from a positive and a negative for each row [N], -1 for none."""
     anchor = ((positive >= 0) & (negative >= 0)).nonzero().squeeze(1)
     return Triplets(anchor, positive[anchor], negative[anchor])

@@ -1,37 +1,37 @@
-"""Triplets of instances: a sketch, its own photo, and another photo of the same category."""
+"""Instance-level triplets: a sketch, its own photo, and another photo of the same category."""
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sbirlib.errors import InputError, nearest
+from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Features, Miner, Triplets
-
-NEGATIVES = ("random", "semi_hard", "hardest")
 
 
 class InstanceTriplets(Miner):
     """For each sketch and each photo of its instance a negative: a photo of another instance of its category (Pang et al. 2017, section 3.1).
 
-    `negative` "random": uniformly, by torch's global generator. "hardest": the nearest. "semi_hard": the nearest of those farther than the
-    positive, or where there is none the farthest (Schroff et al. 2015). `within_category=False` takes photos of any category. Kind "instance".
-    A sketch without a photo of its own, or without another, gives no triplet. Needs a sampler that brings sketches with their photos and
-    several instances of a category, such as `pairs` with its option `per_category`. Raises InputError for rows that tell no instance.
+    The kind is "instance". "random" negatives are uniform, by torch's global generator; "hardest" is the nearest; "semi_hard" the nearest of
+    those farther than the positive, or without one the farthest (Schroff et al. 2015). A sketch without its photo, or without another, gives no
+    triplet. Needs a sampler that brings sketches with their photos and several instances of a category, such as `pairs` with its option
+    `per_category`. Raises InputError for rows without instances.
+
+    Args:
+        negative: choice among the candidates: "random", "semi_hard" or "hardest"
+        within_category: candidates are of the sketch's category; otherwise of any
 
     >>> InstanceTriplets(negative="hardest")(features, distances)["instance"].anchor    # doctest: +SKIP
     tensor([0, 2, 4, 6])
     """
 
-    def __init__(self, *, negative: str = "random", within_category: bool = True) -> None:
+    def __init__(self, *, negative: Literal["random", "semi_hard", "hardest"] = "random", within_category: bool = True) -> None:
         super().__init__()
-        if negative not in NEGATIVES:
-            raise InputError(f"unknown negative {negative!r}{nearest(negative, NEGATIVES)}")
         self.negative, self.within_category = negative, within_category
 
     def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
         if len(features) and bool((features.instance < 0).all()):
-            raise InputError(
-                "the miner instance_triplets needs to know which photo a sketch was drawn of, and this dataset tells no instances"
-            )
+            raise InputError("the miner instance_triplets needs the instance of each image, and this dataset has no instances")
         same = (features.instance[:, None] == features.instance) & (features.instance >= 0)
         other = (features.instance[:, None] != features.instance) & (features.instance >= 0) & (features.instance >= 0)[:, None]
         if self.within_category:
@@ -44,7 +44,7 @@ class InstanceTriplets(Miner):
         return {"instance": Triplets(anchor, positive, self._negative(distances, anchor, positive, candidates))}
 
     def _negative(self, distances: Tensor, anchor: Tensor, positive: Tensor, candidates: Tensor) -> Tensor:
-        """One of the candidates [T, N] for each triplet."""
+        """Row of one of the candidates [T, N] for each triplet [T]."""
         infinity = float("inf")
         if len(anchor) == 0:
             return anchor

@@ -1,4 +1,4 @@
-"""Triplet miners of pytorch-metric-learning by name: "pml:TripletMarginMiner"."""
+"""Triplet miners of pytorch-metric-learning (PML) by name: "pml:TripletMarginMiner"."""
 
 import inspect
 from collections.abc import Callable
@@ -12,19 +12,21 @@ from torch import Tensor
 from sbirlib.distance import at_least_float32
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import Features, Miner, Triplets
+from sbirlib.options import read_options, refuse
 
 TRIPLET_MINERS = ("AngularMiner", "BatchEasyHardMiner", "BatchHardMiner", "DistanceWeightedMiner", "TripletMarginMiner")
 PAIRS = "it mines pairs, not triplets: give it to a PML loss, as that loss's option miner={name!r}"
 REFUSED = dict.fromkeys(("HDCMiner", "MultiSimilarityMiner", "PairMarginMiner", "UniformHistogramMiner"), PAIRS)
-REFUSED["EmbeddingsAlreadyPackagedAsTriplets"] = "it takes rows for triplets by their order, and batches here have none"
+REFUSED["EmbeddingsAlreadyPackagedAsTriplets"] = "it reads triplets from the order of rows, and batches here have none"
 
 
 class EncoderDistance(LpDistance):
-    """The encoder's distances [N, N] in the place of PML's."""
+    """PML's distance, replaced by the encoder's distances [N, N]."""
 
     matrix: Tensor
 
     def forward(self, query: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Distances [N, N], whatever the rows."""
         return self.matrix.clone()
 
 
@@ -48,10 +50,10 @@ class PmlMiner(Miner):
 
 
 def adapt(name: str) -> Callable[..., PmlMiner]:
-    """A constructor of the PML triplet miner `name`, with its own options, keyword-only.
+    """Constructor of the PML triplet miner `name`, with its own options, keyword-only and typed by their defaults.
 
-    Raises InputError for a name that PML does not have, a miner of pairs (which belongs in a PML loss's option `miner`), and an
-    option that the miner does not have.
+    Raises InputError for a name that PML does not have and for a miner of pairs, which belongs in a PML loss's option `miner`; the constructor
+    does for an option that the miner does not have, and for a value of another type.
 
     >>> miner = adapt("TripletMarginMiner")(margin=0.1, type_of_triplets="semihard")
     """
@@ -60,18 +62,18 @@ def adapt(name: str) -> Callable[..., PmlMiner]:
     if name not in TRIPLET_MINERS:
         raise InputError(f"pytorch-metric-learning has no triplet miner {name!r}{nearest(name, TRIPLET_MINERS)}")
     kind = getattr(miners, name)
-    known = [
+    parameters = [
         option.replace(kind=option.KEYWORD_ONLY)
         for option in inspect.signature(kind).parameters.values()
         if option.kind is not option.VAR_KEYWORD
     ]
 
-    def make(**given: Any) -> PmlMiner:
-        for option in given:
-            if option not in {o.name for o in known}:
-                raise InputError(f"pml:{name} has no option {option!r}{nearest(option, [o.name for o in known])}")
-        return PmlMiner(kind(**given, distance=EncoderDistance()))
+    def make(**options: Any) -> PmlMiner:
+        faults: list[str] = []
+        options = read_options(make, options, f"pml:{name}", faults, owner=f"pml:{name}")
+        refuse(faults)
+        return PmlMiner(kind(**options, distance=EncoderDistance()))
 
-    make.__signature__ = inspect.Signature(known, return_annotation=PmlMiner)  # type: ignore[attr-defined]
+    make.__signature__ = inspect.Signature(parameters, return_annotation=PmlMiner)  # type: ignore[attr-defined]
     make.__name__, make.__doc__ = name, kind.__doc__
     return make

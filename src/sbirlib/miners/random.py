@@ -1,4 +1,4 @@
-"""A random positive and negative for each row."""
+"""Random mining: one positive and one negative for each anchor."""
 
 import torch
 from torch import Tensor
@@ -10,8 +10,10 @@ from sbirlib.miners.hardest import hardest, join, pairs
 class Random(Miner):
     """For each anchor one positive and one negative, uniformly, of any modality, as the kind "random".
 
-    Draws from torch's global generator. An anchor without both gives no triplet. `same_source=False` leaves out positives
-    made from the anchor's own image.
+    Draws from torch's global generator. An anchor without both gives no triplet.
+
+    Args:
+        same_source: allow positives that were synthesised from the anchor's own image
 
     >>> torch.manual_seed(0)  # doctest: +SKIP
     >>> Random()(features, distances)["random"].negative  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""A new plugin distribution, ready to be installed, checked and changed."""
+"""Templates of a new plugin distribution."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ KINDS = ("encoder", "miner", "loss", "evaluator", "recipe")
 
 
 def new_plugin(name: str, *, kind: str, folder: str | Path = ".") -> Path:
-    """Write the distribution `sbirlib-<name>`, which offers one part of that kind and passes every check; returns its folder.
+    """Write the distribution `sbirlib-<name>`, which offers one component of that kind and passes every check; return its folder.
 
-    Raises InputError for a kind without a skeleton, a name that no module can have or that is taken, and a folder that is there already.
+    Raises InputError for a kind without a skeleton, a name that no module can have or that exists already, and a folder that exists.
     """
     if kind not in KINDS:
         raise InputError(f"there is no skeleton for the kind {kind!r}{nearest(kind, KINDS)}")
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
-        raise InputError(f"a part's name is a lower-case word that Python takes for a module, such as my_{kind}, got {name!r}")
+        raise InputError(f"a component's name is a lower-case word that Python accepts as a module's, such as my_{kind}, got {name!r}")
     if name in registry.list_parts(kind):
         raise InputError(f"there is a {kind} {name!r} already, by {registry.entry(kind, name).source}: choose another name")
     distribution = f"sbirlib-{name.replace('_', '-')}"
@@ -37,7 +37,7 @@ def new_plugin(name: str, *, kind: str, folder: str | Path = ".") -> Path:
         "distribution": distribution,
         "package": package,
         "target": package if kind == "recipe" else f"{package}.{name}:{class_name(name)}",
-        "part": class_name(name),
+        "class": class_name(name),
     }
     source = root / "src" / package
     files = {
@@ -57,7 +57,7 @@ def new_plugin(name: str, *, kind: str, folder: str | Path = ".") -> Path:
 
 
 def class_name(name: str) -> str:
-    """The class of a part of that name.
+    """Class name of a component.
 
     >>> class_name("multi_similarity")
     'MultiSimilarity'

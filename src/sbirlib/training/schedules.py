@@ -1,33 +1,44 @@
-"""The learning rate's factor over a phase."""
+"""Schedules of the learning rate over a phase."""
 
 import math
+from typing import Annotated
 
-from sbirlib.errors import InputError
+from annotated_types import Ge, Interval
+
+from sbirlib.interfaces import Component
 
 
-class Constant:
-    """The factor is 1 after a linear `warmup` of so many steps."""
+class Constant(Component):
+    """A factor of 1, after a linear warm-up.
 
-    def __init__(self, *, warmup: int = 0) -> None:
+    Args:
+        warmup: steps of the linear warm-up
+    """
+
+    def __init__(self, *, warmup: Annotated[int, Ge(0)] = 0) -> None:
         self.warmup = warmup
 
     def factor(self, step: int, steps: int) -> float:
+        """Factor on the learning rate at a step (0-based)."""
         return min(1.0, (step + 1) / (self.warmup + 1))
 
 
-class Cosine:
-    """Half a cosine from 1 to `floor` at the phase's end (Loshchilov and Hutter 2017, eq. 5), after a linear `warmup`.
+class Cosine(Component):
+    """Half a cosine from 1 to `floor` at the phase's end (Loshchilov and Hutter 2017, eq. 5), after a linear warm-up.
+
+    Args:
+        warmup: steps of the linear warm-up
+        floor: factor at the phase's end
 
     >>> [round(Cosine().factor(step, 4), 3) for step in range(4)]
     [1.0, 0.854, 0.5, 0.146]
     """
 
-    def __init__(self, *, warmup: int = 0, floor: float = 0.0) -> None:
-        if warmup < 0 or not 0 <= floor <= 1:
-            raise InputError(f"cosine takes warmup >= 0 and a floor in [0, 1], got warmup={warmup}, floor={floor}")
+    def __init__(self, *, warmup: Annotated[int, Ge(0)] = 0, floor: Annotated[float, Interval(ge=0, le=1)] = 0.0) -> None:
         self.warmup, self.floor = warmup, floor
 
     def factor(self, step: int, steps: int) -> float:
+        """Factor on the learning rate at a step (0-based)."""
         if step < self.warmup:
             return (step + 1) / (self.warmup + 1)
         share = (step - self.warmup) / max(1, steps - self.warmup)

@@ -1,9 +1,12 @@
-"""The multi-similarity loss: pairs mined and weighed by how they compare with the anchor's other pairs."""
+"""Multi-similarity loss: pairs mined and weighted relative to the anchor's other pairs."""
+
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor
 
-from sbirlib.interfaces import Loss, Step
+from sbirlib.plugin_api import Loss, Step
 
 
 class MultiSimilarity(Loss):
@@ -13,13 +16,26 @@ class MultiSimilarity(Loss):
         L = mean_i 1/alpha log(1 + sum_P exp(-alpha (S_ik - threshold))) + 1/beta log(1 + sum_N exp(beta (S_ik - threshold)))
 
     A row is not its own positive; one without a positive has no negative either, and the other way round. The vector [N, V] is of
-    unit length in most encoders, and is normalised here in any case. Needs categories; `threshold` is the paper's lambda.
+    unit length in most encoders, and is normalised here in any case. Needs categories.
+
+    Args:
+        alpha: weight of positive pairs: the larger, the more the hardest counts
+        beta: weight of negative pairs: the larger, the more the hardest counts
+        threshold: the paper's lambda, the cosine at which a pair counts half
+        epsilon: margin of the mining, a cosine
 
     >>> MultiSimilarity(alpha=2.0, beta=50.0)
     MultiSimilarity()
     """
 
-    def __init__(self, *, alpha: float = 2.0, beta: float = 50.0, threshold: float = 0.5, epsilon: float = 0.1) -> None:
+    def __init__(
+        self,
+        *,
+        alpha: Annotated[float, Gt(0)] = 2.0,
+        beta: Annotated[float, Gt(0)] = 50.0,
+        threshold: float = 0.5,
+        epsilon: Annotated[float, Ge(0)] = 0.1,
+    ) -> None:
         super().__init__()
         self.alpha, self.beta, self.threshold, self.epsilon = alpha, beta, threshold, epsilon
 
@@ -34,7 +50,7 @@ class MultiSimilarity(Loss):
         return (pull + push).sum() / max(len(category), 1)
 
     def mine(self, similarity: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
-        """P and N as masks [N, N] (eq. 10 and 11)."""
+        """P and N as masks [N, N], from cosines [N, N] and categories [N] (eq. 10 and 11)."""
         same = category[:, None] == category
         positive, negative = same.clone().fill_diagonal_(False), ~same
         if not len(category):
@@ -45,6 +61,6 @@ class MultiSimilarity(Loss):
 
 
 def softplus_sum(values: Tensor, keep: Tensor) -> Tensor:
-    """log(1 + sum of exp over the values kept in each row), [N]; zero where none is."""
-    kept = values.masked_fill(~keep, -torch.inf)
-    return torch.logsumexp(torch.cat([torch.zeros_like(kept[:, :1]), kept], 1), 1) if len(values) else values.sum(1)
+    """log(1 + sum of exp) over the values [N, N] that `keep` marks in each row, [N]; zero where it marks none."""
+    masked = values.masked_fill(~keep, -torch.inf)
+    return torch.logsumexp(torch.cat([torch.zeros_like(masked[:, :1]), masked], 1), 1) if len(values) else values.sum(1)

@@ -1,1 +1,1 @@
-"""ACNet: a sketch-to-photo generator in front of the encoder, and both trained together."""
+"""ACNet: a sketch-to-photo generator in front of the encoder, trained jointly."""

@@ -1,43 +1,50 @@
-"""CycleGAN's other half: from photos back to sketches."""
+"""Cycle consistency of CycleGAN: an inverse generator from photos to sketches."""
 
+from typing import Annotated
+
+from annotated_types import Ge
 from torch import Tensor
 
-from sbirlib.interfaces import PHOTO, SKETCH, AdversarialLoss, Step
+from sbirlib.plugin_api import PHOTO, SKETCH, AdversarialLoss, Step
 from sbirlib_acnet.networks import Generator, PatchDiscriminator, at_full_precision
 from sbirlib_acnet.patch_adversary import least_squares
 from sbirlib_acnet.photo_identity import absolute_difference
 
 
 class Cycle(AdversarialLoss):
-    """An inverse generator F, whose sketches a second discriminator judges, so that G's photos can be led back (Zhu et al. 2017).
+    """Cycle consistency with an inverse generator F, and a second discriminator D for its sketches (Zhu et al. 2017).
 
         cycle               E_s |F(G(s)) - s|_1 + E_p |G(F(p)) - p|_1        in the units of [-1, 1], means over pixels
         sketch_adversary    E_p (D(F(p)) - 1)^2                              and in D's turn (E_s (D(s) - 1)^2 + E_p D(F(p))^2) / 2
 
-    With `patch_adversary` and `photo_identity` it makes the vanilla CycleGAN of two-stage training (ACNet, section 4.3). Without sketches,
-    or photos, that part is zero. Needs "synthesised" and "translator", which the encoder `synthesis` provides.
+    With `patch_adversary` and `photo_identity` this is the vanilla CycleGAN of two-stage training (ACNet, section 4.3). Terms of sketches, or of
+    photos, are zero without any. Needs "synthesised" and "translator", which the encoder `synthesis` provides.
+
+    Args:
+        channels: filters of the first convolution of F and D
+        blocks: residual blocks of F
     """
 
     needs = frozenset({"synthesised", "translator"})
 
-    def __init__(self, *, channels: int = 8, blocks: int = 8) -> None:
+    def __init__(self, *, channels: Annotated[int, Ge(1)] = 8, blocks: Annotated[int, Ge(0)] = 8) -> None:
         super().__init__()
         self.inverse = Generator(channels=channels, blocks=blocks)
         self.discriminator = PatchDiscriminator(channels=channels)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         sketch, photo = step.batch.modality == SKETCH, step.batch.modality == PHOTO
-        drawn, photos = step.batch.images[sketch], step.batch.images[photo]
+        sketches, photos = step.batch.images[sketch], step.batch.images[photo]
         redrawn = at_full_precision(self.inverse, step.local.images["synthesised"][sketch])
         sketched = at_full_precision(self.inverse, photos)
         again = at_full_precision(step.local.extra["translator"], sketched)
         return {
-            "cycle": step.mean(absolute_difference(redrawn, drawn)) + step.mean(absolute_difference(again, photos)),
+            "cycle": step.mean(absolute_difference(redrawn, sketches)) + step.mean(absolute_difference(again, photos)),
             "sketch_adversary": step.mean(least_squares(at_full_precision(self.discriminator, sketched), 1.0)),
         }
 
     def discriminator_loss(self, step: Step) -> Tensor:
         sketch, photo = step.batch.modality == SKETCH, step.batch.modality == PHOTO
         sketched = at_full_precision(self.inverse, step.batch.images[photo]).detach()
-        made, real = (at_full_precision(self.discriminator, images) for images in (sketched, step.batch.images[sketch]))
-        return (step.mean(least_squares(real, 1.0)) + step.mean(least_squares(made, 0.0))) / 2
+        fake, real = (at_full_precision(self.discriminator, images) for images in (sketched, step.batch.images[sketch]))
+        return (step.mean(least_squares(real, 1.0)) + step.mean(least_squares(fake, 0.0))) / 2

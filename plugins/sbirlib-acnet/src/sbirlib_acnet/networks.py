@@ -1,9 +1,9 @@
-"""The generator and the discriminator (ACNet, tables 4 and 5): CycleGAN's (Zhu et al. 2017), made small."""
+"""Generator and discriminator (ACNet, tables 4 and 5): small versions of CycleGAN's (Zhu et al. 2017)."""
 
 import torch
 from torch import Tensor, nn
 
-from sbirlib.errors import InputError
+from sbirlib.plugin_api import InputError
 
 
 class Generator(nn.Module):
@@ -15,8 +15,6 @@ class Generator(nn.Module):
 
     def __init__(self, *, channels: int = 8, blocks: int = 8) -> None:
         super().__init__()
-        if channels < 1 or blocks < 0:
-            raise InputError(f"a generator has at least 1 channel and no fewer than 0 blocks, got channels={channels}, blocks={blocks}")
         c = channels
         layers: list[nn.Module] = [nn.Conv2d(3, c, 7, padding=3, padding_mode="reflect"), *normalised(c)]
         for width in (c, 2 * c):
@@ -25,16 +23,17 @@ class Generator(nn.Module):
         for width in (4 * c, 2 * c):
             layers += [nn.ConvTranspose2d(width, width // 2, 3, stride=2, padding=1, output_padding=1), *normalised(width // 2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(c, 3, 7, padding=3, padding_mode="reflect"), nn.Tanh())
-        self.apply(start)
+        self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images [n, 3, H, W] of the other domain."""
         height, width = images.shape[-2:]
         if height % 4 or width % 4 or min(height, width) < 8:
             raise InputError(f"a generator takes images whose sides are multiples of 4, at least 8, got {height}x{width}: change the size")
-        if len(images) == 0:  # instance norm refuses none
+        if len(images) == 0:  # instance norm refuses an empty batch
             return images + 0 * sum(p.sum() for p in self.parameters())
-        made: Tensor = self.layers(2 * images.to(next(self.parameters()).dtype) - 1)
-        return (made + 1) / 2
+        outputs: Tensor = self.layers(2 * images.to(next(self.parameters()).dtype) - 1)
+        return (outputs + 1) / 2
 
 
 class Residual(nn.Module):
@@ -46,8 +45,9 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(first, *normalised(channels), second, nn.InstanceNorm2d(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        changed: Tensor = self.layers(maps)
-        return maps + changed
+        """Maps [n, C, H, W], of the same shape."""
+        residual: Tensor = self.layers(maps)
+        return maps + residual
 
 
 class PatchDiscriminator(nn.Module):
@@ -58,16 +58,15 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, *, channels: int = 8) -> None:
         super().__init__()
-        if channels < 1:
-            raise InputError(f"a discriminator has at least 1 channel, got channels={channels}")
         c = channels
         layers: list[nn.Module] = [nn.Conv2d(3, c, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for width, stride in ((c, 2), (2 * c, 2), (4 * c, 1)):
             layers += [nn.Conv2d(width, 2 * width, 4, stride=stride, padding=1), *normalised(2 * width, nn.LeakyReLU(0.2))]
         self.layers = nn.Sequential(*layers, nn.Conv2d(8 * c, 1, 4, padding=1))
-        self.apply(start)
+        self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits of patches [n, 1, h, w]."""
         if min(images.shape[-2:]) < 32:
             raise InputError(f"a patch discriminator takes images of at least 32 pixels a side, got {list(images.shape[-2:])}")
         if len(images) == 0:
@@ -77,12 +76,12 @@ class PatchDiscriminator(nn.Module):
 
 
 def normalised(channels: int, activation: nn.Module | None = None) -> list[nn.Module]:
-    """Instance norm without parameters, and what follows it."""
+    """Instance norm without parameters, and an activation."""
     return [nn.InstanceNorm2d(channels), activation or nn.ReLU()]
 
 
-def start(module: nn.Module) -> None:
-    """CycleGAN's first values: weights from N(0, 0.02), biases zero."""
+def initialise(module: nn.Module) -> None:
+    """CycleGAN's initialisation: weights from N(0, 0.02), biases zero."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -90,7 +89,7 @@ def start(module: nn.Module) -> None:
 
 
 def at_full_precision(network: nn.Module, images: Tensor) -> Tensor:
-    """What a network makes of images outside of any autocast, as losses are computed."""
+    """Output [n, ...] of a network for images [n, 3, H, W] outside of any autocast, as losses are computed."""
     with torch.autocast(images.device.type, enabled=False):
-        made: Tensor = network(images)
-    return made
+        outputs: Tensor = network(images)
+    return outputs

@@ -1,11 +1,13 @@
-"""The opponent of synthesis: is this patch of a photo, or of what was made of a sketch?"""
+"""Patch discriminator of photos and synthesised photos."""
+
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor
 
-from sbirlib.errors import InputError
-from sbirlib.interfaces import PHOTO, SKETCH, AdversarialLoss, Step
+from sbirlib.plugin_api import PHOTO, SKETCH, AdversarialLoss, Step
 from sbirlib_acnet.networks import PatchDiscriminator, at_full_precision
 
 
@@ -15,8 +17,12 @@ class PatchAdversary(AdversarialLoss):
         "lsgan"   D's turn: (E (D(p) - 1)^2 + E D(G(s))^2) / 2               G's turn: E (D(G(s)) - 1)^2      (as released)
         "bce"     D's turn: -(E log D(p) + E log(1 - D(G(s)))) / 2           G's turn: -E log D(G(s))         (eq. 1, non-saturating)
 
-    Means over patches and images; without sketches, or photos, that part is zero. Logs D's accuracy as `patch_accuracy`. Needs
+    Means over patches and images; terms of sketches, or of photos, are zero without any. Logs D's accuracy as `patch_accuracy`. Needs
     "synthesised", which the encoder `synthesis` provides. Raises InputError for images under 32 pixels.
+
+    Args:
+        kind: least squares, as released, or binary cross entropy, as printed
+        channels: filters of D's first convolution
 
     >>> PatchAdversary(kind="bce").kind
     'bce'
@@ -24,39 +30,37 @@ class PatchAdversary(AdversarialLoss):
 
     needs = frozenset({"synthesised"})
 
-    def __init__(self, *, kind: str = "lsgan", channels: int = 8) -> None:
+    def __init__(self, *, kind: Literal["lsgan", "bce"] = "lsgan", channels: Annotated[int, Ge(1)] = 8) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise InputError(f"kind is one of {', '.join(KINDS)}, got {kind!r}")
         self.kind, self.discriminator = kind, PatchDiscriminator(channels=channels)
 
     def forward(self, step: Step) -> Tensor:
-        made = at_full_precision(self.discriminator, step.local.images["synthesised"][step.batch.modality == SKETCH])
+        fake = at_full_precision(self.discriminator, step.local.images["synthesised"][step.batch.modality == SKETCH])
         with torch.no_grad():
             real = at_full_precision(self.discriminator, step.batch.images[step.batch.modality == PHOTO])
-            right = torch.cat([(made <= middle(self.kind)).flatten(), (real > middle(self.kind)).flatten()])
+            right = torch.cat([(fake <= middle(self.kind)).flatten(), (real > middle(self.kind)).flatten()])
         step.log("patch_accuracy", right.float().mean() if right.numel() else right.new_zeros((), dtype=torch.float32))
-        return step.mean(KINDS[self.kind](made, 1.0))
+        return step.mean(KINDS[self.kind](fake, 1.0))
 
     def discriminator_loss(self, step: Step) -> Tensor:
-        made = at_full_precision(self.discriminator, step.local.images["synthesised"].detach()[step.batch.modality == SKETCH])
+        fake = at_full_precision(self.discriminator, step.local.images["synthesised"].detach()[step.batch.modality == SKETCH])
         real = at_full_precision(self.discriminator, step.batch.images[step.batch.modality == PHOTO])
-        return (step.mean(KINDS[self.kind](real, 1.0)) + step.mean(KINDS[self.kind](made, 0.0))) / 2
+        return (step.mean(KINDS[self.kind](real, 1.0)) + step.mean(KINDS[self.kind](fake, 0.0))) / 2
 
 
-def least_squares(logits: Tensor, wanted: float) -> Tensor:
-    """(D - wanted)^2 for each patch (Mao et al. 2017)."""
-    return (logits - wanted).square()
+def least_squares(logits: Tensor, target: float) -> Tensor:
+    """(D - target)^2 of logits [n, 1, h, w], for each patch (Mao et al. 2017)."""
+    return (logits - target).square()
 
 
-def log_loss(logits: Tensor, wanted: float) -> Tensor:
-    """-log D, or -log(1 - D), for each patch with D = sigmoid(logits) (ACNet, eq. 1)."""
-    return F.softplus(-logits if wanted else logits)
+def log_loss(logits: Tensor, target: float) -> Tensor:
+    """-log D, or -log(1 - D) for the target 0, for each patch, D = sigmoid(logits [n, 1, h, w]) (ACNet, eq. 1)."""
+    return F.softplus(-logits if target else logits)
 
 
 KINDS = {"lsgan": least_squares, "bce": log_loss}
 
 
 def middle(kind: str) -> float:
-    """The value of D above which it takes a patch for real."""
+    """Output of D above which a patch counts as a photo's."""
     return 0.5 if kind == "lsgan" else 0.0

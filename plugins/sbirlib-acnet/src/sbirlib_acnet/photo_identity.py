@@ -1,8 +1,8 @@
-"""A generator of photos leaves photos as they are."""
+"""Identity loss of the generator on photos."""
 
 from torch import Tensor
 
-from sbirlib.interfaces import PHOTO, Loss, Step
+from sbirlib.plugin_api import PHOTO, Loss, Step
 
 
 class PhotoIdentity(Loss):
@@ -18,6 +18,6 @@ class PhotoIdentity(Loss):
         return step.mean(absolute_difference(step.local.images["identity"][photo], step.batch.images[photo]))
 
 
-def absolute_difference(made: Tensor, wanted: Tensor) -> Tensor:
-    """|made - wanted| of images in [0, 1], in the units of [-1, 1], for each pixel and channel."""
-    return 2 * (made - wanted.to(made.dtype)).abs()
+def absolute_difference(outputs: Tensor, targets: Tensor) -> Tensor:
+    """|output - target| [n, 3, H, W] of images in [0, 1], in the units of [-1, 1]."""
+    return 2 * (outputs - targets.to(outputs.dtype)).abs()

@@ -1,27 +1,28 @@
-"""Whether sketches and photos go through the same weights."""
+"""Weight sharing between the branches of sketches and photos."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features, Wrapper
-
-SHARINGS = ("siamese", "heterogeneous", "hybrid")
+from sbirlib.plugin_api import PHOTO, SKETCH, Batch, Encoder, Features, InputError, Wrapper
 
 
 class Branches(Wrapper):
-    """A branch for sketches and a branch for photos, which share their weights or not (Pang et al. 2017, section 3.3, figure 2).
+    """A branch for sketches and a branch for photos, with or without shared weights (Pang et al. 2017, section 3.3, figure 2).
 
-    `sharing` "siamese": one encoder for both. "heterogeneous": two, which begin as copies of `encoder`, `self.encoder` for sketches and
-    `self.photo` for photos. "hybrid": two, which share the module `embedding`. Each image gives the rows that its branch gives, in the
-    order of the batch. Raises InputError for an unknown sharing, and for "hybrid" around an encoder without an `embedding`.
+    "siamese" is one encoder for both. "heterogeneous" is two, initialised as copies of `encoder`: `self.encoder` for sketches and `self.photo`
+    for photos. "hybrid" is two that share the module `embedding`. Rows are those of each image's branch, in the order of the batch. Raises
+    InputError for "hybrid" around an encoder without an `embedding`.
+
+    Args:
+        encoder: encoder that both branches start from
+        sharing: weights that the branches share: all ("siamese"), none ("heterogeneous"), or the embedding's ("hybrid")
 
     >>> Branches(encoder=encoder, sharing="hybrid").photo.embedding is encoder.embedding    # doctest: +SKIP
     True
@@ -29,10 +30,8 @@ class Branches(Wrapper):
 
     photo: Encoder
 
-    def __init__(self, *, encoder: Encoder, sharing: str = "siamese") -> None:
+    def __init__(self, *, encoder: Encoder, sharing: Literal["siamese", "heterogeneous", "hybrid"] = "siamese") -> None:
         super().__init__(encoder)
-        if sharing not in SHARINGS:
-            raise InputError(f"unknown sharing {sharing!r}{nearest(sharing, SHARINGS)}")
         self.sharing = sharing
         if sharing == "siamese":
             return
@@ -47,16 +46,18 @@ class Branches(Wrapper):
         if routed is None:
             features: Features = self.encoder(batch)
             return features
-        return joined([(rows, branch(batch[rows])) for rows, branch in routed])
+        return merge([(rows, branch(batch[rows])) for rows, branch in routed])
 
     def query_vectors(self, batch: Batch) -> Tensor:
+        """Vectors of queries [Q, S, W]."""
         return self._vectors(batch, lambda branch, own: branch.query_vectors(own))
 
     def gallery_vectors(self, batch: Batch) -> Tensor:
+        """Vectors of photos [G, W]."""
         return self._vectors(batch, lambda branch, own: branch.gallery_vectors(own))
 
     def _routed(self, batch: Batch) -> list[tuple[Tensor, Encoder]] | None:
-        """The images of each modality that is there, and their branch; None where one encoder takes all."""
+        """Indices [n] of the images of each modality in the batch, and their branch; None where one encoder takes all."""
         if self.sharing == "siamese" or len(batch) == 0:
             return None
         branches = {SKETCH: self.encoder, PHOTO: self.photo}
@@ -71,17 +72,17 @@ class Branches(Wrapper):
         return vectors[torch.cat([rows for rows, _ in routed]).argsort()]
 
 
-def joined(parts: list[tuple[Tensor, Features]]) -> Features:
-    """The features of a batch from those of its parts, each with the images [n] it was made of: rows in the order of images."""
-    apart = [replace(features, source=images[features.source]) for images, features in parts]
+def merge(subsets: list[tuple[Tensor, Features]]) -> Features:
+    """Features of a batch from those of its subsets, each with the indices of its images [n]: rows in the order of images."""
+    apart = [replace(features, source=images[features.source]) for images, features in subsets]
     order = torch.cat([features.source for features in apart]).argsort(stable=True)
-    back = torch.cat([images for images, _ in parts]).argsort()
+    back = torch.cat([images for images, _ in subsets]).argsort()
     first = apart[0]
-    given: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     for name in (f.name for f in fields(Features) if f.name not in ("rows", "images", "extra")):
-        given[name] = torch.cat([getattr(features, name) for features in apart])[order]
+        tensors[name] = torch.cat([getattr(features, name) for features in apart])[order]
     return Features(
-        **given,
+        **tensors,
         rows={name: torch.cat([features.rows[name] for features in apart])[order] for name in first.rows},
         images={name: torch.cat([features.images[name] for features in apart])[back] for name in first.images},
         extra={name: value for features in apart for name, value in features.extra.items()},

@@ -1,15 +1,12 @@
-"""The diversity loss: filters, and what they respond to, should be orthogonal."""
+"""Diversity loss, towards orthogonal filters and responses."""
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sbirlib.distance import at_least_float32
-from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import Loss, Step
-from sbirlib.losses.cross_entropy import check_labels
-
-REDUCTIONS = ("sum", "mean")
+from sbirlib.plugin_api import InputError, Loss, Step, at_least_float32, check_labels
 
 
 class Diversity(Loss):
@@ -19,8 +16,11 @@ class Diversity(Loss):
         responses    L_r = sum_{i != j} |<psi_i, psi_j> / (|psi_i| |psi_j|)|                of each image, the mean over images
         classes      L_c = cross entropy of the responses' means over the map, one filter a category
 
-    Reads the `filters` [K, C, h, w] and the `responses` [B, K, H, W] of the encoder `landmark`. `reduction` "mean" takes the mean over
-    pairs i != j in place of the sum as printed, which grows as K^2. Raises InputError for more categories than filters.
+    Reads the `filters` [K, C, h, w] and the `responses` [B, K, H, W] of the encoder `landmark`. Raises InputError for more categories than
+    filters.
+
+    Args:
+        reduction: sum over pairs i != j as printed, which grows as K^2, or their mean
 
     >>> Diversity(reduction="mean")(step)    # doctest: +SKIP
     {'filters': tensor(0.0174), 'responses': tensor(0.2391), 'classes': tensor(4.1023)}
@@ -28,10 +28,8 @@ class Diversity(Loss):
 
     needs = frozenset({"filters", "responses"})
 
-    def __init__(self, *, reduction: str = "sum") -> None:
+    def __init__(self, *, reduction: Literal["sum", "mean"] = "sum") -> None:
         super().__init__()
-        if reduction not in REDUCTIONS:
-            raise InputError(f"unknown reduction {reduction!r}{nearest(reduction, REDUCTIONS)}")
         self.reduction = reduction
 
     def forward(self, step: Step) -> dict[str, Tensor]:
@@ -47,7 +45,7 @@ class Diversity(Loss):
         with torch.autocast(responses.device.type, enabled=False):
             logits = responses.mean((2, 3))
             pairs = max(1, len(filters) * (len(filters) - 1)) if self.reduction == "mean" else 1
-            some = float(len(responses) > 0)  # without an image there is nothing to learn
+            some = float(len(responses) > 0)  # no gradient without an image
             return {
                 "filters": some * of_filters(filters) / pairs + 0 * responses.sum(),
                 "responses": step.mean(of_responses(responses)) / pairs,
@@ -68,6 +66,6 @@ def of_responses(responses: Tensor) -> Tensor:
 
 
 def _off_diagonal(gram: Tensor) -> Tensor:
-    """The sum of the moduli off the diagonal of matrices [..., K, K]."""
+    """Sum of the moduli off the diagonal of matrices [..., K, K], [...]."""
     own = torch.eye(gram.shape[-1], dtype=torch.bool, device=gram.device)
     return gram.masked_fill(own, 0.0).abs().sum((-2, -1))

@@ -1,41 +1,44 @@
-"""An encoder that looks at the points of a drawing, and at what each category responds to."""
+"""Encoder with landmark pooling and a branch of category filters."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from sbirlib.encoders.backbone import Backbone
-from sbirlib.encoders.edges import DETECTORS, drawings
-from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import Batch, Encoder, Features, Wrapper
+from sbirlib.plugin_api import Backbone, Batch, Encoder, Features, InputError, Wrapper, drawings
 from sbirlib_landmarks.points import farthest_points
 from sbirlib_landmarks.pooling import landmark_pool, project
 
-CHOICES = {"edges": tuple(DETECTORS), "responses": ("identity", "relu"), "descriptor": ("cells", "categories")}
-
 
 class Landmark(Wrapper):
-    """A backbone whose map is pooled at points of the lines of an image, which learn to move, with a branch of filters, one for each
-    category (Zhang et al. 2019).
+    """A backbone whose map is pooled at N landmarks on the lines of an image, with learnt offsets, and a branch of K filters, one a category
+    (Zhang et al. 2019).
 
         f   = the mean over n of x(l_n + dl_n)        x the map of `encoder`, eq. 1; the embedding is the encoder's of f
         f_s = max over categories of psi(F_k * x)     one value a cell; with `descriptor` "categories" the maximum over cells of each
 
-    `landmarks` points are spread over the strokes of a sketch, or over the edges of a photo, by farthest-point sampling, and projected to cells
-    of the map; `offsets` moves point n by what a 1x1 convolution says in its cell, at first by nothing. `landmarks=0` pools the whole map.
-    `filters` is the number of categories; 0 leaves the branch out. The vector is [embedding, f_s], L2-normalised; f_s has `grid` x `grid` cells.
-    Photos enter as their edge map, dark on white: `edges` is "sobel", "canny", or "given" for photos that are edge maps already, as where the
-    transform pads or turns them (`photo_lines`). With `flip`, in eval mode, embedding and f_s are the mean of those of the image and its mirror
-    image.
+    Landmarks are spread over the strokes of a sketch, or over the edges of a photo, by farthest-point sampling, and projected to cells of the
+    map. The vector is [embedding, f_s], L2-normalised. Photos enter as their edge map, dark on white.
 
     Takes images [B, 3, H, W] in [0, 1]. Gives the embedding [B, D] and, for each image, its `responses` [B, K, H', W'], `points` (x, y)
-    [B, N, 2] and `moved`, where they moved to, in pixels, and the `filters` [K, C, 3, 3]. Raises InputError around an encoder that has no map of
-    its embedding's width, and for more landmarks than cells.
+    [B, N, 2] and `moved`, the same after their offsets, in pixels, and the `filters` [K, C, 3, 3]. Raises InputError around an encoder that has
+    no map of its embedding's width, and for more landmarks than cells.
+
+    Args:
+        encoder: a backbone (or cse) with a convolutional map
+        landmarks: number N of landmarks; 0 pools the whole map
+        offsets: move each landmark by a 1x1 convolution's output in its cell, zero at first
+        filters: number K of categories in training; 0 leaves the branch out
+        responses: activation psi of the responses
+        descriptor: f_s as the maximum over categories in each cell of a grid, or over cells of each category
+        grid: cells a side of the grid of f_s
+        edges: edge detector for photos; "given" for photos that are edge maps already (the transform's `photo_lines`)
+        flip: in eval mode, average embedding and f_s over the image and its mirror image
 
     >>> Landmark(encoder=Backbone(backbone="resnet18", dim=0, pretrained=False), landmarks=16, filters=0).vector_dim
     512
@@ -45,26 +48,22 @@ class Landmark(Wrapper):
         self,
         *,
         encoder: Encoder,
-        landmarks: int = 30,
+        landmarks: Annotated[int, Ge(0)] = 30,
         offsets: bool = True,
-        filters: int = 250,
+        filters: Annotated[int, Ge(0)] = 250,
         responses: Literal["identity", "relu"] = "identity",
         descriptor: Literal["cells", "categories"] = "cells",
-        grid: int = 8,
+        grid: Annotated[int, Ge(1)] = 8,
         edges: Literal["sobel", "canny", "given"] = "sobel",
         flip: bool = True,
     ) -> None:
         super().__init__(encoder)
-        for option, value in {"edges": edges, "responses": responses, "descriptor": descriptor}.items():
-            if value not in CHOICES[option]:
-                raise InputError(f"landmark: unknown {option} {value!r}{nearest(value, CHOICES[option])}")
-        for option, number, least in (("landmarks", landmarks, 0), ("filters", filters, 0), ("grid", grid, 1)):
-            if number < least:
-                raise InputError(f"landmark: {option} must be at least {least}, got {number}")
         if not isinstance(encoder, Backbone):
             raise InputError(
                 f"landmark pools the map of a backbone, and {type(encoder).__name__} gives none: put it around backbone or cse"
             )
+        if not hasattr(encoder.backbone, "num_features") or not hasattr(encoder.backbone, "forward_features"):
+            raise InputError(f"landmark pools the map of a backbone, and {encoder.name} has no forward_features: choose a timm model")
         self.channels = channels = int(encoder.backbone.num_features)  # type: ignore[arg-type]
         width = encoder.embedding.in_features if isinstance(encoder.embedding, nn.Linear) else encoder.dim
         if width != channels:
@@ -77,30 +76,32 @@ class Landmark(Wrapper):
             nn.init.zeros_(self.offsets.weight)
             nn.init.zeros_(self.offsets.bias)  # type: ignore[arg-type]
         self.filters = nn.Conv2d(channels, filters, 3, padding=1, bias=False) if filters else None
-        described = 0 if not filters else grid * grid if descriptor == "cells" else filters
-        self.vector_dim = self.dim + described
+        responses_dim = 0 if not filters else grid * grid if descriptor == "cells" else filters
+        self.vector_dim = self.dim + responses_dim
         self.provides = frozenset({"responses", "filters"} if filters else ()) | frozenset({"points", "moved"} if landmarks else ())
 
     def forward(self, batch: Batch) -> Features:
-        seen, lines = drawings(batch, self.edges)
-        embedding, descriptor, images = self._look(seen, lines, batch.modality)
+        sketches, lines = drawings(batch, self.edges)
+        embedding, descriptor, images = self._encode(sketches, lines, batch.modality)
         if self.flip and not self.training:
-            mirrored, other, _ = self._look(seen.flip(-1), lines.flip(-1), batch.modality)
+            mirrored, other, _ = self._encode(sketches.flip(-1), lines.flip(-1), batch.modality)
             embedding, descriptor = (embedding + mirrored) / 2, (descriptor + other) / 2
         vector = F.normalize(torch.cat([embedding.float(), descriptor.float()], 1), dim=1)
         extra = {} if self.filters is None else {"filters": self.filters.weight}
         return replace(Features.of(batch, embedding, vector=vector, extra=extra), images=images)
 
     def query_vectors(self, batch: Batch) -> Tensor:
+        """Vectors of queries [Q, 1, V]."""
         return self.gallery_vectors(batch)[:, None, :]
 
     def gallery_vectors(self, batch: Batch) -> Tensor:
+        """Vectors of photos [G, V]."""
         vectors: Tensor = self(batch).vector
         return vectors
 
     def places(self, features: Tensor, lines: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Points (x, y) in pixels [B, N, 2] on the lines of images, bool [B, H, W], their cells on the map [B, C, H', W'], and their offsets
-        in cells."""
+        """Points (x, y) on the lines of images [B, N, 2] in pixels, their cells on the map, and their offsets in cells, from the map
+        [B, C, H', W'] and the mask of lines, bool [B, H, W]."""
         cells = (features.shape[2], features.shape[3])
         if self.landmarks > cells[0] * cells[1]:
             raise InputError(
@@ -111,19 +112,19 @@ class Landmark(Wrapper):
         places = project(points, (lines.shape[1], lines.shape[2]), cells)
         if self.offsets is None:
             return points, places, torch.zeros_like(places)
-        own = (places[..., 1] * cells[1] + places[..., 0]).long()  # the cell of each
+        own = (places[..., 1] * cells[1] + places[..., 0]).long()  # index of each point's cell
         moves = self.offsets(features).flatten(2).unflatten(1, (self.landmarks, 2)).float()
         return points, places, moves.gather(3, own[:, :, None, None].expand(-1, -1, 2, 1))[..., 0]
 
-    def described(self, responses: Tensor) -> Tensor:
+    def response_descriptor(self, responses: Tensor) -> Tensor:
         """f_s of responses [B, K, H', W']: the maximum over categories in each cell [B, grid^2], or over cells of each category [B, K]."""
         if self.descriptor == "categories":
             return responses.amax((2, 3))
         return F.adaptive_max_pool2d(responses.amax(1, keepdim=True), self.grid).flatten(1)
 
-    def _look(self, images: Tensor, lines: Tensor, modality: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The embedding, the descriptor f_s, and what is known of each image."""
-        encoder, known = cast(Backbone, self.encoder), dict[str, Tensor]()
+    def _encode(self, images: Tensor, lines: Tensor, modality: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Embedding [B, D], descriptor f_s and the named tensors of each image."""
+        encoder, named = cast(Backbone, self.encoder), dict[str, Tensor]()
         features = encoder.feature_map(images, modality)
         if features.ndim != 4 or features.shape[1] != self.channels:
             raise InputError(
@@ -132,11 +133,11 @@ class Landmark(Wrapper):
         if self.landmarks:
             points, places, offsets = self.places(features, lines)
             cell = torch.tensor([images.shape[3] / features.shape[3], images.shape[2] / features.shape[2]], device=images.device)
-            known = {"points": points, "moved": points + offsets * cell}
+            named = {"points": points, "moved": points + offsets * cell}
             pooled = landmark_pool(features.float(), places + offsets)
         else:
             pooled = features.float().mean((2, 3))
         if self.filters is None:
-            return encoder.embedding(pooled), pooled[:, :0], known
-        known["responses"] = self.filters(features).relu() if self.rectified else self.filters(features)
-        return encoder.embedding(pooled), self.described(known["responses"]), known
+            return encoder.embedding(pooled), pooled[:, :0], named
+        named["responses"] = self.filters(features).relu() if self.rectified else self.filters(features)
+        return encoder.embedding(pooled), self.response_descriptor(named["responses"]), named

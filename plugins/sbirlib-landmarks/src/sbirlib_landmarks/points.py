@@ -1,47 +1,47 @@
-"""Points spread evenly over the lines of a picture."""
+"""Farthest-point sampling on the lines of an image."""
 
 import torch
 from torch import Tensor
 
-from sbirlib.errors import InputError
+from sbirlib.plugin_api import InputError
 
 
 def farthest_points(lines: Tensor, count: int) -> Tensor:
-    """`count` of the marked pixels of each mask [B, H, W], (x, y) as float [B, count, 2], by farthest-point sampling.
+    """`count` pixels of each mask [B, H, W], (x, y) as float [B, count, 2], by farthest-point sampling.
 
-    The first is the pixel farthest from the middle of the lines, each other the one farthest from all that are chosen; of equals the first
-    row by row. With fewer pixels than `count` they come again in the same order; a blank mask has its points on a grid over the picture.
-    The whole batch at once, and without chance. Raises InputError where no point is wanted.
+    The first is the pixel farthest from the middle of the lines, each other the one farthest from all before; of equals the first row by row.
+    With fewer pixels than `count` they repeat in the same order; a blank mask has its points on a grid over the image. The whole batch at once,
+    deterministic. Raises InputError for a `count` below 1.
     """
     if count < 1:
         raise InputError(f"at least 1 point is needed, got {count}")
     batch, height, width = lines.shape
     image, y, x = lines.nonzero(as_tuple=True)
-    found = lines.flatten(1).sum(1)
-    most = int(found.max()) if batch else 0
+    pixels = lines.flatten(1).sum(1)
+    most = int(pixels.max()) if batch else 0
     places = torch.zeros(batch, most, 2, device=lines.device)
-    place = torch.arange(len(image), device=lines.device) - (found.cumsum(0) - found)[image]  # of the pixel among its image's
+    place = torch.arange(len(image), device=lines.device) - (pixels.cumsum(0) - pixels)[image]  # of the pixel among its image's
     places[image, place] = torch.stack([x, y], 1).float()
-    there = torch.arange(most, device=lines.device) < found[:, None]
+    there = torch.arange(most, device=lines.device) < pixels[:, None]
     blank = grid(count, height, width).to(lines.device).expand(batch, -1, -1)
     if most == 0:
         return blank
 
-    middle = places.sum(1, keepdim=True) / found.clamp(min=1)[:, None, None]
-    chosen = [_squared(places, middle).masked_fill(~there, -1.0).argmax(1)]
+    middle = places.sum(1, keepdim=True) / pixels.clamp(min=1)[:, None, None]
+    indices = [_squared(places, middle).masked_fill(~there, -1.0).argmax(1)]
     far = torch.full((batch, most), torch.inf, device=lines.device).masked_fill(~there, -1.0)
     for _ in range(min(count, most) - 1):
-        last = places.gather(1, chosen[-1][:, None, None].expand(-1, 1, 2))
+        last = places.gather(1, indices[-1][:, None, None].expand(-1, 1, 2))
         far = torch.minimum(far, _squared(places, last).masked_fill(~there, -1.0))
-        chosen.append(far.argmax(1))
-    again = torch.arange(count, device=lines.device) % found.clamp(min=1)[:, None]
-    order = torch.stack(chosen, 1).gather(1, again)
+        indices.append(far.argmax(1))
+    again = torch.arange(count, device=lines.device) % pixels.clamp(min=1)[:, None]
+    order = torch.stack(indices, 1).gather(1, again)
     points = places.gather(1, order[..., None].expand(-1, -1, 2))
-    return torch.where((found > 0)[:, None, None], points, blank)
+    return torch.where((pixels > 0)[:, None, None], points, blank)
 
 
 def grid(count: int, height: int, width: int) -> Tensor:
-    """`count` points (x, y) [count, 2] row by row on the coarsest square grid that has so many, at the middles of its cells."""
+    """`count` points (x, y) [count, 2] row by row on the coarsest square grid that holds them, at the middles of its cells."""
     side = next(s for s in range(1, count + 1) if s * s >= count)
     cell = torch.arange(count)
     return torch.stack([(cell % side + 0.5) * width / side, (cell // side + 0.5) * height / side], 1).float() - 0.5

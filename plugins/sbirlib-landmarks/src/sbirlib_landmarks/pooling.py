@@ -1,11 +1,11 @@
-"""Landmark pooling: the features under moving points, averaged (Zhang et al. 2019, section III.A)."""
+"""Landmark pooling: the mean of the features at moving points (Zhang et al. 2019, section III.A)."""
 
 import torch
 from torch import Tensor
 
 
 def project(points: Tensor, size: tuple[int, int], cells: tuple[int, int]) -> Tensor:
-    """Pixels (x, y) [B, N, 2] of images of `size` (H, W) as cells of a map of so many (H', W'): ceil(l W' / W), kept inside."""
+    """Pixels (x, y) [B, N, 2] of images of `size` (H, W) as cells [B, N, 2] of a map of (H', W') cells: ceil(l W' / W), clamped to the map."""
     ratio = torch.tensor([cells[1] / size[1], cells[0] / size[0]], device=points.device)
     last = torch.tensor([cells[1] - 1, cells[0] - 1], dtype=points.dtype, device=points.device)
     return torch.minimum((points * ratio).ceil().clamp(min=0), last)

@@ -1,11 +1,13 @@
-"""MATHM's triplet loss: the kinds weighted so that each contributes an equal share of the gradient."""
+"""MATHM's triplet loss, whose kinds are weighted so that each contributes an equal share of the gradient."""
+
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
-from sbirlib.interfaces import Loss, Step
-from sbirlib.losses.triplet import mean, violations
+from sbirlib.plugin_api import Loss, Step, mean, violations
 
 
 def hinge(violation: Tensor) -> Tensor:
@@ -14,17 +16,17 @@ def hinge(violation: Tensor) -> Tensor:
 
 
 def active(violation: Tensor) -> Tensor:
-    """g_i = 1/N sum sgn [d_ap - d_an + alpha]_+, the fraction of active triplets (eq. 10)."""
+    """g_i = 1/N sum sgn [d_ap - d_an + alpha]_+, the fraction of active triplets among violations [T] (eq. 10)."""
     return mean((violation > 0).to(violation.dtype))
 
 
 def soft_hinge(violation: Tensor, beta: float) -> Tensor:
-    """L_i = 1/N sum log(1 + exp(beta v)) / beta: the released code's smooth eq. 9."""
+    """L_i = 1/N sum log(1 + exp(beta v)) / beta of violations v [T]: the released code's smooth eq. 9."""
     return mean(F.softplus(violation, beta=beta))
 
 
 def soft_active(violation: Tensor, beta: float) -> Tensor:
-    """g_i = 1/N sum sigmoid(beta v), the slope of `soft_hinge`: the released code's smooth eq. 10."""
+    """g_i = 1/N sum sigmoid(beta v) of violations v [T], the slope of `soft_hinge`: the released code's smooth eq. 10."""
     return mean(torch.sigmoid(beta * violation))
 
 
@@ -43,10 +45,15 @@ class BalancedTriplet(Loss):
         L_i = 1/N sum [d_ap - d_an + margin]_+      g_i = 1/N sum sgn [d_ap - d_an + margin]_+
         w_i = 1/n sum_k g_k / max(g_i, floor), without gradient
 
-    so that w_i g_i are equal and sum to the sum of g. The floor keeps w finite where a hinge is satisfied; a kind without
-    triplets gives zero and is not counted in n. `soft` takes the released code's softplus and sigmoid, of sharpness `beta`,
-    for the hinge and the sign. `weighting=False` leaves w = 1. Logs g, w and the unweighted L of each kind.
-    Needs a miner, such as `modality_hard`; d are the encoder's distances [N, N].
+    so that w_i g_i are equal and sum to the sum of g. A kind without triplets gives zero and is not counted in n. Logs g, w and the
+    unweighted L of each kind. Needs a miner, such as `modality_hard`; d are the encoder's distances [N, N].
+
+    Args:
+        margin: distance by which a negative must be farther than the positive
+        floor: smallest g in the denominator of w, which stays finite where a hinge is satisfied
+        weighting: weight the kinds; otherwise w = 1
+        soft: the released code's softplus and sigmoid in place of the hinge and the sign
+        beta: sharpness of the softplus and the sigmoid
 
     >>> loss = BalancedTriplet(margin=0.2)
     >>> loss(step)  # doctest: +SKIP
@@ -55,16 +62,24 @@ class BalancedTriplet(Loss):
 
     needs = frozenset({"triplets"})
 
-    def __init__(self, *, margin: float = 0.2, floor: float = 0.1, weighting: bool = True, soft: bool = False, beta: float = 20.0) -> None:
+    def __init__(
+        self,
+        *,
+        margin: Annotated[float, Ge(0)] = 0.2,
+        floor: Annotated[float, Interval(gt=0, le=1)] = 0.1,
+        weighting: bool = True,
+        soft: bool = False,
+        beta: Annotated[float, Gt(0)] = 20.0,
+    ) -> None:
         super().__init__()
         self.margin, self.floor, self.weighting, self.soft, self.beta = margin, floor, weighting, soft, beta
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        found = violations(step, margin=self.margin)
-        loss = {kind: soft_hinge(v, self.beta) if self.soft else hinge(v) for kind, v in found.items()}
-        g = {kind: soft_active(v.detach(), self.beta) if self.soft else active(v.detach()) for kind, v in found.items()}
+        by_kind = violations(step, margin=self.margin)
+        loss = {kind: soft_hinge(v, self.beta) if self.soft else hinge(v) for kind, v in by_kind.items()}
+        g = {kind: soft_active(v.detach(), self.beta) if self.soft else active(v.detach()) for kind, v in by_kind.items()}
         w = {kind: torch.ones_like(value) for kind, value in g.items()}
-        counted = [kind for kind, v in found.items() if len(v)]
+        counted = [kind for kind, v in by_kind.items() if len(v)]
         if self.weighting and counted:
             w.update(zip(counted, weights(torch.stack([g[kind] for kind in counted]), self.floor), strict=True))
         for name, values in {"g": g, "w": w, "L": loss}.items():

@@ -1,10 +1,9 @@
-"""Table 2's analysis: how far modality, and how far category, parts the embeddings."""
+"""Modality gap and category discrepancy of embeddings (Huang et al. 2022, table 2)."""
 
 import torch
 from torch import Tensor
 
-from sbirlib.errors import InputError
-from sbirlib.interfaces import Encoded, Evaluator
+from sbirlib.plugin_api import Encoded, Evaluator, InputError
 
 
 class ModalityGap(Evaluator):
@@ -32,17 +31,17 @@ class ModalityGap(Evaluator):
             raise InputError(
                 "modality_gap compares cosines, and this encoder's vectors are not of unit length, one a query: leave it out of the evaluators"
             )
-        modality, category = (torch.cat([getattr(part, name) for part in (queries, gallery)]) for name in ("modality", "category"))
-        sides = [m for m in (0, 1) if bool((modality == m).any())]
+        modality, category = (torch.cat([getattr(side, name) for side in (queries, gallery)]) for name in ("modality", "category"))
+        modalities = [m for m in (0, 1) if bool((modality == m).any())]
         classes = sorted({c for c in category.tolist() if c >= 0})
-        sums = {m: torch.stack([vectors[(modality == m) & (category == c)].sum(0) for c in classes]) for m in sides}
-        counts = {m: torch.tensor([int(((modality == m) & (category == c)).sum()) for c in classes]).double() for m in sides}
+        sums = {m: torch.stack([vectors[(modality == m) & (category == c)].sum(0) for c in classes]) for m in modalities}
+        counts = {m: torch.tensor([int(((modality == m) & (category == c)).sum()) for c in classes]).double() for m in modalities}
         means = {
-            "within_same": _mean([_own_pairs(sums[m], counts[m]) for m in sides]),
-            "within_cross": _mean([((sums[0] * sums[1]).sum(1), counts[0] * counts[1])] if len(sides) == 2 else []),
-            "between_same": _mean([_other_pairs(sums[m], sums[m], counts[m], counts[m]) for m in sides]),
+            "within_same": _mean([_own_pairs(sums[m], counts[m]) for m in modalities]),
+            "within_cross": _mean([((sums[0] * sums[1]).sum(1), counts[0] * counts[1])] if len(modalities) == 2 else []),
+            "between_same": _mean([_other_pairs(sums[m], sums[m], counts[m], counts[m]) for m in modalities]),
             "between_cross": _mean(
-                [_other_pairs(sums[m], sums[1 - m], counts[m], counts[1 - m]) for m in sides] if len(sides) == 2 else []
+                [_other_pairs(sums[m], sums[1 - m], counts[m], counts[1 - m]) for m in modalities] if len(modalities) == 2 else []
             ),
         }
         return means | {
@@ -56,19 +55,19 @@ Pairs = tuple[Tensor, Tensor]
 
 
 def _own_pairs(sums: Tensor, counts: Tensor) -> Pairs:
-    """The cosines of a class's pairs of one modality, summed, and their number, [C] each: |sum x|^2 less each with itself."""
+    """Sum of cosines and number of each class's pairs of one modality, [C] each, from sums [C, V] and counts [C]: |sum x|^2 less n."""
     return sums.square().sum(1) - counts, counts * (counts - 1)
 
 
 def _other_pairs(sums: Tensor, others: Tensor, counts: Tensor, other_counts: Tensor) -> Pairs:
-    """Of each class with all other classes, [C] each."""
+    """Sum of cosines and number of each class's pairs with all other classes, [C] each."""
     return (sums * (others.sum(0) - others)).sum(1), counts * (other_counts.sum() - other_counts)
 
 
 def _mean(pairs: list[Pairs]) -> float:
-    """The mean cosine of each class's pairs, then over the classes that have any; 0 where none has."""
+    """Mean cosine of each class's pairs, then over the classes with pairs; 0 without any."""
     if not pairs:
         return 0.0
-    total, number = (torch.stack(part).sum(0) for part in zip(*pairs, strict=True))
+    total, number = (torch.stack(values).sum(0) for values in zip(*pairs, strict=True))
     some = number > 0
     return float((total[some] / number[some]).mean().clamp(-1, 1)) if bool(some.any()) else 0.0

@@ -1,34 +1,41 @@
-"""An encoder whose features the query weighs: a sketch's descriptor makes the gate under which it is compared."""
+"""Encoder under a hypernetwork: a sketch's descriptor gates the features of itself and of all photos."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from sbirlib.distance import at_least_float32, root
-from sbirlib.errors import InputError
-from sbirlib.interfaces import SKETCH, Batch, Encoder, Features, Wrapper
+from sbirlib.plugin_api import SKETCH, Batch, Encoder, Features, InputError, Wrapper, at_least_float32, root
 from sbirlib_vtd.gate import gated_distances, gated_query, plain_gallery
 
-UNIT = 1e-3  # how far a vector's length may be from 1
+UNIT = 1e-3  # tolerance of a vector's length
 
 
 class Adaptive(Wrapper):
-    """An encoder under a hypernetwork: each sketch gates the features of itself and of all it is compared with (Pang et al. 2019, section 3.2).
+    """An encoder under a hypernetwork: each sketch gates its own features and those of the photos it is compared with (Pang et al. 2019,
+    section 3.2).
 
         mu = W_mu D_s + b_mu,    sigma = exp((W_sigma D_s + b_sigma) / 2),    eta = mu + sigma noise, L2-normalised (eq. 10)
         d(s, p) = |psi(s) - psi(p)|,    psi(x) = eta * F(x) + F(x) (eq. 8)
 
-    F is the vector of `encoder`, of unit length, and D_s the embedding that `descriptor`, any other encoder, gives the sketch. A pair is
-    compared under its sketch's gate, two photos without; a sketch of two under the row's. In training each sketch draws one gate; in eval
-    mode it has `draws`, from noise that is stored with the weights and shared by all sketches, and the smallest distance counts. Photos are
-    encoded once: their vectors are [b, b^2, 1], and those of a query [S, 2V + 1]. `gate_scale` is the length of eta.
+    F is the vector of `encoder`, of unit length, and D_s the sketch's embedding by `descriptor`. A pair is compared under its sketch's gate, two
+    photos without one, and two sketches under that of the row. In training each sketch samples one gate; in eval mode it has several, from noise
+    that is stored with the weights and shared by all sketches, and the smallest distance counts. Photos are encoded once: their vectors are
+    [b, b^2, 1], and those of a query [S, 2V + 1].
 
-    Rows carry `gate` [N, S, V] (zero for photos), `gate_mean` and `gate_log_variance` [N, V]. Raises InputError around an encoder whose
-    vectors are not of unit length.
+    Rows have `gate` [N, S, V] (zero for photos), `gate_mean` and `gate_log_variance` [N, V]. Raises InputError around an encoder whose vectors
+    are not of unit length.
+
+    Args:
+        encoder: encoder of F
+        descriptor: encoder of D_s, a sketch's visual trait
+        draws: number S of gates of a sketch in eval mode
+        gate_scale: length of eta
 
     >>> Adaptive(encoder=Backbone(dim=64), descriptor=Descriptor(), draws=10).query_vectors(sketches).shape    # doctest: +SKIP
     torch.Size([32, 10, 129])
@@ -36,12 +43,10 @@ class Adaptive(Wrapper):
 
     noise: Tensor
 
-    def __init__(self, *, encoder: Encoder, descriptor: Encoder, draws: int = 10, gate_scale: float = 1.0) -> None:
+    def __init__(
+        self, *, encoder: Encoder, descriptor: Encoder, draws: Annotated[int, Ge(1)] = 10, gate_scale: Annotated[float, Ge(0)] = 1.0
+    ) -> None:
         super().__init__(encoder)
-        if draws < 1:
-            raise InputError(f"adaptive: draws must be at least 1, got {draws}")
-        if gate_scale < 0:
-            raise InputError(f"adaptive: gate_scale is a length, at least 0, got {gate_scale}")
         self.descriptor, self.gate_scale = descriptor, gate_scale
         width = self.vector_dim = encoder.vector_dim
         self.gate_mean, self.gate_log_variance = (nn.Linear(descriptor.dim, width) for _ in range(2))
@@ -56,10 +61,10 @@ class Adaptive(Wrapper):
                 f"adaptive gates vectors of unit length, and {type(self.encoder).__name__} gives others: put adaptive inside it"
             )
         sketch = (features.modality == SKETCH).nonzero()[:, 0]
-        described = (
+        descriptors = (
             self.descriptor(batch[features.source[sketch]]).embedding if len(sketch) else features.vector.new_zeros(0, self.descriptor.dim)
         )
-        mean, log_variance = (at_least_float32(layer(described)) for layer in (self.gate_mean, self.gate_log_variance))
+        mean, log_variance = (at_least_float32(layer(descriptors)) for layer in (self.gate_mean, self.gate_log_variance))
         gate = self.gates(mean, log_variance)
         rows = {"gate": gate, "gate_mean": mean, "gate_log_variance": log_variance}
         spread = {
@@ -69,12 +74,13 @@ class Adaptive(Wrapper):
         return replace(features, rows=features.rows | spread)
 
     def gates(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """eta [n, S, V] from mu and log sigma^2 [n, V]: one new draw in training, the stored ones otherwise (eq. 10)."""
+        """eta [n, S, V] from mu and log sigma^2 [n, V]: one new sample in training, those of the stored noise otherwise (eq. 10)."""
         noise = torch.randn_like(mean)[:, None] if self.training else self.noise.to(mean.dtype)
-        drawn = mean[:, None] + (log_variance / 2).exp()[:, None] * noise
-        return self.gate_scale * F.normalize(drawn, dim=2)
+        samples = mean[:, None] + (log_variance / 2).exp()[:, None] * noise
+        return self.gate_scale * F.normalize(samples, dim=2)
 
     def distances(self, features: Features) -> Tensor:
+        """Distances of all pairs of rows [N, N], each under its sketch's gate."""
         vectors, gate = features.vector, features.rows["gate"]
         with torch.autocast(vectors.device.type, enabled=False):
             under = torch.stack([gated_distances(vectors, gate[:, s], vectors) for s in range(gate.shape[1])]).amin(0)
@@ -82,14 +88,16 @@ class Adaptive(Wrapper):
         return root(torch.where(~sketch[:, None] & sketch, under.T, under))  # a photo is compared under the sketch's gate
 
     def query_vectors(self, batch: Batch) -> Tensor:
+        """Vectors of queries [Q, S, 2V + 1]."""
         features = self._of_images(batch)
         return gated_query(features.vector, features.rows["gate"])
 
     def gallery_vectors(self, batch: Batch) -> Tensor:
+        """Vectors of photos [G, 2V + 1]."""
         return plain_gallery(self._of_images(batch).vector)
 
     def _of_images(self, batch: Batch) -> Features:
-        """The row of each image, in their order, without those that were synthesised."""
+        """Features of the images themselves, in their order, without synthesised rows."""
         features: Features = self(batch)
         features = features[features.view == 0]
         return features[features.source.argsort()]

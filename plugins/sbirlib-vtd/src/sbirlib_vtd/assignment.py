@@ -1,4 +1,4 @@
-"""How sketches spread over the rows of the dictionary."""
+"""Assignment losses: each sketch to one code of the dictionary, all codes in use."""
 
 import math
 from typing import Literal
@@ -6,21 +6,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sbirlib.distance import at_least_float32
-from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import Loss, Step
-
-KINDS = ("soft", "hard")
+from sbirlib.plugin_api import Loss, Step, at_least_float32
 
 
 class Assignment(Loss):
-    """A sketch should take one row, and all rows should be taken (Pang et al. 2019, eq. 4 to 7). p = softmax of the `assignment` [N, K].
+    """Each sketch is assigned to one code, and all codes are used (Pang et al. 2019, eq. 4 to 7). p = softmax of the `assignment` [N, K].
 
         "soft"    row = H_row, the mean entropy of p_i; column = -H_col, minus the entropy of the mean of p
         "hard"    uniform = KL(mean of p || uniform), as the text says; `per_sample`: the mean of KL(p_i || uniform), eq. 4 as printed
 
-    The mean is over the rows of all processes. Terms are weighed apart in a recipe. Logs `rows_used`, the share of rows that some sketch of
-    the batch took, and `usage_entropy`, the entropy of what was taken over log K.
+    The mean is over the rows of all processes. Terms have separate weights in a recipe. Logs `rows_used`, the share of codes in use in the
+    batch, and `usage_entropy`, the entropy of their usage over log K.
+
+    Args:
+        kind: the entropies of a soft assignment, or the divergence of a hard one
+        per_sample: with "hard", the divergence of each sketch's p, as printed
 
     >>> Assignment(kind="soft")(step)    # doctest: +SKIP
     {'row': tensor(5.7038), 'column': tensor(-5.7038)}
@@ -30,8 +30,6 @@ class Assignment(Loss):
 
     def __init__(self, *, kind: Literal["soft", "hard"] = "soft", per_sample: bool = False) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise InputError(f"assignment: unknown kind {kind!r}{nearest(kind, KINDS)}")
         self.kind, self.per_sample = kind, per_sample
 
     def forward(self, step: Step) -> dict[str, Tensor]:
@@ -46,30 +44,30 @@ class Assignment(Loss):
 
 
 def mean(shares: Tensor) -> Tensor:
-    """p_c, the mean of shares [N, K] over the batch; zeros of none."""
+    """p_c [K], the mean of shares [N, K] over the batch; zeros without rows."""
     return shares.sum(0) / max(len(shares), 1)
 
 
 def entropy(shares: Tensor) -> Tensor:
-    """-sum p log p over the last dimension; a share of zero counts nothing, and its gradient stays finite."""
+    """-sum p log p of shares [..., K], [...]; a share of zero contributes zero, with a finite gradient."""
     return -(shares * shares.clamp(min=torch.finfo(shares.dtype).tiny).log()).sum(-1)
 
 
 def row_entropy(shares: Tensor) -> Tensor:
-    """H_row of shares [N, K] (eq. 5): zero only where each sketch takes one row."""
+    """H_row of shares [N, K] (eq. 5): zero only where each sketch has one code."""
     return entropy(shares).sum() / max(len(shares), 1)
 
 
 def column_entropy(shares: Tensor) -> Tensor:
-    """H_col of shares [N, K] (eq. 6): log K, the largest, where all rows are taken alike."""
+    """H_col of shares [N, K] (eq. 6): log K, its maximum, where all codes are used equally."""
     return entropy(mean(shares))
 
 
 def divergence(shares: Tensor) -> Tensor:
-    """KL of the batch's mean of shares [N, K] from uniform: all rows are to be taken over the batch (eq. 4, as its text says)."""
+    """KL of the batch's mean of shares [N, K] from uniform (eq. 4, as its text says)."""
     return mean(shares).sum() * math.log(shares.shape[1]) - column_entropy(shares)
 
 
 def divergence_of_each(shares: Tensor) -> Tensor:
-    """The mean over rows of the KL of shares [N, K] from uniform (eq. 4 as printed)."""
+    """Mean over rows of the KL of shares [N, K] from uniform (eq. 4 as printed)."""
     return (shares.sum(1) * math.log(shares.shape[1]) - entropy(shares)).sum() / max(len(shares), 1)

@@ -1,14 +1,17 @@
-"""A sketch's features turned into those that its photo would have."""
+"""Conditional variational autoencoder: regression of a photo's features from its sketch's."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from sbirlib.distance import at_least_float32
-from sbirlib.errors import InputError
-from sbirlib.interfaces import SKETCH, Batch, Encoder, Features
+from sbirlib.plugin_api import SKETCH, Batch, Encoder, Features, at_least_float32
+
+Size = Annotated[int, Ge(1)]
 
 
 class ConditionalVae(Encoder):
@@ -18,9 +21,14 @@ class ConditionalVae(Encoder):
         eval mode   x' = the mean of R(z, x_s) over `draws` stored draws of z from N(0, I)
 
     x is the vector of `encoder`, x_s a sketch's and x_p that of its photo in the batch. A sketch is searched by x' of unit length, a photo by
-    x_p. Q and R have one hidden layer of `hidden`; z has `latent` dimensions. Rows carry x' as `regressed`, x_s as its `condition` and x_p as
-    its `target` [N, V], `paired` [N], whether a row is a sketch whose photo is there, and `latent`, `latent_mean` and `latent_log_variance`
-    [N, latent], zero for others. Raises InputError for no dimensions or no draws.
+    x_p. Q and R have one hidden layer. Rows have x' as `regressed`, x_s as its `condition` and x_p as its `target` [N, V], `paired` [N], the mask
+    of sketches with a photo in the batch, and `latent`, `latent_mean` and `latent_log_variance` [N, latent], zero for others.
+
+    Args:
+        encoder: encoder of x
+        latent: dimensions of z
+        hidden: hidden units of Q and of R
+        draws: samples of z in eval mode
 
     >>> ConditionalVae(encoder=Backbone(backbone="resnet18", dim=0, pretrained=False)).vector_dim    # doctest: +SKIP
     512
@@ -29,11 +37,8 @@ class ConditionalVae(Encoder):
     provides = frozenset({"regressed", "condition", "target", "paired", "latent", "latent_mean", "latent_log_variance"})
     noise: Tensor
 
-    def __init__(self, *, encoder: Encoder, latent: int = 256, hidden: int = 1024, draws: int = 20) -> None:
+    def __init__(self, *, encoder: Encoder, latent: Size = 256, hidden: Size = 1024, draws: Size = 20) -> None:
         super().__init__()
-        for option, number in {"latent": latent, "hidden": hidden, "draws": draws}.items():
-            if number < 1:
-                raise InputError(f"conditional_vae: {option} must be at least 1, got {number}")
         self.encoder = encoder
         width = self.dim = self.vector_dim = encoder.vector_dim
         self.posterior = nn.Sequential(nn.Linear(2 * width, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent))
@@ -53,14 +58,14 @@ class ConditionalVae(Encoder):
         else:
             latent = mean
             regressed = torch.stack([self.decoder(torch.cat([z.expand(len(x), -1), x], 1)) for z in self.noise.to(x)]).mean(0)
-        searched = torch.where(sketch[:, None], F.normalize(regressed, dim=1), x)
+        vector = torch.where(sketch[:, None], F.normalize(regressed, dim=1), x)
         rows = {"regressed": regressed, "condition": x, "target": target, "paired": paired, "latent": latent}
         rows |= {"latent_mean": mean, "latent_log_variance": log_variance}
-        return Features.of(batch, searched, vector=searched, rows=rows)
+        return Features.of(batch, vector, vector=vector, rows=rows)
 
 
 def photos_of(features: Features) -> tuple[Tensor, Tensor]:
-    """For each row the row of its photo in the batch [N] (the first of its instance; itself without one), and whether it is a sketch with one."""
+    """Row of each row's photo in the batch [N] (the first of its instance; itself without one), and the mask of sketches with a photo [N]."""
     sketch = features.modality == SKETCH
     same = (features.instance[:, None] == features.instance) & (features.instance >= 0)[:, None] & sketch[:, None] & ~sketch
     paired = same.any(1) if len(sketch) else sketch

@@ -1,17 +1,16 @@
-"""Training on images that were moved towards what another category would look like."""
+"""Cross-gradient training: images perturbed along the gradient of a category classifier, and of the triplet loss."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from sbirlib.errors import InputError
-from sbirlib.interfaces import Batch, Loss, Step
-from sbirlib.losses.cross_entropy import check_labels
-from sbirlib.losses.triplet import Triplet
+from sbirlib.plugin_api import Batch, Loss, Step, Triplet, check_labels
 from sbirlib_vtd.networks import SketchEncoder, small
 
 
@@ -21,9 +20,17 @@ class CrossGradient(Loss):
         x_d = x + e grad_x J_d(x),    x_l = x + e grad_x J_l(x)
         label = J_l(x_d),    domain = (1 - a) J_d(x) + a J_d(x_l)
 
-    J_l is the triplet loss of the encoder (`margin`, `squared`), J_d the cross entropy of a small network of 64 x 64 grey pixels that names the
-    category; it is the loss's own. Gradients are those of each image's own loss. e is `step_size`, a is `share`; J_l(x) itself is the loss
-    `triplet`, beside this one. Costs two more passes of the encoder. Needs a miner. `categories` is filled in by the pipeline.
+    J_l is the triplet loss of the encoder, J_d the cross entropy of a small category classifier on 64 x 64 grey pixels, which belongs to this
+    loss. Gradients are those of each image's own loss; J_l(x) itself is the loss `triplet`, beside this one. Costs two more passes of the
+    encoder. Needs a miner.
+
+    Args:
+        categories: number of categories, which training fills in
+        margin: margin of the triplet loss J_l
+        squared: squared distances in J_l
+        step_size: length e of the perturbation
+        share: weight a of the perturbed images in the domain term
+        channels: filters of the classifier's first convolution
 
     >>> CrossGradient(categories=10, channels=8)(step)    # doctest: +SKIP
     {'label': tensor(0.0931), 'domain': tensor(2.2914)}
@@ -32,13 +39,16 @@ class CrossGradient(Loss):
     needs = frozenset({"triplets"})
 
     def __init__(
-        self, *, categories: int, margin: float = 0.1, squared: bool = False, step_size: float = 1.0, share: float = 0.5, channels: int = 32
+        self,
+        *,
+        categories: Annotated[int, Ge(1)],
+        margin: Annotated[float, Ge(0)] = 0.1,
+        squared: bool = False,
+        step_size: Annotated[float, Ge(0)] = 1.0,
+        share: Annotated[float, Interval(ge=0, le=1)] = 0.5,
+        channels: Annotated[int, Ge(1)] = 32,
     ) -> None:
         super().__init__()
-        if not 0 <= share <= 1:
-            raise InputError(f"cross_gradient: share is of the moved images, in [0, 1], got {share}")
-        if step_size < 0 or channels < 1:
-            raise InputError(f"cross_gradient: step_size may not be negative and channels not below 1, got {step_size} and {channels}")
         self.step_size, self.share = step_size, share
         self.triplet = Triplet(margin=margin, squared=squared)
         self.network = SketchEncoder(channels=channels)
@@ -48,14 +58,14 @@ class CrossGradient(Loss):
         batch = step.batch
         check_labels(batch.category, self.classifier.out_features)
         images = batch.images.detach().to(torch.float32, copy=True).requires_grad_()
-        with torch.enable_grad():  # of the images, also where nothing trains
-            by_domain = self._moved(images, self._domain_loss(images, batch.category))
-            by_label = self._moved(images, self._label_loss(step, batch, images))
+        with torch.enable_grad():  # the images' gradient, also where nothing trains
+            by_domain = self._perturbed(images, self._domain_loss(images, batch.category))
+            by_label = self._perturbed(images, self._label_loss(step, batch, images))
         domain = (1 - self.share) * self._domain_loss(images, batch.category) + self.share * self._domain_loss(by_label, batch.category)
         return {"label": self._label_loss(step, batch, by_domain), "domain": domain}
 
-    def _moved(self, images: Tensor, loss: Tensor) -> Tensor:
-        """x + e grad_x J, without gradient; the mean's gradient times the number of images is each image's own."""
+    def _perturbed(self, images: Tensor, loss: Tensor) -> Tensor:
+        """x + e grad_x J [B, 3, H, W], without gradient; the mean's gradient times the number of images is each image's own."""
         (gradient,) = torch.autograd.grad(loss * len(images), images, allow_unused=True)
         return images.detach() if gradient is None else (images + self.step_size * gradient).detach()
 

@@ -1,17 +1,22 @@
-"""What a sketch was turned into should be its photo's features, and the sketch's should be found in it again."""
+"""Feature regression: from a sketch to its photo's features, and back to the sketch's."""
+
+from typing import Annotated
 
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from sbirlib.distance import at_least_float32
-from sbirlib.interfaces import Loss, Step
+from sbirlib.plugin_api import Loss, Step, at_least_float32
 
 
 class FeatureRegression(Loss):
     """photo = |x' - x_p|^2 and sketch = |P(x') - x_s|^2, means over sketches whose photo is in the batch (Yelamarthi et al. 2018).
 
-    Reads `regressed`, its `condition` x_s, its `target` x_p and `paired` of the encoder `conditional_vae`; the linear layer P is the loss's
-    own. `dim` is filled in by the pipeline.
+    Reads `regressed`, its `condition` x_s, its `target` x_p and `paired` of the encoder `conditional_vae`; the linear layer P belongs to this
+    loss.
+
+    Args:
+        dim: width of the features, which training fills in
 
     >>> FeatureRegression(dim=512)(step)    # doctest: +SKIP
     {'photo': tensor(0.8713), 'sketch': tensor(1.0224)}
@@ -19,7 +24,7 @@ class FeatureRegression(Loss):
 
     needs = frozenset({"regressed", "target", "paired", "condition"})
 
-    def __init__(self, *, dim: int) -> None:
+    def __init__(self, *, dim: Annotated[int, Ge(1)]) -> None:
         super().__init__()
         self.back = nn.Linear(dim, dim)
 

@@ -1,11 +1,11 @@
-"""The distance under a gate, as matrix products."""
+"""Distances under gates, as matrix products."""
 
 import torch
 from torch import Tensor
 
 
 def weights(gate: Tensor) -> Tensor:
-    """w = (1 + eta)^2 of gates [..., V]: psi(a) = eta * a + a, so |psi(a) - psi(b)|^2 = sum w (a - b)^2 (Pang et al. 2019, eq. 8)."""
+    """w = (1 + eta)^2 [..., V] of gates [..., V]: psi(a) = eta * a + a, so |psi(a) - psi(b)|^2 = sum w (a - b)^2 (Pang et al. 2019, eq. 8)."""
     return (1 + gate).square()
 
 

@@ -1,24 +1,22 @@
-"""What is drawn, a gate or a latent code, stays near what noise alone would be."""
+"""Standard normal prior of gates and latent codes: the KL divergence."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sbirlib.distance import at_least_float32
-from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import SKETCH, Loss, Step
-
-OF = ("gate", "latent")
+from sbirlib.plugin_api import SKETCH, Loss, Step, at_least_float32
 
 
 class GatePrior(Loss):
     """L_con = KL(N(mu, sigma^2) || N(0, I)), the mean over sketches (Pang et al. 2019, section 3.2).
 
     Reads `gate_mean` and `gate_log_variance` [N, V] of the encoder `adaptive`, or with `of` "latent" those of `variational` and
-    `conditional_vae`, of the images that have one. Logs `gate_rms` (`latent_rms`), the root of the mean square of mu + sigma N(0, I), and
-    `gate_mean_rms`, that of mu alone: what the image decides of it, where the rest is noise. After its normalisation the RMS of a gate is its
-    length over the root of V, whatever was learnt.
+    `conditional_vae`, of the images that have one. Logs `gate_rms` (`latent_rms`), the root mean square of mu + sigma N(0, I), and
+    `gate_mean_rms`, that of mu alone, the part that depends on the image. After normalisation the RMS of a gate is its length over the root of V.
+
+    Args:
+        of: the variable under the prior: "gate" or "latent"
 
     >>> GatePrior()(step)    # doctest: +SKIP
     tensor(41.2260)
@@ -26,16 +24,14 @@ class GatePrior(Loss):
 
     def __init__(self, *, of: Literal["gate", "latent"] = "gate") -> None:
         super().__init__()
-        if of not in OF:
-            raise InputError(f"gate_prior: unknown of {of!r}{nearest(of, OF)}")
         self.of = of
         self.needs = frozenset({f"{of}_mean", f"{of}_log_variance"})
 
     def forward(self, step: Step) -> Tensor:
         rows = step.features.rows
         mean, log_variance = (at_least_float32(rows[f"{self.of}_{name}"]) for name in ("mean", "log_variance"))
-        kept = step.features.modality == SKETCH if self.of == "gate" else rows.get("paired", torch.ones_like(mean[:, 0], dtype=torch.bool))
-        mean, log_variance = mean[kept], log_variance[kept]
+        keep = step.features.modality == SKETCH if self.of == "gate" else rows.get("paired", torch.ones_like(mean[:, 0], dtype=torch.bool))
+        mean, log_variance = mean[keep], log_variance[keep]
         if len(mean):
             power = mean.detach().square().mean()
             step.log(f"{self.of}_rms", (power + log_variance.detach().exp().mean()).sqrt())

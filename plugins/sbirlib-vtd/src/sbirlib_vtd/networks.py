@@ -1,4 +1,4 @@
-"""The autoencoder of sketches of 64 x 64 pixels (Pang et al. 2019, section 4.1)."""
+"""Autoencoder of sketches of 64 x 64 pixels (Pang et al. 2019, section 4.1)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,9 +22,12 @@ class SketchEncoder(nn.Module):
         self.width = last * SIDE * SIDE
         for layer in self.layers:
             if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # else all sketches begin with nearly the same code
+                nn.init.kaiming_normal_(
+                    layer.weight, nonlinearity="relu"
+                )  # torch's default gives all sketches nearly the same code at first
 
     def forward(self, sketches: Tensor) -> Tensor:
+        """Codes [B, width] of sketches [B, 1, 64, 64]."""
         codes: Tensor = self.layers(sketches).flatten(1)
         return codes
 
@@ -44,12 +47,13 @@ class SketchDecoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(last, 1, 1), nn.Tanh())
 
     def forward(self, descriptors: Tensor) -> Tensor:
-        drawn: Tensor = self.layers(self.first(descriptors).unflatten(1, (-1, SIDE, SIDE)))
-        return drawn
+        """Sketches [B, 1, 64, 64] of descriptors [B, M]."""
+        sketches: Tensor = self.layers(self.first(descriptors).unflatten(1, (-1, SIDE, SIDE)))
+        return sketches
 
 
 def small(images: Tensor) -> Tensor:
-    """Images [B, 3, H, W] in [0, 1] as the autoencoder sees them: grey [B, 1, 64, 64] in [-1, 1], smoothed where they shrink."""
+    """Images [B, 3, H, W] in [0, 1] as input of the autoencoder: grey [B, 1, 64, 64] in [-1, 1], antialiased."""
     grey = images.mean(1, keepdim=True)
     if grey.shape[-2:] != (SIZE, SIZE) and len(grey):
         grey = F.interpolate(grey, (SIZE, SIZE), mode="bilinear", antialias=True)

@@ -1,9 +1,8 @@
-"""The error of k-means, whose gradient moves each centre towards what it stands for."""
+"""Quantisation error of k-means, by whose gradient the centres are trained."""
 
 from torch import Tensor
 
-from sbirlib.distance import at_least_float32
-from sbirlib.interfaces import Loss, Step
+from sbirlib.plugin_api import Loss, Step, at_least_float32
 
 
 class Quantisation(Loss):

@@ -1,40 +1,50 @@
-"""What gives every image one of K rows, and brings rows back that nobody takes."""
+"""Vector quantisation with K codes; dead codes are re-initialised each epoch."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from sbirlib.interfaces import Encoder, Step
-from sbirlib_vtd.dictionary import revived
+from sbirlib.plugin_api import Encoder, Step
+from sbirlib_vtd.dictionary import reinitialise_dead
 
 
 class Quantiser(Encoder):
-    """An encoder that gives each image one of K rows: that of the largest `assignment` [B, K]. It counts them, and after each epoch rows that
-    no image took come back near the most taken, perturbed by `revival` (Pang et al. 2019, section 3.1). Subclasses tell their `table` [K, M]."""
+    """Base of encoders that assign each image to one of K codes, that of the largest `assignment` [B, K].
+
+    The assignments are counted, and after each epoch dead codes are re-initialised near the most used one (Pang et al. 2019, section 3.1).
+    Subclasses define `table`, the codes [K, M].
+
+    Args:
+        count: number K of codes
+        revival: relative noise of a re-initialised code
+    """
 
     counts: Tensor
     epochs: Tensor
 
-    def __init__(self, *, count: int, revival: float) -> None:
+    def __init__(self, *, count: Annotated[int, Ge(2)], revival: Annotated[float, Ge(0)]) -> None:
         super().__init__()
         self.revival = revival
         self.register_buffer("counts", torch.zeros(count, dtype=torch.int64))
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
 
     def table(self) -> Tensor:
-        """The rows themselves, to be replaced in place."""
+        """Codes [K, M], to be changed in place."""
         raise NotImplementedError
 
     def after_step(self, step: Step) -> None:
-        """Count the rows that the images of all processes took."""
-        taken = step.features.rows["assignment"].argmax(1)
-        self.counts += torch.bincount(taken, minlength=len(self.counts))
+        """Count the assignments of all processes' images."""
+        codes = step.features.rows["assignment"].argmax(1)
+        self.counts += torch.bincount(codes, minlength=len(self.counts))
 
     @torch.no_grad()
     def end_epoch(self) -> None:
-        """Bring rows back that no image took since the last epoch."""
+        """Re-initialise the codes that no image was assigned to in this epoch."""
         table = self.table()
-        table.copy_(revived(table, self.counts, noise=self.revival, seed=int(self.epochs)))
+        table.copy_(reinitialise_dead(table, self.counts, noise=self.revival, seed=int(self.epochs)))
         self.counts.zero_()
         self.epochs += 1

@@ -1,20 +1,19 @@
-"""The descriptor must suffice to draw the sketch again."""
+"""Reconstruction error of sketches."""
 
 from typing import Literal
 
 from torch import Tensor
 
-from sbirlib.distance import at_least_float32
-from sbirlib.errors import InputError, nearest
-from sbirlib.interfaces import Loss, Step
-
-REDUCTIONS = ("sum", "mean")
+from sbirlib.plugin_api import Loss, Step, at_least_float32
 
 
 class SketchReconstruction(Loss):
-    """L_rec = |s - s'|^2 (Pang et al. 2019, section 3.1), summed over the 64 x 64 pixels, or their mean by `reduction`; mean over images.
+    """L_rec = |s - s'|^2 (Pang et al. 2019, section 3.1), the mean over images.
 
-    Reads `drawn` and `reconstruction` [B, 1, 64, 64] of the encoder `descriptor`.
+    Reads the target `drawn` and the `reconstruction` [B, 1, 64, 64] of the encoder `descriptor`.
+
+    Args:
+        reduction: sum over the 64 x 64 pixels, or their mean
 
     >>> SketchReconstruction()(step)    # doctest: +SKIP
     tensor(712.4021)
@@ -24,11 +23,9 @@ class SketchReconstruction(Loss):
 
     def __init__(self, *, reduction: Literal["sum", "mean"] = "sum") -> None:
         super().__init__()
-        if reduction not in REDUCTIONS:
-            raise InputError(f"sketch_reconstruction: unknown reduction {reduction!r}{nearest(reduction, REDUCTIONS)}")
         self.reduction = reduction
 
     def forward(self, step: Step) -> Tensor:
-        drawn, wanted = (at_least_float32(step.local.images[name]) for name in ("reconstruction", "drawn"))
-        error = (drawn - wanted).square().flatten(1)
+        reconstruction, target = (at_least_float32(step.local.images[name]) for name in ("reconstruction", "drawn"))
+        error = (reconstruction - target).square().flatten(1)
         return step.mean(error.sum(1) if self.reduction == "sum" else error.mean(1))

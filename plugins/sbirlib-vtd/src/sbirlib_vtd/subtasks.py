@@ -1,56 +1,60 @@
-"""Batches of pairs that stay within a few categories for a while."""
+"""Sampler of subtasks: batches of pairs within a few categories at a time."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
-from sbirlib.data.samplers import Pairs
-from sbirlib.errors import InputError
-from sbirlib.interfaces import Labels
+from sbirlib.plugin_api import Component, InputError, Labels, Pairs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subtasks:
-    """The batches of the sampler `pairs`, `length` at a time from the same `categories`, drawn at random (Pang et al. 2019, section 4.2).
+class Subtasks(Component):
+    """Batches of the sampler `pairs`, in subtasks of a few random categories each (Pang et al. 2019, section 4.2).
 
-    An epoch parts all categories into subtasks; the categories that fill none wait for another epoch. For the optimizer `reptile`, whose
-    `every` is the `length`. Raises InputError for fewer categories than a subtask needs, and where `pairs` does.
+    An epoch splits all categories into subtasks; the rest that fills none is left out of the epoch. For the optimizer `reptile`. Raises
+    InputError for fewer categories than a subtask needs, and where `pairs` does.
+
+    Args:
+        categories: categories of a subtask
+        length: batches of a subtask, the `every` of the optimizer `reptile`
+        pairs: sketches a batch, each with its photo
+        per_category: different instances of one category a group; `pairs` is a multiple of it
     """
 
-    categories: int = 52
-    length: int = 500
-    pairs: int = 32
-    per_category: int = 1
+    categories: Annotated[int, Ge(1)] = 52
+    length: Annotated[int, Ge(1)] = 500
+    pairs: Annotated[int, Ge(1)] = 32
+    per_category: Annotated[int, Ge(1)] = 1
 
     def __post_init__(self) -> None:
-        Pairs(pairs=self.pairs, per_category=self.per_category)  # refuses what it would refuse
-        if self.categories < 1 or self.length < 1:
-            raise InputError(f"subtasks: categories and length must be at least 1, got {self.categories} and {self.length}")
+        Pairs(pairs=self.pairs, per_category=self.per_category)  # the two options must fit each other
 
     def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
+        """Row numbers of each batch of an epoch."""
         pairs = Pairs(pairs=self.pairs, per_category=self.per_category)
         category = np.asarray(labels.category)
-        known = np.unique(category[category >= 0])
-        if len(known) < self.categories:
-            raise InputError(f"subtasks take categories={self.categories}, and there are {len(known)} to train on: set it lower")
-        order = np.random.default_rng([seed, epoch]).permutation(known)
-        count = len(known) // self.categories
-        found: list[list[int]] = []
-        for number, chosen in enumerate(order[: count * self.categories].reshape(count, -1)):
-            inside = Within(labels, np.where(np.isin(category, chosen), labels.instance, -1))
+        categories = np.unique(category[category >= 0])
+        if len(categories) < self.categories:
+            raise InputError(f"subtasks take categories={self.categories}, and there are {len(categories)} to train on: set it lower")
+        order = np.random.default_rng([seed, epoch]).permutation(categories)
+        count = len(categories) // self.categories
+        batches: list[list[int]] = []
+        for number, subtask in enumerate(order[: count * self.categories].reshape(count, -1)):
+            inside = Within(labels, np.where(np.isin(category, subtask), labels.instance, -1))
             seeds = np.random.default_rng([seed, epoch, number])
             passes = (pairs.batches(inside, seed=int(seeds.integers(2**31)), epoch=p) for p in itertools.count())
-            found += itertools.islice(itertools.chain.from_iterable(passes), self.length)
-        return found
+            batches += itertools.islice(itertools.chain.from_iterable(passes), self.length)
+        return batches
 
 
 @dataclass(frozen=True)
 class Within:
-    """Labels whose instances are known only where they may be drawn."""
+    """Labels whose instances are set only in a subtask's categories."""
 
     labels: Labels
     instance: Any

@@ -1,0 +1,62 @@
+"""Plugin API: all names of sbirlib that a plugin may import."""
+
+from sbirlib.data.samplers import Pairs
+from sbirlib.distance import at_least_float32, root
+from sbirlib.encoders.backbone import Backbone, PixelMean, PixelStd
+from sbirlib.encoders.edges import drawings
+from sbirlib.errors import InputError
+from sbirlib.interfaces import (
+    PHOTO,
+    SKETCH,
+    AdversarialLoss,
+    Batch,
+    Component,
+    Encoded,
+    Encoder,
+    Evaluator,
+    Features,
+    Labels,
+    Loss,
+    Miner,
+    Step,
+    Triplets,
+    Wrapper,
+)
+from sbirlib.losses.cross_entropy import check_labels
+from sbirlib.losses.triplet import Triplet, mean, violations
+from sbirlib.miners.hardest import hardest, join, pairs
+from sbirlib.options import Betas
+
+__all__ = [
+    "PHOTO",
+    "SKETCH",
+    "AdversarialLoss",
+    "Backbone",
+    "Batch",
+    "Betas",
+    "Component",
+    "Encoded",
+    "Encoder",
+    "Evaluator",
+    "Features",
+    "InputError",
+    "Labels",
+    "Loss",
+    "Miner",
+    "Pairs",
+    "PixelMean",
+    "PixelStd",
+    "Step",
+    "Triplet",
+    "Triplets",
+    "Wrapper",
+    "at_least_float32",
+    "check_labels",
+    "drawings",
+    "hardest",
+    "join",
+    "mean",
+    "pairs",
+    "root",
+    "violations",
+]
