@@ -107,7 +107,7 @@ class _Schemas(GenerateJsonSchema):
 @lru_cache(maxsize=512)
 def options_of(constructor: Callable[..., Any]) -> dict[str, Option]:
     """The options of a component's constructor: its keyword-only parameters. Raises InputError for annotations that name nothing."""
-    call = constructor.__init__ if inspect.isclass(constructor) else constructor  # type: ignore[misc]
+    call = constructor.__init__ if inspect.isclass(constructor) else constructor
     try:
         hints = get_type_hints(call, include_extras=True)
     except NameError as error:

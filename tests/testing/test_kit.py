@@ -93,7 +93,7 @@ def test_every_check_has_a_part_that_fails_it() -> None:
 
 
 def test_a_recipe_with_an_unknown_key_is_refused() -> None:
-    with pytest.raises(InputError, match="recipe has no key 'simpler'; did you mean 'sampler'"):
+    with pytest.raises(InputError, match="recipe has no option 'simpler'; did you mean 'sampler'"):
         check("recipe/misspelt", "is_complete_as_it_stands")()
 
 

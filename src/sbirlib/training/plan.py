@@ -134,7 +134,7 @@ def len_per_process(indices: Sequence[int], *, processes: int) -> int:
 
 def learning_rates(plan: PhasePlan) -> Mapping[str, float]:
     """The learning rate of each parameter group, by the rule that sets it apart."""
-    rates = {}
+    rates: dict[str, float] = {}
     for name, optimizer in plan.optimizers.items():
         names = plan.rules.group_names(opponents=name == "discriminator")
         rates |= {label: float(group["lr"]) for label, group in zip(names, optimizer.param_groups, strict=True)}

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sbirlib.interfaces import AdversarialLoss, Batch, Encoded, Encoder, Features, Labels, Loss, Miner, Step, Triplets
+from sbirlib.interfaces import AdversarialLoss, Batch, Encoded, Encoder, Evaluator, Features, Labels, Loss, Miner, Step, Triplets
 
 
 class Sound(Encoder):
@@ -239,7 +239,7 @@ class Cheat(AdversarialLoss):
         return self.forward(step)
 
 
-class Nearest:
+class Nearest(Evaluator):
     """An evaluator with nothing wrong: the share of queries whose best photo is of their category."""
 
     memory = 2**20
