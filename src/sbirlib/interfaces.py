@@ -106,7 +106,7 @@ class Encoder(ModuleComponent):
 
 
 class Wrapper(Encoder):
-    """An encoder around `self.encoder` that delegates everything; override only what changes."""
+    """An encoder around `self.encoder` that delegates every method; override those that change."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()

@@ -156,7 +156,7 @@ class Pipeline:
     def steps(self, dataset: Dataset, *, device: str | None = None, workers: int = 0) -> Iterator[StepEvent]:
         """Train on the dataset's training split, with one event after each optimizer step; nothing is written or printed.
 
-        The events' steps hold features, distances and triplets. What the caller draws in between changes nothing.
+        The events' steps hold features, distances and triplets. Random draws of the caller in between change nothing.
 
         >>> for event in pipeline.steps(dataset):  # doctest: +SKIP
         ...     print(event.done, event.losses)
@@ -235,7 +235,7 @@ class Pipeline:
     def encode(
         self, dataset: Dataset, *, role: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
     ) -> tuple[Encoded, Encoded]:
-        """What `evaluate` hands to the evaluators: the sketches of one part of the dataset as queries, and its photos as gallery."""
+        """Input of the evaluators: the sketches of one split as queries, vectors [Q, S, W], and its photos as gallery, vectors [G, W]."""
         measured = dataset.part(role)
         if len(measured) == 0:
             raise InputError(f"{dataset.name} has no {role} images in split {dataset.split_name!r}")
@@ -285,10 +285,10 @@ class Pipeline:
         """
         vectors = kind if isinstance(kind, Index) else part("index", kind)
         dataset = photos if isinstance(photos, Dataset) else images(photos)
-        made = self.search_index(vectors)
+        search_index = self.search_index(vectors)
         embedded = self.embed(dataset.photos, device=device, batch_size=batch_size, progress=progress)
-        made.add(dataset, fields=fields, vectors=embedded)
-        return made
+        search_index.add(dataset, fields=fields, vectors=embedded)
+        return search_index
 
     def search_index(self, vectors: Index) -> SearchIndex:
         """An index of vectors that this pipeline's encoder made, or will make, to be asked with sketches."""
@@ -323,11 +323,11 @@ class Pipeline:
         return [[(self.categories[c], p) for p, c in zip(*row, strict=True)] for row in rows]
 
     def save(self, path: str | Path) -> None:
-        """The whole pipeline, losses included, in one safetensors file; `load` reads it."""
+        """Write the whole pipeline, losses included, in one safetensors file; `load` reads it."""
         checkpoint.write(path, self.model.tensors(), self._about(exported=False))
 
     def export(self, path: str | Path) -> None:
-        """What search needs and no more: encoder, transform and recipe in one safetensors file; `load` reads it."""
+        """Write encoder, transform and recipe, all that search needs, in one safetensors file; `load` reads it."""
         tensors = {k: v for k, v in self.model.tensors().items() if k.startswith("encoder.")}
         checkpoint.write(path, tensors, self._about(exported=True))
 

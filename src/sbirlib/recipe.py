@@ -154,7 +154,7 @@ class Recipe:
         return cls(**values)
 
     def tables(self) -> Table:
-        """Plain tables: what `Recipe.of` reads, and what JSON stores."""
+        """Plain tables, as `Recipe.of` reads and JSON stores them."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     @property
@@ -199,14 +199,14 @@ def _specs(kind: str, value: Any, path: str, faults: list[str], *, supplied: Seq
     if isinstance(value, str):
         value = [value]
     if isinstance(value, Mapping):
-        named = [(name, _with_name(name, item)) for name, item in value.items() if _structure(item) is not None]
+        items = [(name, _with_name(name, item)) for name, item in value.items() if _structure(item) is not None]
     elif isinstance(value, Sequence):
-        named = [(_name(item), item) for item in value]
+        items = [(_name(item), item) for item in value]
     else:
         faults.append(f"{path} = {shown(value)}: expected a list of names or tables, or a table of tables by name")
         return {}
     specs: dict[str, Spec] = {}
-    for name, item in named:
+    for name, item in items:
         if "." in name:
             faults.append(f"{path}: the name {name!r} holds a dot, which parameter rules could not tell apart: give the {kind} another")
         elif spec := Spec.read(kind, item, f"{path}.{name}", faults, supplied=supplied):

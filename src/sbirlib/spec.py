@@ -54,14 +54,14 @@ class Spec:
             return None
         try:
             constructor = registry.load(kind, str(name))
-            known = options_of(constructor)
+            declared = options_of(constructor)
         except InputError as error:
             faults.append(f"{path}: {error}")
             return None
-        readers = {option.name: partial(cls._inner, inner) for option in known.values() if (inner := component_kind(option))}
-        given = {key: value for key, value in table.items() if key != "name"}
-        options = read_options(constructor, given, path, faults, owner=f"{kind} {str(name)!r}", readers=readers, supplied=supplied)
-        defaults = {key: option.default for key, option in known.items() if option.default is not REQUIRED}
+        readers = {option.name: partial(cls._inner, inner) for option in declared.values() if (inner := component_kind(option))}
+        values = {key: value for key, value in table.items() if key != "name"}
+        options = read_options(constructor, values, path, faults, owner=f"{kind} {str(name)!r}", readers=readers, supplied=supplied)
+        defaults = {key: option.default for key, option in declared.items() if option.default is not REQUIRED}
         return cls(kind, str(name), {name: _with_lists(value) for name, value in {**defaults, **options}.items()})
 
     @classmethod
