@@ -14,7 +14,28 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("src", "plugins", "benchmarks", "tests", "examples")
 FILES = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py")) if ".venv" not in file.parts]
-PARTICIPLES = frozenset(["found", "made", "given", "told", "drawn", "chosen", "taken", "asked", "seen", "said", "held", "known", "moved", "named", "shown", "begun", "kept", "written"])
+PARTICIPLES = frozenset(
+    [
+        "found",
+        "made",
+        "given",
+        "told",
+        "drawn",
+        "chosen",
+        "taken",
+        "asked",
+        "seen",
+        "said",
+        "held",
+        "known",
+        "moved",
+        "named",
+        "shown",
+        "begun",
+        "kept",
+        "written",
+    ]
+)
 SHAPE = re.compile(r"\[[A-Za-z0-9.][\w.^'+* /]*(, ?[\w.^'+* /]+)*\]|\[\]|shape|scalar")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
