@@ -124,8 +124,8 @@ class Pipeline:
         `module` is a module path such as "encoder" or "encoder.descriptor", or two, ours:theirs, where they differ. Raises InputError where
         either model has no such module, or the two differ in shape.
 
-        >>> build("vtd").warm_start("runs/vtd/model.safetensors", "encoder.descriptor")  # doctest: +SKIP
-        >>> build("vtd").warm_start("runs/hard-transfer/model.safetensors", "encoder.encoder:encoder")  # doctest: +SKIP
+        >>> fresh = build(pipeline.recipe.tables())
+        >>> _ = fresh.warm_start("runs/mathm/model.safetensors", "encoder.backbone")
         """
         warm_start(self.model, path, module)
         return self
@@ -137,7 +137,7 @@ class Pipeline:
         is then the recipe built anew, and `share` is to be chosen on validation. Raises InputError for a share outside [0, 1], and for
         modules that differ.
 
-        >>> trained.interpolate(build(trained.recipe.tables()), 0.3, "encoder.backbone")  # doctest: +SKIP
+        >>> _ = trained.interpolate(build(trained.recipe.tables()), 0.3, "encoder.backbone")
         """
         interpolate(self.model, other.model, share, module)
         return self
@@ -158,8 +158,10 @@ class Pipeline:
 
         The events' steps hold features, distances and triplets. Random draws of the caller in between change nothing.
 
-        >>> for event in pipeline.steps(dataset):  # doctest: +SKIP
-        ...     print(event.done, event.losses)
+        >>> for event in pipeline.steps(dataset):
+        ...     print(event.done, event.total, sorted(event.losses))
+        1 2 ['balanced_triplet.cross', 'balanced_triplet.hybrid', 'balanced_triplet.within', 'cross_entropy']
+        2 2 ['balanced_triplet.cross', 'balanced_triplet.hybrid', 'balanced_triplet.within', 'cross_entropy']
         """
         plan, source, stream = self._start(dataset, find_device(device), workers, fresh=True, progress=False)
         yield from drawn_from(stream, steps(plan, source, Position()))

@@ -120,11 +120,7 @@ def plain_table(value: Any) -> Any:
 
 
 def component_kind(option: Option) -> str:
-    """The kind of component that an option holds, by its annotation; empty if it holds none.
-
-    >>> component_kind(options_of(part_class)["encoder"])  # doctest: +SKIP
-    'encoder'
-    """
+    """The kind of component that an option holds, by its annotation; empty if it holds none."""
     for annotation in (option.annotation, *get_args(option.annotation)):
         for base in getattr(annotation, "__mro__", ()):
             if base.__module__ == CONTRACT and base.__name__.lower() in registry.GROUPS:

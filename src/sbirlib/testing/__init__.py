@@ -1,9 +1,12 @@
 """Conformance kit: the checks that every component must pass, ours and anyone's. CPU, small sizes, no pytest.
 
->>> check_part("loss", "triplet")  # doctest: +SKIP
->>> @pytest.mark.parametrize(("name", "check"), all_checks("my-distribution"))  # doctest: +SKIP
-... def test_conforms(name, check):
-...     check()
+In a script, and in a test (`sbirlib plugins new` writes it):
+
+    check_part("loss", "triplet")
+
+    @pytest.mark.parametrize(("name", "check"), all_checks("my-distribution"))
+    def test_conforms(name, check):
+        check()
 """
 
 from __future__ import annotations
