@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from tests.examples_world import world_of_examples
 
 import sbirlib
-from tests.examples_world import world_of_examples
 
 PACKAGES = ("sbirlib", "sbirlib_acnet", "sbirlib_generative", "sbirlib_landmarks", "sbirlib_mathm", "sbirlib_vtd")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

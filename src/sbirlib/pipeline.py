@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,11 +28,13 @@ from sbirlib.spec import part
 from sbirlib.training import checkpoint
 from sbirlib.training.gather import rank
 from sbirlib.training.model import Model
-from sbirlib.training.plan import Plan, make_losses, plan_training
+from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training
 from sbirlib.training.randomness import RandomStream, drawn_from, make_seeded
 from sbirlib.training.run import Run, Source, train
 from sbirlib.training.steps import Position, StepEvent, steps
 from sbirlib.training.warm_start import interpolate, warm_start
+
+TRIAL = 8  # images that are encoded before training, to find faults of later phases
 
 
 def build(name: str | Mapping[str, Any] | None = None, /, **changes: Any) -> Pipeline:
@@ -221,8 +224,10 @@ class Pipeline:
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared = Prepared(dataset.train, self.transform)
         prepared.warm(progress=progress)
-        stream = RandomStream(self.recipe.seed, f"training {rank()}", device)
-        return self.plan(dataset), Source(prepared, self.recipe.seed, workers, device), stream
+        plan, source = self.plan(dataset), Source(prepared, self.recipe.seed, workers, device)
+        with RandomStream(self.recipe.seed, "trial", device):
+            check_encoders(plan, next(replace(source, workers=0)(plan.phases[0].sampler, Position()))[1][:TRIAL])
+        return plan, source, RandomStream(self.recipe.seed, f"training {rank()}", device)
 
     def evaluate(
         self, dataset: Dataset, *, role: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
