@@ -154,7 +154,7 @@ def made(found: Experiment, row: Row, seed: int, data: Dataset, device: str, fol
     """A row's model, ready to be measured: built, begun, trained from where it stands in `folder`, and brought back."""
     pipeline = built(found, row, seed)
     for part, other in row.begin.items():
-        pipeline.begin_with(trained_model(experiments.model(found, other), seed), part)
+        pipeline.warm_start(trained_model(experiments.model(found, other), seed), part)
     if row.train and not row.ensemble:
         pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
     for part, share in row.pretrained.items():

@@ -1,4 +1,4 @@
-"""What many tests share: a small separable dataset, a small encoder, and no network."""
+"""Fixtures: a small separable dataset, a small encoder, and no network; shapes of tensors are checked in every test."""
 
 import os
 import tomllib
@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jaxtyping import install_import_hook
 from PIL import Image, ImageDraw
 from torch import nn
+
+with install_import_hook(["sbirlib.features", "sbirlib.interfaces"], "beartype.beartype"):
+    pass
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import from_lists

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sbirlib import cli
+from sbirlib import build, cli
 from sbirlib.cli import options
 from sbirlib.data.dataset import Dataset
 
@@ -57,7 +57,7 @@ def test_from_training_to_searching(
     assert "->" in printed
     assert "class4,class5" in printed
     model = str(out / "model.safetensors")
-    again = ["--out", str(tmp_path / "again"), "--begin", f"encoder={model}"]
+    again = ["--out", str(tmp_path / "again"), "--warm-start", f"encoder={model}"]
     assert run(monkeypatch, "train", "mathm", *data, *again, "--device", "cpu", *settings) == 0
     reached, begun = (re.search(r"mAP@all +([\d.]+) -> ([\d.]+)", text) for text in (printed, capsys.readouterr().out))
     assert reached is not None
@@ -149,7 +149,7 @@ def test_listing_and_showing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         (("train", "mathmm", "--data", "synthetic"), "did you mean 'mathm'"),
         (("train", "mathm", "--data", "no-such-folder"), "no-such-folder"),
         (("train", "mathm", "--data", "synthetic", "--set", "phases"), "--set takes KEY=VALUE"),
-        (("train", "mathm", "--data", "synthetic", "--begin", "encoder"), "--begin takes KEY=VALUE"),
+        (("train", "mathm", "--data", "synthetic", "--warm-start", "encoder"), "--warm-start takes KEY=VALUE"),
         (("eval", "no-such-model", "--data", "synthetic"), "no-such-model"),
         (("search", "a.png", "--index", "nowhere"), "nowhere"),
     ],
@@ -163,11 +163,21 @@ def test_mistakes_are_one_line_without_a_traceback(
     assert len(said.strip().splitlines()) == 1
 
 
-def test_settings_read_as_toml_or_text() -> None:
-    assert options.settings(["a.b=3", "c=[1, 2]", "d=resnet18", "e=false", 'f="4"']) == {
-        "a.b": 3,
-        "c": [1, 2],
-        "d": "resnet18",
-        "e": False,
-        "f": "4",
-    }
+def test_settings_are_read_as_the_types_of_their_options_say() -> None:
+    assert options.settings(["a.b=3", "c=[1, 2]"]) == {"a.b": "3", "c": "[1, 2]"}
+    pairs = [
+        "losses.balanced_triplet.weighting=False",
+        "losses.balanced_triplet.margin=.001",
+        "encoder.pooling=None",
+        "encoder.mean=[0, 1, 1e-3]",
+    ]
+    pipeline = build("mathm", **options.settings([*pairs, "encoder.backbone=resnet10t", "encoder.timm_options.act_layer=relu", "miner=none",
+                                                  "phases.0.weights.balanced_triplet=2"]))  # fmt: skip
+    assert (
+        pipeline.recipe.losses["balanced_triplet"].options | {"weighting": False, "margin": 0.001}
+        == pipeline.recipe.losses["balanced_triplet"].options
+    )
+    assert pipeline.recipe.encoder.options["pooling"] is None
+    assert pipeline.recipe.encoder.options["mean"] == [0, 1, 0.001]
+    assert pipeline.recipe.encoder.options["timm_options"] == {"act_layer": "relu"}
+    assert pipeline.recipe.miner is None

@@ -78,7 +78,7 @@ def test_the_readme_prints_the_quickstart() -> None:
 
 def test_every_recipe_stands_in_the_page_of_its_method() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "methods").glob("*.md"))
-    ours = [e.name for e in registry.found().entries if e.kind == "recipe" and e.distribution.startswith("sbirlib-")]
+    ours = [e.name for e in registry.scan().entries if e.kind == "recipe" and e.distribution.startswith("sbirlib-")]
     assert ours
     assert [name for name in ours if f"`{name}`" not in pages] == []
 

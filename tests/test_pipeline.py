@@ -11,7 +11,7 @@ from torch import Tensor
 from sbirlib import Pipeline, build, load, open_index, split
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Features, Loss, Miner, Step, Triplets
+from sbirlib.interfaces import Encoded, Evaluator, Features, Loss, Miner, Step, Triplets
 
 SMALL: dict[str, Any] = {
     "encoder": {"backbone": "resnet10t", "dim": 8, "pretrained": False},
@@ -61,7 +61,7 @@ def test_a_list_of_losses_replaces_the_recipes_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"encodr": "cse"}, "recipe has no key 'encodr'; did you mean 'encoder'"),
+        ({"encodr": "cse"}, "recipe has no option 'encodr'; did you mean 'encoder'"),
         ({"encoder": {"backbon": "x"}}, "encoder 'cse' has no option 'backbon'; did you mean 'backbone'"),
         ({"encoder": {"backbone": "resnet81"}}, "timm has no model 'resnet81'"),
         ({"evaluators": {"category": {"metrics": ["mAP@al"]}}}, "mAP@al"),
@@ -79,13 +79,47 @@ class Nearest(Miner):
         return {"mine": Triplets(row, row, distances.argmax(1))}
 
 
-def test_objects_are_parts_too(dataset: Dataset, tmp_path: Path) -> None:
-    pipeline = build("mathm", miner=Nearest(), **SMALL).fit(dataset, progress=False)
+class Halves(Loss):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, step: Step) -> Tensor:
+        return (step.features.embedding * self.scale).square().mean()
+
+
+class Count(Evaluator):
+    def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        return {"gallery_left_out": float(len(gallery))}
+
+
+def test_objects_are_components_too_and_are_handed_over_again(dataset: Dataset, tmp_path: Path) -> None:
+    file, objects = tmp_path / "m.safetensors", {"miner": Nearest(), "evaluators": {"count": Count()}}
+    changes = {
+        "losses": {"cross_entropy": {}, "balanced_triplet": {}, "halves": Halves()},
+        "phases": [{"steps": 2, "weights": {}, "parameters": []}],
+    }
+    pipeline = build("mathm", **objects, **{**SMALL, **changes}).fit(dataset, progress=False)
     assert isinstance(pipeline.model.miner, Nearest)
-    pipeline.save(tmp_path / "m.safetensors")
-    with pytest.raises(InputError, match=r"miner was handed over as an object \(object:Nearest\): hand it over again"):
-        load(tmp_path / "m.safetensors")
-    assert load(tmp_path / "m.safetensors", miner=Nearest()).categories == pipeline.categories
+    assert pipeline.evaluate(dataset, progress=False)["gallery_left_out"] == len(dataset.photos)
+    pipeline.save(file)
+    with pytest.raises(InputError, match="miner was handed over as an object of Nearest: hand it over again") as raised:
+        load(file)
+    assert "losses.halves was handed over as an object of Halves" in str(raised.value)
+    assert "evaluators.count was handed over as an object of Count" in str(raised.value)
+    again = load(file, miner=Nearest(), losses={"halves": Halves()}, **{"evaluators.count": Count()})
+    assert torch.equal(again.model.get_parameter("losses.halves.scale"), pipeline.model.get_parameter("losses.halves.scale"))
+    assert again.categories == pipeline.categories
+    with pytest.raises(InputError, match="'sampler' was no object in this recipe"):
+        load(file, sampler=Nearest())
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("miner", 3), ("miner", Halves()), ("encoder", torch.nn.Linear(2, 2)), ("sampler", [3]), ("evaluators", {"x": 3})]
+)
+def test_an_object_of_another_kind_is_refused(kind: str, value: Any) -> None:
+    with pytest.raises(InputError, match=rf"{kind}.* = .*: expected a"):
+        build("mathm", **{kind: value})
 
 
 class Greedy(Loss):
@@ -122,19 +156,19 @@ def test_saved_and_exported_pipelines_give_the_same_vectors(trained: Pipeline, d
 
 def test_training_begins_with_a_part_of_another_model(trained: Pipeline, dataset: Dataset, tmp_path: Path) -> None:
     trained.export(tmp_path / "model.safetensors")
-    fresh = build("mathm", **SMALL, seed=1).begin_with(tmp_path / "model.safetensors", "encoder.backbone")
+    fresh = build("mathm", **SMALL, seed=1).warm_start(tmp_path / "model.safetensors", "encoder.backbone")
     assert _same(fresh.encoder.get_submodule("backbone"), trained.encoder.get_submodule("backbone"))
     assert not _same(fresh.encoder, trained.encoder)
-    assert _same(build("mathm", **SMALL, seed=1).begin_with(tmp_path / "model.safetensors").encoder, trained.encoder)
-    around = build("mathm", **SMALL, seed=1).begin_with(tmp_path / "model.safetensors", "encoder.backbone.layer1:encoder.backbone.layer1")
+    assert _same(build("mathm", **SMALL, seed=1).warm_start(tmp_path / "model.safetensors").encoder, trained.encoder)
+    around = build("mathm", **SMALL, seed=1).warm_start(tmp_path / "model.safetensors", "encoder.backbone.layer1:encoder.backbone.layer1")
     assert _same(around.encoder.get_submodule("backbone.layer1"), trained.encoder.get_submodule("backbone.layer1"))
     with pytest.raises(InputError, match="does not fit this model's"):
-        fresh.begin_with(tmp_path / "model.safetensors", "encoder.backbone:encoder.embedding")
-    with pytest.raises(InputError, match="'encoder.backbon' is not a part of both"):
-        fresh.begin_with(tmp_path / "model.safetensors", "encoder.backbon")
+        fresh.warm_start(tmp_path / "model.safetensors", "encoder.backbone:encoder.embedding")
+    with pytest.raises(InputError, match="this model has no module 'encoder.backbon'; did you mean 'encoder.backbone'"):
+        fresh.warm_start(tmp_path / "model.safetensors", "encoder.backbon")
     other = build("mathm", **SMALL | {"encoder": SMALL["encoder"] | {"dim": 16}})
     with pytest.raises(InputError, match="does not fit this model's"):
-        other.begin_with(tmp_path / "model.safetensors")
+        other.warm_start(tmp_path / "model.safetensors")
 
 
 def test_weights_between_two_models(trained: Pipeline) -> None:
@@ -149,11 +183,11 @@ def test_weights_between_two_models(trained: Pipeline) -> None:
     other.encoder.eval()
     trained.interpolate(other, 1.0)
     torch.testing.assert_close(trained.encoder.query_vectors(batch), other.encoder.query_vectors(batch), rtol=0, atol=0)
-    with pytest.raises(InputError, match="from 0 to 1, got 1.5"):
+    with pytest.raises(InputError, match="share = 1.5: expected a number from 0 to 1"):
         trained.interpolate(other, 1.5)
     with pytest.raises(InputError, match="differ in encoder"):
         trained.interpolate(build("mathm", **SMALL | {"encoder": SMALL["encoder"] | {"dim": 16}}), 0.5)
-    with pytest.raises(InputError, match="'encoder.backbon' is not a part of both"):
+    with pytest.raises(InputError, match="this model has no module 'encoder.backbon'; did you mean 'encoder.backbone'"):
         trained.interpolate(other, 0.5, "encoder.backbon")
 
 

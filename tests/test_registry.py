@@ -7,44 +7,44 @@ from pathlib import Path
 
 import pytest
 
-from sbirlib import registry
+from sbirlib import part, registry
 from sbirlib.errors import InputError
-from sbirlib.recipe import read
+from sbirlib.recipe_file import read
 
 Install = Callable[..., Path]
 
 
 def test_names_match_wildcards() -> None:
-    assert registry.list_recipes("*hm") == ["mathm"]
-    assert {"backbone", "cse"} <= set(registry.list_encoders())
-    assert registry.list_losses("no*where") == []
+    assert registry.list_parts("recipe", "*hm") == ["mathm"]
+    assert {"backbone", "cse"} <= set(registry.list_parts("encoder"))
+    assert registry.list_parts("loss", "no*where") == []
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown miner 'modality_hrad'; did you mean 'modality_hard'"):
-        registry.part("miner", "modality_hrad")
-    with pytest.raises(InputError, match="unknown kind of part 'minor'; did you mean 'miner'"):
+        part("miner", "modality_hrad")
+    with pytest.raises(InputError, match="unknown kind of component 'minor'; did you mean 'miner'"):
         registry.list_parts("minor")
 
 
 def test_an_unknown_option_suggests_the_nearest() -> None:
     with pytest.raises(InputError, match=r"'triplet' has no option 'margn'; did you mean 'margin'"):
-        registry.part("loss", "triplet", margn=1)
+        part("loss", "triplet", margn=1)
 
 
 def test_a_missing_option_is_named() -> None:
     with pytest.raises(InputError, match="'cross_entropy' needs the option 'dim'"):
-        registry.part("loss", "cross_entropy", categories=3)
+        part("loss", "cross_entropy", categories=3)
 
 
 def test_an_object_is_itself() -> None:
     thing = object()
-    assert registry.part("miner", thing) is thing
+    assert part("miner", thing) is thing
 
 
 def test_a_broken_plugin_harms_only_who_asks_for_it(install: Install) -> None:
     install("broken", "[sbirlib.losses]\nsnapped = broken_part:Loss\n", {"broken_part": "import no_such_module"})
-    assert "snapped" in registry.list_losses()
+    assert "snapped" in registry.list_parts("loss")
     with pytest.raises(InputError, match=r"loss 'snapped' of broken 1\.2 cannot be imported: ModuleNotFoundError: .*no_such_module"):
         registry.load("loss", "snapped")
     assert registry.load("loss", "triplet") is not None
@@ -66,17 +66,17 @@ def test_two_distributions_with_one_name_show_the_way_out(install: Install) -> N
 def test_a_malformed_file_leaves_the_others_found(install: Install) -> None:
     install("malformed", "[sbirlib.losses\nthis is not = = an entry point\nneither this\n")
     install("sound", "[sbirlib.losses]\nsound = sound_part:Loss\n", {"sound_part": "class Loss: ..."})
-    names = registry.list_losses()
+    names = registry.list_parts("loss")
     assert {"sound", "triplet", "balanced_triplet"} <= set(names)
 
 
 def test_finding_imports_nothing() -> None:
-    code = "import sys, sbirlib; sbirlib.list_recipes(); print([m for m in ('torch', 'timm', 'faiss') if m in sys.modules])"
+    code = "import sys, sbirlib; sbirlib.list_parts('recipe'); print([m for m in ('torch', 'timm', 'faiss') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
 def test_every_entry_of_ours_can_be_used() -> None:
-    ours = [e for e in registry.found().entries if e.distribution.startswith("sbirlib") and e.kind != "recipe"]
+    ours = [e for e in registry.scan().entries if e.distribution.startswith("sbirlib") and e.kind != "recipe"]
     assert len(ours) > 20
     for entry in ours:
         assert callable(registry.load(entry.kind, entry.name)), entry

@@ -9,7 +9,7 @@ from sbirlib.recipe import Recipe
 
 
 def build_call(recipe: Recipe) -> str:
-    """The call that makes a recipe: its name and what differs from it, or the whole of it."""
+    """The call that makes a recipe: its name and the differences from it, or all of it."""
     try:
         base = Recipe.of(recipe_file.read(recipe.name)).tables()
     except InputError:

@@ -61,11 +61,11 @@ def euclidean(vectors: Tensor) -> Tensor:
 
 
 def root(squared: Tensor) -> Tensor:
-    """The square root of what is not negative, with gradient zero where it is zero."""
+    """Square root of values [...] of at least 0, with gradient zero at zero."""
     positive = squared > 0
     return torch.where(positive, squared, 1.0).sqrt() * positive
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Half precision promoted to float32; float32 and float64 as they are."""
+    """Values [...] with half precision promoted to float32; float32 and float64 as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

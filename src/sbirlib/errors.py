@@ -1,11 +1,11 @@
-"""What the user can mend: one exception, and the words that suggest the nearest name."""
+"""The exception for wrong input, and the nearest known name in its message."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Something given by the user is wrong; the message says what, what was expected and what to do."""
+    """Wrong input; the message states the fault, the expectation and the way out."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -17,5 +17,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     suggestion = f"; did you mean {close[0]!r}?" if close else ""
-    shown = ", ".join(names[:12]) + (f", ... {len(names)} in all" if len(names) > 12 else "")
-    return f"{suggestion} (known: {shown or 'none'})" if suggestion else f"; known: {shown or 'none'}"
+    listing = ", ".join(names[:12]) + (f", ... {len(names)} in all" if len(names) > 12 else "")
+    return f"{suggestion} (known: {listing or 'none'})" if suggestion else f"; known: {listing or 'none'}"

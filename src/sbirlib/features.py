@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -132,5 +132,5 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def __getitem__(self, rows: Tensor | slice) -> Self:
+    def __getitem__(self, rows: Tensor | slice) -> Encoded:
         return replace(self, **{f.name: v[rows] for f in fields(self) if (v := getattr(self, f.name)) is not None})

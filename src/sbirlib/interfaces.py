@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -42,13 +42,16 @@ __all__ = [
 ]
 
 
+C = TypeVar("C", bound="Component")
+
+
 class Component:
     """Base of every component. Its constructor's keyword-only signature declares its options: names, types, ranges and defaults.
 
     Values are held to the annotations whenever a component is made; a wrong one raises InputError.
     """
 
-    def __new__(cls, *_: Any, **options: Any) -> Self:
+    def __new__(cls: type[C], *_: Any, **options: Any) -> C:
         hold(cls, options)
         return super().__new__(cls)
 
@@ -103,7 +106,7 @@ class Encoder(ModuleComponent):
 
 
 class Wrapper(Encoder):
-    """An encoder around `self.encoder` that delegates everything; override only what changes."""
+    """An encoder around `self.encoder` that delegates every method; override those that change."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -237,6 +240,9 @@ class Evaluator(Component):
     needs: frozenset[str] = frozenset()
     memory: int | None = None
 
+    def __init__(self) -> None:  # an evaluator without options takes none
+        super().__init__()
+
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
         """Metrics by name, for queries [Q] and a gallery [G]."""
         raise NotImplementedError
@@ -262,6 +268,7 @@ class Transform(Protocol):
         ...
 
 
+@runtime_checkable
 class Labels(Protocol):
     """Labels of a dataset, as a sampler reads them: integer arrays [n]."""
 

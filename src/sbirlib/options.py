@@ -107,7 +107,7 @@ class _Schemas(GenerateJsonSchema):
 @lru_cache(maxsize=512)
 def options_of(constructor: Callable[..., Any]) -> dict[str, Option]:
     """The options of a component's constructor: its keyword-only parameters. Raises InputError for annotations that name nothing."""
-    call = constructor.__init__ if inspect.isclass(constructor) else constructor  # type: ignore[misc]
+    call = constructor.__init__ if inspect.isclass(constructor) else constructor
     try:
         hints = get_type_hints(call, include_extras=True)
     except NameError as error:
@@ -135,21 +135,21 @@ def read_options(
 
     `readers` read those options that are more than a value. Options without a default must be there, unless they are `supplied` later.
     """
-    known, values = options_of(constructor), {}
+    declared, values = options_of(constructor), {}
     for name, value in table.items():
         where = f"{path}.{name}" if path else str(name)
-        if name not in known:
-            faults.append(f"{where}: {owner or constructor.__name__} has no option {name!r}{nearest(str(name), known)}")
+        if name not in declared:
+            faults.append(f"{where}: {owner or constructor.__name__} has no option {name!r}{nearest(str(name), declared)}")
         elif missing := missing_object(value):
             faults.append(f"{where} was handed over as an object of {missing}: hand it over again, load(FILE, **{{{where!r}: ...}})")
         elif readers and name in readers:
             values[name] = readers[name](value, where, faults)
         else:
             try:
-                values[name] = known[name].read(value)
+                values[name] = declared[name].read(value)
             except ValueError as error:
                 faults.append(f"{where} = {error}")
-    for name, option in known.items():
+    for name, option in declared.items():
         if option.default is REQUIRED and name not in table and name not in supplied:
             where = f"{path}.{name}" if path else name
             faults.append(f"{where}: {owner or constructor.__name__} needs the option {name!r}, expected {option.expected}")
@@ -158,10 +158,10 @@ def read_options(
 
 def hold(constructor: Callable[..., Any], values: Mapping[str, Any]) -> None:
     """Raise InputError for any of the values that the constructor's annotations do not allow; unknown names are left to Python."""
-    known, faults = options_of(constructor), list[str]()
-    for name in values.keys() & known.keys():
+    declared, faults = options_of(constructor), list[str]()
+    for name in values.keys() & declared.keys():
         try:
-            known[name].read(values[name])
+            declared[name].read(values[name])
         except ValueError as error:
             faults.append(f"{constructor.__name__}: {name} = {error}")
     refuse(sorted(faults))

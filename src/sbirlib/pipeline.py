@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,11 +28,13 @@ from sbirlib.spec import part
 from sbirlib.training import checkpoint
 from sbirlib.training.gather import rank
 from sbirlib.training.model import Model
-from sbirlib.training.plan import Plan, make_losses, plan_training
+from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training
 from sbirlib.training.randomness import RandomStream, drawn_from, make_seeded
 from sbirlib.training.run import Run, Source, train
 from sbirlib.training.steps import Position, StepEvent, steps
 from sbirlib.training.warm_start import interpolate, warm_start
+
+TRIAL = 8  # images that are encoded before training, to find faults of later phases
 
 
 def build(name: str | Mapping[str, Any] | None = None, /, **changes: Any) -> Pipeline:
@@ -124,8 +127,8 @@ class Pipeline:
         `module` is a module path such as "encoder" or "encoder.descriptor", or two, ours:theirs, where they differ. Raises InputError where
         either model has no such module, or the two differ in shape.
 
-        >>> build("vtd").warm_start("runs/vtd/model.safetensors", "encoder.descriptor")  # doctest: +SKIP
-        >>> build("vtd").warm_start("runs/hard-transfer/model.safetensors", "encoder.encoder:encoder")  # doctest: +SKIP
+        >>> fresh = build(pipeline.recipe.tables())
+        >>> _ = fresh.warm_start("runs/mathm/model.safetensors", "encoder.backbone")
         """
         warm_start(self.model, path, module)
         return self
@@ -137,7 +140,7 @@ class Pipeline:
         is then the recipe built anew, and `share` is to be chosen on validation. Raises InputError for a share outside [0, 1], and for
         modules that differ.
 
-        >>> trained.interpolate(build(trained.recipe.tables()), 0.3, "encoder.backbone")  # doctest: +SKIP
+        >>> _ = trained.interpolate(build(trained.recipe.tables()), 0.3, "encoder.backbone")
         """
         interpolate(self.model, other.model, share, module)
         return self
@@ -156,10 +159,12 @@ class Pipeline:
     def steps(self, dataset: Dataset, *, device: str | None = None, workers: int = 0) -> Iterator[StepEvent]:
         """Train on the dataset's training split, with one event after each optimizer step; nothing is written or printed.
 
-        The events' steps hold features, distances and triplets. What the caller draws in between changes nothing.
+        The events' steps hold features, distances and triplets. Random draws of the caller in between change nothing.
 
-        >>> for event in pipeline.steps(dataset):  # doctest: +SKIP
-        ...     print(event.done, event.losses)
+        >>> for event in pipeline.steps(dataset):
+        ...     print(event.done, event.total, sorted(event.losses))
+        1 2 ['balanced_triplet.cross', 'balanced_triplet.hybrid', 'balanced_triplet.within', 'cross_entropy']
+        2 2 ['balanced_triplet.cross', 'balanced_triplet.hybrid', 'balanced_triplet.within', 'cross_entropy']
         """
         plan, source, stream = self._start(dataset, find_device(device), workers, fresh=True, progress=False)
         yield from drawn_from(stream, steps(plan, source, Position()))
@@ -219,8 +224,10 @@ class Pipeline:
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared = Prepared(dataset.train, self.transform)
         prepared.warm(progress=progress)
-        stream = RandomStream(self.recipe.seed, f"training {rank()}", device)
-        return self.plan(dataset), Source(prepared, self.recipe.seed, workers, device), stream
+        plan, source = self.plan(dataset), Source(prepared, self.recipe.seed, workers, device)
+        with RandomStream(self.recipe.seed, "trial", device):
+            check_encoders(plan, next(replace(source, workers=0)(plan.phases[0].sampler, Position()))[1][:TRIAL])
+        return plan, source, RandomStream(self.recipe.seed, f"training {rank()}", device)
 
     def evaluate(
         self, dataset: Dataset, *, role: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
@@ -235,7 +242,7 @@ class Pipeline:
     def encode(
         self, dataset: Dataset, *, role: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
     ) -> tuple[Encoded, Encoded]:
-        """What `evaluate` hands to the evaluators: the sketches of one part of the dataset as queries, and its photos as gallery."""
+        """Input of the evaluators: the sketches of one split as queries, vectors [Q, S, W], and its photos as gallery, vectors [G, W]."""
         measured = dataset.part(role)
         if len(measured) == 0:
             raise InputError(f"{dataset.name} has no {role} images in split {dataset.split_name!r}")
@@ -285,10 +292,10 @@ class Pipeline:
         """
         vectors = kind if isinstance(kind, Index) else part("index", kind)
         dataset = photos if isinstance(photos, Dataset) else images(photos)
-        made = self.search_index(vectors)
+        search_index = self.search_index(vectors)
         embedded = self.embed(dataset.photos, device=device, batch_size=batch_size, progress=progress)
-        made.add(dataset, fields=fields, vectors=embedded)
-        return made
+        search_index.add(dataset, fields=fields, vectors=embedded)
+        return search_index
 
     def search_index(self, vectors: Index) -> SearchIndex:
         """An index of vectors that this pipeline's encoder made, or will make, to be asked with sketches."""
@@ -323,11 +330,11 @@ class Pipeline:
         return [[(self.categories[c], p) for p, c in zip(*row, strict=True)] for row in rows]
 
     def save(self, path: str | Path) -> None:
-        """The whole pipeline, losses included, in one safetensors file; `load` reads it."""
+        """Write the whole pipeline, losses included, in one safetensors file; `load` reads it."""
         checkpoint.write(path, self.model.tensors(), self._about(exported=False))
 
     def export(self, path: str | Path) -> None:
-        """What search needs and no more: encoder, transform and recipe in one safetensors file; `load` reads it."""
+        """Write encoder, transform and recipe, all that search needs, in one safetensors file; `load` reads it."""
         tensors = {k: v for k, v in self.model.tensors().items() if k.startswith("encoder.")}
         checkpoint.write(path, tensors, self._about(exported=True))
 

@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt
 
 from sbirlib.errors import InputError, nearest
-from sbirlib.options import Betas, Option, Text, missing_object, plain, read_options, refuse, shown
+from sbirlib.options import Betas, Option, Reader, Text, missing_object, plain, read_options, refuse, shown
 from sbirlib.spec import SUPPLIED, Spec, plain_table
 
 FORMAT = 1
 Table = dict[str, Any]
+DEFAULTS = {"transform": "sbir", "sampler": "balanced", "optimizer": "adam", "schedule": "constant"}
 Number = Option("weight", float, 0.0, "")
 
 
@@ -134,16 +135,16 @@ class Recipe:
         losses = _specs("loss", tables.get("losses") or {}, "losses", faults, supplied=SUPPLIED)
         if not losses and not faults:
             faults.append("losses: a recipe needs at least one loss, such as losses=['cross_entropy']")
-        readers = {
+        readers: dict[str, Reader] = {
             "encoder": partial(Spec.read, "encoder"),
-            "transform": partial(Spec.read, "transform"),
-            "sampler": partial(Spec.read, "sampler"),
+            "transform": partial(_or_default, "transform"),
+            "sampler": partial(_or_default, "sampler"),
             "miner": partial(_optional, "miner"),
             "losses": lambda *_: losses,
             "evaluators": lambda value, path, faults: _specs("evaluator", value or {}, path, faults),
             "phases": partial(_phases, losses),
         }
-        complete = {"transform": "sbir", "sampler": "balanced", "evaluators": {}, "phases": [], "losses": {}, **tables}
+        complete = {"transform": {}, "sampler": {}, "evaluators": {}, "phases": [], "losses": {}, **tables}
         complete["evaluators"] = complete["evaluators"] or {"category": {"name": "category"}}
         complete["phases"] = complete["phases"] or [{"steps": 1000}]
         values = read_options(cls, complete, "", faults, owner="recipe", readers=readers, supplied=("encoder",))
@@ -153,7 +154,7 @@ class Recipe:
         return cls(**values)
 
     def tables(self) -> Table:
-        """Plain tables: what `Recipe.of` reads, and what JSON stores."""
+        """Plain tables, as `Recipe.of` reads and JSON stores them."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     @property
@@ -180,6 +181,14 @@ def _structure(value: Any) -> Any:
     return reading if reading is None or isinstance(reading, Mapping | list) else value
 
 
+def _or_default(kind: str, value: Any, path: str, faults: list[str]) -> Spec | None:
+    """A component; a table without a name has options of the kind's default."""
+    value = _structure(value)
+    if isinstance(value, Mapping) and not missing_object(value):
+        value = {"name": DEFAULTS[kind], **value}
+    return Spec.read(kind, value, path, faults)
+
+
 def _optional(kind: str, value: Any, path: str, faults: list[str]) -> Spec | None:
     return None if _structure(value) is None else Spec.read(kind, value, path, faults)
 
@@ -190,14 +199,14 @@ def _specs(kind: str, value: Any, path: str, faults: list[str], *, supplied: Seq
     if isinstance(value, str):
         value = [value]
     if isinstance(value, Mapping):
-        named = [(name, _with_name(name, item)) for name, item in value.items() if _structure(item) is not None]
+        items = [(name, _with_name(name, item)) for name, item in value.items() if _structure(item) is not None]
     elif isinstance(value, Sequence):
-        named = [(_name(item), item) for item in value]
+        items = [(_name(item), item) for item in value]
     else:
         faults.append(f"{path} = {shown(value)}: expected a list of names or tables, or a table of tables by name")
         return {}
     specs: dict[str, Spec] = {}
-    for name, item in named:
+    for name, item in items:
         if "." in name:
             faults.append(f"{path}: the name {name!r} holds a dot, which parameter rules could not tell apart: give the {kind} another")
         elif spec := Spec.read(kind, item, f"{path}.{name}", faults, supplied=supplied):
@@ -228,15 +237,15 @@ def _phase(losses: Mapping[str, Spec], table: Any, path: str, faults: list[str])
     if not isinstance(table, Mapping):
         faults.append(f"{path} = {shown(table)}: expected a table with at least 'steps'")
         return None
-    readers = {
+    readers: dict[str, Reader] = {
         "weights": partial(_weights, losses),
-        "optimizer": partial(Spec.read, "optimizer"),
-        "schedule": partial(Spec.read, "schedule"),
-        "sampler": partial(_optional, "sampler"),
-        "discriminator": partial(_optional, "optimizer"),
+        "optimizer": partial(_or_default, "optimizer"),
+        "schedule": partial(_or_default, "schedule"),
+        "sampler": lambda *read: None if _structure(read[0]) is None else _or_default("sampler", *read),
+        "discriminator": lambda *read: None if _structure(read[0]) is None else _or_default("optimizer", *read),
         "parameters": _rules,
     }
-    complete = {"optimizer": "adam", "schedule": "constant", **table}
+    complete = {"optimizer": {}, "schedule": {}, **table}
     complete["weights"] = complete.get("weights") or dict.fromkeys(losses, 1.0)
     before = len(faults)
     values = read_options(Phase, complete, path, faults, owner="a phase", readers=readers)
@@ -281,7 +290,8 @@ def _weight(value: Any, path: str, faults: list[str]) -> Weight:
             return value
         if isinstance(value, Mapping) and set(value) == {"from", "to"}:
             return Ramp(Number.read(value["from"]), Number.read(value["to"]))
-        return Number.read(value)
+        weight: float = Number.read(value)
+        return weight
     except ValueError:
         faults.append(f"{path} = {shown(value)}: expected a number, or a ramp with both 'from' and 'to'")
         return 0.0

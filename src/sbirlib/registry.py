@@ -123,17 +123,17 @@ def entry(kind: str, name: str) -> Entry:
     if not offered:
         broken = "".join(f"; {d} could not be read ({cause})" for d, cause in scan().unreadable)
         raise InputError(f"unknown {kind} {plain!r}{nearest(plain, list_parts(kind))}{broken}")
-    chosen = [e for e in offered if not wanted or e.distribution == _canonical(wanted)]
-    if not chosen:
+    matching = [e for e in offered if not wanted or e.distribution == _canonical(wanted)]
+    if not matching:
         raise InputError(f"{kind} {plain!r} is not offered by {wanted!r} but by {', '.join(e.source for e in offered)}")
-    if len(chosen) > 1:
-        ways = " or ".join(repr(f"{plain}@{e.distribution}") for e in chosen)
-        raise InputError(f"{kind} {plain!r} is offered by {' and by '.join(e.source for e in chosen)}: write {ways}")
-    return chosen[0]
+    if len(matching) > 1:
+        ways = " or ".join(repr(f"{plain}@{e.distribution}") for e in matching)
+        raise InputError(f"{kind} {plain!r} is offered by {' and by '.join(e.source for e in matching)}: write {ways}")
+    return matching[0]
 
 
 def load(kind: str, name: str) -> Callable[..., Any]:
-    """Import what a name stands for. `pml:TripletMarginLoss` asks the adapter `pml` for `TripletMarginLoss`."""
+    """Import a component's constructor by name. `pml:TripletMarginLoss` asks the adapter `pml` for `TripletMarginLoss`."""
     plain, colon, wrapped = name.partition(":")
     target = entry(kind, plain)
     if reason := unmet(target.distribution):
@@ -149,7 +149,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
 
 
 def unmet(distribution: str) -> str:
-    """Which requirement of a distribution on sbirlib this one does not meet, and what to do; empty if there is none."""
+    """The requirement of a distribution on sbirlib that this version does not meet, with a way out; empty if there is none."""
     ours = metadata.version("sbirlib")
     try:
         required = metadata.requires(distribution) or []

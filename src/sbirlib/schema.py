@@ -92,16 +92,16 @@ def _table(
     supplied: tuple[str, ...] = (),
 ) -> Schema:
     """The schema of a table with the constructor's options, and a name where it is a component."""
-    known = options_of(constructor)
+    declared = options_of(constructor)
     properties: Schema = {"name": {"const": name}} if name else {}
-    for option in known.values():
+    for option in declared.values():
         if option.name in overrides:
             properties[option.name] = overrides[option.name] | ({"description": option.meaning} if option.meaning else {})
         elif kind := component_kind(option):
             properties[option.name] = _of_kind(kind)
         else:
             properties[option.name] = option.schema()
-    needed = [o.name for o in known.values() if name and o.default is REQUIRED and o.name not in supplied]
+    needed = [o.name for o in declared.values() if name and o.default is REQUIRED and o.name not in supplied]
     return {"type": "object", "properties": properties, "required": [*(required or []), *needed], "additionalProperties": False}
 
 

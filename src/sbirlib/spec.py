@@ -54,15 +54,15 @@ class Spec:
             return None
         try:
             constructor = registry.load(kind, str(name))
-            known = options_of(constructor)
+            declared = options_of(constructor)
         except InputError as error:
             faults.append(f"{path}: {error}")
             return None
-        readers = {option.name: partial(cls._inner, inner) for option in known.values() if (inner := component_kind(option))}
-        given = {key: value for key, value in table.items() if key != "name"}
-        options = read_options(constructor, given, path, faults, owner=f"{kind} {str(name)!r}", readers=readers, supplied=supplied)
-        defaults = {key: option.default for key, option in known.items() if option.default is not REQUIRED}
-        return cls(kind, str(name), {**defaults, **options})
+        readers = {option.name: partial(cls._inner, inner) for option in declared.values() if (inner := component_kind(option))}
+        values = {key: value for key, value in table.items() if key != "name"}
+        options = read_options(constructor, values, path, faults, owner=f"{kind} {str(name)!r}", readers=readers, supplied=supplied)
+        defaults = {key: option.default for key, option in declared.items() if option.default is not REQUIRED}
+        return cls(kind, str(name), {name: _with_lists(value) for name, value in {**defaults, **options}.items()})
 
     @classmethod
     def _inner(cls, kind: str, value: Any, path: str, faults: list[str]) -> Spec | None:
@@ -95,7 +95,17 @@ class Spec:
         constructor = self.constructor()
         required = {name for name, option in options_of(constructor).items() if option.default is REQUIRED}
         options = {name: value.make() if isinstance(value, Spec) else value for name, value in self.options.items()}
-        return constructor(*arguments, **{**{k: v for k, v in supplied.items() if k in required}, **options})
+        component = constructor(*arguments, **{**{k: v for k, v in supplied.items() if k in required}, **options})
+        if not _fulfils(self.kind, component):
+            raise InputError(
+                f"{self.kind} {self.name!r} makes a {type(component).__name__}, which is no {self.kind.capitalize()}: see {CONTRACT}"
+            )
+        return component
+
+
+def _with_lists(value: Any) -> Any:
+    """Tuples as the lists that JSON gives back."""
+    return [_with_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def plain_table(value: Any) -> Any:
@@ -110,11 +120,7 @@ def plain_table(value: Any) -> Any:
 
 
 def component_kind(option: Option) -> str:
-    """The kind of component that an option holds, by its annotation; empty if it holds none.
-
-    >>> component_kind(options_of(part_class)["encoder"])  # doctest: +SKIP
-    'encoder'
-    """
+    """The kind of component that an option holds, by its annotation; empty if it holds none."""
     for annotation in (option.annotation, *get_args(option.annotation)):
         for base in getattr(annotation, "__mro__", ()):
             if base.__module__ == CONTRACT and base.__name__.lower() in registry.GROUPS:

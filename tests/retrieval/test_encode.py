@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Batch, Encoder, Features, Loss, Step
+from sbirlib.interfaces import Batch, Classifier, Encoder, Features, Step
 from sbirlib.retrieval.encode import encode
 
 
@@ -42,7 +42,7 @@ class Small(Encoder):
         return torch.stack([vectors, -vectors], 1)
 
 
-class Classifier(Loss):
+class Head(Classifier):
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3))
@@ -92,7 +92,7 @@ def test_row_i_is_image_i_whatever_the_batch(encoder: Small, role: Any) -> None:
 
 
 def test_the_modes_of_all_modules_are_put_back(encoder: Small) -> None:
-    classifier = Classifier()
+    classifier = Head()
     before = [module.training for part in (encoder, classifier) for module in part.modules()]
     first = encode(encoder, pictures(5), Plain(), role="gallery", classifier=classifier)
     assert [module.training for part in (encoder, classifier) for module in part.modules()] == before
@@ -107,7 +107,7 @@ def test_the_modes_of_all_modules_are_put_back(encoder: Small) -> None:
 
 @pytest.mark.parametrize("role", ["query", "gallery"])
 def test_an_image_is_encoded_once_for_its_vectors_and_its_logits(encoder: Small, role: Any) -> None:
-    classifier, calls = Classifier(), list[int]()
+    classifier, calls = Head(), list[int]()
     encoder.project.register_forward_hook(lambda _, given, found: calls.append(len(found)))
     found = encode(encoder, pictures(5), Plain(), role=role, batch_size=2, classifier=classifier)
     assert calls == [2, 2, 1]
@@ -125,7 +125,7 @@ class Halved(Small):
 
 
 def test_logits_are_of_the_whole_batch(encoder: Small) -> None:
-    classifier = Classifier()
+    classifier = Head()
     plain = encode(encoder, pictures(5), Plain(), role="gallery", batch_size=4, classifier=classifier)
     halved = Halved()
     halved.load_state_dict(encoder.state_dict())
@@ -172,5 +172,3 @@ def test_bad_input_is_refused(encoder: Small) -> None:
         encode(encoder, pictures(4).subset([]), Plain(), role="query")
     with pytest.raises(InputError, match="role is 'query' or 'gallery', got 'photo'"):
         encode(encoder, pictures(2), Plain(), role="photo")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="Loss has no logits"):
-        encode(encoder, pictures(2), Plain(), role="query", classifier=Loss())

@@ -20,6 +20,10 @@ DEFECTIVE = [
     ("encoder/positional", "options_are_explicit", "'dim: int = 8' is not an explicit keyword-only option"),
     ("encoder/loose", "options_are_explicit", r"'\*\*anything: Any' is not an explicit"),
     ("encoder/unwritable", "options_are_explicit", "cannot be stored in a recipe"),
+    ("encoder/unexplained", "options_are_typed_and_explained", "the option sharpness is not explained"),
+    ("encoder/untyped", "options_are_typed_and_explained", "the option sharpness has no annotation"),
+    ("encoder/outside", "options_are_typed_and_explained", "the default of sharpness is not allowed by its own annotation: 0.5"),
+    ("encoder/lax", "wrong_values_are_refused", "the option sharpness takes .*, against its annotation"),
     ("encoder/forgetful", "state_is_whole", "keep all state in state_dict"),
     ("encoder/wrong_width", "gives_the_shapes_it_says", r"embedding is \[16, 8\], expected \[16, 9\]"),
     ("encoder/empty_promise", "gives_the_shapes_it_says", "provides points"),
@@ -43,7 +47,7 @@ DEFECTIVE = [
     ("loss/lonely", "is_the_same_in_two_processes", "see step.mean"),
     ("loss/cheat", "opponents_take_turns", "trains helper"),
     ("loss/overreaching", "imports_only_what_it_declares", "imports faiss, which defects does not name in its dependencies"),
-    ("loss/overreaching", "imports_only_what_it_declares", "a part knows the contract"),
+    ("loss/overreaching", "imports_only_what_it_declares", "a component knows the contract"),
     ("loss/overreaching", "imports_only_what_it_declares", "imports json and does not use it"),
     ("evaluator/percent", "gives_fractions", r"expected a share in \[0, 1\]"),
     ("evaluator/first_queries", "ignores_the_order_of_queries_and_gallery", "shuffled nearest is"),
@@ -93,7 +97,7 @@ def test_every_check_has_a_part_that_fails_it() -> None:
 
 
 def test_a_recipe_with_an_unknown_key_is_refused() -> None:
-    with pytest.raises(InputError, match="recipe has no key 'simpler'; did you mean 'sampler'"):
+    with pytest.raises(InputError, match="recipe has no option 'simpler'; did you mean 'sampler'"):
         check("recipe/misspelt", "is_complete_as_it_stands")()
 
 

@@ -1,5 +1,7 @@
 """Which parameters train, at which rate, and when."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from sbirlib.errors import InputError
 from sbirlib.interfaces import AdversarialLoss, Encoder, Loss, Step
 from sbirlib.recipe import Phase, Rule
+from sbirlib.spec import Spec
 from sbirlib.training.model import Model
 from sbirlib.training.rules import Rules, matches, scale_rates
 
@@ -39,7 +42,13 @@ def model(encoder: Encoder) -> Model:
 
 
 def phase(*rules: Rule, weights: tuple[str, ...] = ("proxies", "opponent")) -> Phase:
-    return Phase(steps=10, weights=dict.fromkeys(weights, 1.0), parameters=rules)
+    return Phase(
+        steps=10,
+        weights=dict.fromkeys(weights, 1.0),
+        parameters=rules,
+        optimizer=Spec.of("optimizer", "adam"),
+        schedule=Spec.of("schedule", "constant"),
+    )
 
 
 def trains(model: Model) -> set[str]:
@@ -87,12 +96,12 @@ def test_what_the_phase_does_not_weigh_does_not_train(encoder: Encoder) -> None:
 
 def test_a_phase_of_one_part_of_the_encoder_trains_it_alone(encoder: Encoder) -> None:
     whole = model(encoder)
-    rules = Rules(whole, Phase(steps=2, weights={"proxies": 1.0}, encoder="embedding"))
+    rules = Rules(whole, replace(phase(weights=("proxies",)), encoder="embedding"))
     rules.apply(0)
     assert trains(whole) == {"encoder.embedding", "losses.proxies"}
-    assert whole.encoder not in rules.parts(0)
-    with pytest.raises(InputError, match="no part 'embeding'; did you mean 'embedding'"):
-        Rules(whole, Phase(steps=2, encoder="embeding"))
+    assert whole.encoder not in rules.components(0)
+    with pytest.raises(InputError, match="no module 'embeding'; did you mean 'embedding'"):
+        Rules(whole, replace(phase(), encoder="embeding"))
 
 
 def test_discriminators_train_in_their_own_turn_and_optimizer_only(encoder: Encoder) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from sbirlib import registry
+from sbirlib import part, registry
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder
 from sbirlib.testing.world import Plain
@@ -45,9 +45,9 @@ def test_each_image_goes_through_its_own_branch(sharing: str) -> None:
 def test_what_is_shared() -> None:
     counts = {}
     for sharing in ("siamese", "heterogeneous", "hybrid"):
-        encoder = registry.part("encoder", {"name": "branches", "sharing": sharing, "encoder": BACKBONE})
+        encoder = part("encoder", {"name": "branches", "sharing": sharing, "encoder": BACKBONE})
         counts[sharing] = sum(p.numel() for p in encoder.parameters())
-    embedding = sum(p.numel() for p in registry.part("encoder", BACKBONE).embedding.parameters())
+    embedding = sum(p.numel() for p in part("encoder", BACKBONE).embedding.parameters())
     assert counts["heterogeneous"] == 2 * counts["siamese"]
     assert counts["hybrid"] == counts["heterogeneous"] - embedding
 

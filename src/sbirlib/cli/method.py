@@ -1,4 +1,4 @@
-"""A method trained and measured."""
+"""Commands that train and evaluate a method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sbirlib.cli.options import Data, Device, Set, SkipBad, Split, open_dataset,
 
 
 def demo(out: Annotated[Path, typer.Option(help="where the model and the picture go")] = Path("demo"), seed: int = 0) -> None:
-    """Train MATHM on the embedded synthetic set, and look at what it finds for categories it was never shown."""
+    """Train MATHM on the embedded synthetic set, and search photos of categories that it was not trained on."""
     from sbirlib.demo import demo as run
 
     run(out, seed=seed)
@@ -67,16 +67,16 @@ def classify(
     json_: Annotated[bool, typer.Option("--json", help="one line of JSON for each sketch")] = False,
     device: Device = None,
 ) -> None:
-    """Print what each sketch is likeliest of, with its probability."""
+    """Print the likeliest categories of each sketch, with their probabilities."""
     from sbirlib import load
     from sbirlib.data.folder import images
 
-    drawn = images(sketches, modality="sketch")
-    for i, names in enumerate(load(model).classify(drawn, k=k, device=device)):
+    dataset = images(sketches, modality="sketch")
+    for i, names in enumerate(load(model).classify(dataset, k=k, device=device)):
         if json_:
-            typer.echo(json.dumps({"sketch": drawn.path(i), "names": [{"name": name, "probability": p} for name, p in names]}))
+            typer.echo(json.dumps({"sketch": dataset.path(i), "names": [{"name": name, "probability": p} for name, p in names]}))
         else:
-            typer.echo(f"{drawn.path(i)}: " + ", ".join(f"{name} {p:.3f}" for name, p in names))
+            typer.echo(f"{dataset.path(i)}: " + ", ".join(f"{name} {p:.3f}" for name, p in names))
 
 
 def ensemble(
@@ -86,7 +86,7 @@ def ensemble(
     device: Device = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Weigh several models by what the split's validation part says of each, and measure them alone and together."""
+    """Weigh several models on the validation split, and evaluate them alone and together."""
     from sbirlib import load
     from sbirlib.ensemble import Ensemble
 
@@ -94,10 +94,10 @@ def ensemble(
     pipelines = [load(model) for model in models]
     typer.echo(dataset.describe())
     together = Ensemble.fitted(pipelines, dataset, device=device)
-    found = [pipeline.evaluate(dataset, device=device) for pipeline in pipelines] + [together.evaluate(dataset, device=device)]
+    results = [pipeline.evaluate(dataset, device=device) for pipeline in pipelines] + [together.evaluate(dataset, device=device)]
     names, weights = [*map(str, models), "together"], [*(f"{weight:.3f}" for weight in together.weights.tolist()), ""]
-    metrics = list(found[-1])
-    rows = [[name, weight, *(f"{of[m]:.4f}" for m in metrics)] for name, weight, of in zip(names, weights, found, strict=True)]
+    metrics = list(results[-1])
+    rows = [[name, weight, *(f"{of[m]:.4f}" for m in metrics)] for name, weight, of in zip(names, weights, results, strict=True)]
     table(["model", "weight", *metrics], rows)
 
 
@@ -111,7 +111,7 @@ def eval_(
     worst: Annotated[Path | None, typer.Option(help="also draw the queries that found least")] = None,
     skip_bad: SkipBad = False,
 ) -> None:
-    """Measure a saved model: each metric with its definition, its interval over classes and queries, and what was left out."""
+    """Evaluate a saved model: each metric with its definition, its interval over classes and queries, and the queries left out."""
     from sbirlib import load
     from sbirlib.evaluation import evaluation, worst_queries
     from sbirlib.files import whole_file
@@ -120,13 +120,13 @@ def eval_(
     dataset = open_dataset(data, split, skip_bad)
     pipeline = load(checkpoint)
     typer.echo(dataset.describe())
-    found = evaluation(pipeline, dataset, metrics=metrics, device=device)
-    heads = ("evaluator", "metric", "value", "95 % interval", "left out", "what it is")
-    table(heads, [line.cells() for line in found.lines])
+    result = evaluation(pipeline, dataset, metrics=metrics, device=device)
+    heads = ("evaluator", "metric", "value", "95 % interval", "left out", "definition")
+    table(heads, [line.cells() for line in result.lines])
     if out is not None:
         about = {"checkpoint": str(checkpoint), "data": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}
         with whole_file(out) as partial:
-            partial.write_text(json.dumps({**about, **found.tables()}, indent=1) + "\n", encoding="utf-8")
+            partial.write_text(json.dumps({**about, **result.tables()}, indent=1) + "\n", encoding="utf-8")
     if worst is not None:
-        save_picture(worst_queries(found, dataset), worst)
+        save_picture(worst_queries(result, dataset), worst)
         typer.echo(f"the queries that found least: {worst}")

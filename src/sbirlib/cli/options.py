@@ -1,4 +1,4 @@
-"""What several verbs share: their options, and how those are read."""
+"""Options that several commands share, and their readers."""
 
 from __future__ import annotations
 

@@ -103,5 +103,5 @@ def new(
     """Write a plugin distribution that can be installed and passes every check, to be changed."""
     from sbirlib.skeleton import new_plugin
 
-    made = new_plugin(name, kind=kind, folder=folder)
-    typer.echo(f"{made} offers the {kind} {name}; next: cd {made} && pip install -e . && pytest")
+    root = new_plugin(name, kind=kind, folder=folder)
+    typer.echo(f"{root} offers the {kind} {name}; next: cd {root} && pip install -e . && pytest")

@@ -1,9 +1,12 @@
-"""The conformance kit: the checks that every part must pass, ours and anyone's. CPU, small sizes, no pytest.
+"""Conformance kit: the checks that every component must pass, ours and anyone's. CPU, small sizes, no pytest.
 
->>> check_part("loss", "triplet")  # doctest: +SKIP
->>> @pytest.mark.parametrize(("name", "check"), all_checks("my-distribution"))  # doctest: +SKIP
-... def test_conforms(name, check):
-...     check()
+In a script, and in a test (`sbirlib plugins new` writes it):
+
+    check_part("loss", "triplet")
+
+    @pytest.mark.parametrize(("name", "check"), all_checks("my-distribution"))
+    def test_conforms(name, check):
+        check()
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ def all_checks(
     """`(id, check)` for every part that a distribution offers, or for the parts called `name`; a check raises CheckFailed.
 
     `options` and `oracles` are by part, "loss/mine"; ids are "loss/mine/gradient_is_right". An entry that adapts another library by name,
-    such as `pml`, offers nothing itself: check what it adapts, `all_checks("pml:TripletMarginLoss")`.
+    such as `pml`, offers nothing itself: check an adapted loss, `all_checks("pml:TripletMarginLoss")`.
     """
     entries = registry.scan().entries
     plain, colon, _ = name.partition(":")
@@ -75,13 +78,13 @@ def all_checks(
         for e in offered
         if e.kind == "recipe" or colon or not part.adapts(e.kind, f"{e.name}@{e.distribution}")
     ]
-    known = {subject.id for subject in subjects}
+    names = {subject.id for subject in subjects}
     for table in (options or {}, oracles or {}):
         for key in table:
-            if key not in known:
-                raise InputError(f"there is no part {key!r} here{nearest(key, known)}")
-    told = [Subject(s.kind, s.name, dict((options or {}).get(s.id, {})), (oracles or {}).get(s.id), options or {}) for s in subjects]
-    return _expecting([check for subject in told for check in _checks(subject)], expected_failures or {})
+            if key not in names:
+                raise InputError(f"there is no part {key!r} here{nearest(key, names)}")
+    configured = [Subject(s.kind, s.name, dict((options or {}).get(s.id, {})), (oracles or {}).get(s.id), options or {}) for s in subjects]
+    return _expecting([check for subject in configured for check in _checks(subject)], expected_failures or {})
 
 
 def _checks(subject: Subject) -> list[tuple[str, Check]]:
@@ -92,10 +95,10 @@ def _checks(subject: Subject) -> list[tuple[str, Check]]:
 
 def _expecting(checks: list[tuple[str, Check]], failures: Mapping[str, str]) -> list[tuple[str, Check]]:
     """The same checks; those of which a failure is expected fail where they pass."""
-    known = [name for name, _ in checks]
+    names = [name for name, _ in checks]
     for name in failures:
-        if name not in known:
-            raise InputError(f"there is no check {name!r} whose failure could be expected{nearest(name, known)}")
+        if name not in names:
+            raise InputError(f"there is no check {name!r} whose failure could be expected{nearest(name, names)}")
     return [(name, _inverted(name, check, failures[name]) if name in failures else check) for name, check in checks]
 
 
@@ -112,7 +115,7 @@ def _inverted(name: str, check: Check, reason: str) -> Check:
 
 def _kind(kind: str) -> str:
     singular = {group.rpartition(".")[2]: kind for kind, group in registry.GROUPS.items()}
-    found = singular.get(kind, kind)
-    if found not in registry.GROUPS:
+    singular_kind = singular.get(kind, kind)
+    if singular_kind not in registry.GROUPS:
         raise InputError(f"unknown kind of part {kind!r}{nearest(kind, registry.GROUPS)}")
-    return found
+    return singular_kind

@@ -1,4 +1,4 @@
-"""What holds for an encoder."""
+"""Checks of encoders."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def gives_the_shapes_it_says(subject: Subject) -> None:
 def is_deterministic_in_eval_mode(subject: Subject) -> None:
     """The same images give the same vectors, whatever was drawn in between."""
     encoder, images = _ready(subject), batch()
-    drawn = []
+    results = []
     for seed in (0, 1):
         with seeded(seed):
-            drawn.append([encoder(images).vector, encoder.query_vectors(images), encoder.gallery_vectors(images)])
-    for one, other in zip(*drawn, strict=True):
+            results.append([encoder(images).vector, encoder.query_vectors(images), encoder.gallery_vectors(images)])
+    for one, other in zip(*results, strict=True):
         require(torch.equal(one, other), f"{subject.id}: two calls in eval mode differ: noise in eval mode belongs in a buffer")
 
 
@@ -83,7 +83,7 @@ def distances_read_no_parameter(subject: Subject) -> None:
                 value.add_(torch.rand_like(value))
     after = encoder.distances(features)
     require(
-        torch.equal(before, after), f"{subject.id}: distances change with the encoder's parameters: put what they need into features.rows"
+        torch.equal(before, after), f"{subject.id}: distances change with the encoder's parameters: put their inputs into features.rows"
     )
 
 
@@ -113,7 +113,7 @@ def gradients_reach_every_parameter(subject: Subject) -> None:
     features = encoder(batch())
     tensors = [features.embedding, features.vector, *features.rows.values(), *features.images.values(), *features.extra.values()]
     outputs = [t for t in tensors if isinstance(t, Tensor) and t.requires_grad]
-    require(bool(outputs), f"{subject.id}: what it gives has no gradient")
+    require(bool(outputs), f"{subject.id}: its outputs have no gradient")
     with seeded(0):
         sum((value * torch.randn_like(value)).sum() for value in outputs).backward()  # type: ignore[union-attr]
     for name, parameter in encoder.named_parameters():

@@ -1,4 +1,4 @@
-"""What holds for an evaluator."""
+"""Checks of evaluators."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ CATEGORIES = 4
 COUNTS = "_left_out"  # metrics are fractions, but for counts of queries left out
 
 
-def encoded(made: Evaluator, count: int, *, queries: bool, seed: int, dim: int = 8) -> Encoded:
+def encoded(evaluator: Evaluator, count: int, *, queries: bool, seed: int, dim: int = 8) -> Encoded:
     """Random vectors, two a query; of unit length and one a query where it needs cosines. Sketches and photos share their instances."""
-    cosines = "cosines" in made.needs
+    cosines = "cosines" in evaluator.needs
     with seeded(seed):
         vectors = torch.randn((count, 1 if cosines else 2, dim) if queries else (count, dim))
         instance = torch.randperm(count)
@@ -32,9 +32,9 @@ def encoded(made: Evaluator, count: int, *, queries: bool, seed: int, dim: int =
 
 def gives_fractions(subject: Subject) -> None:
     """Every metric is a share in [0, 1], or a cosine or a difference of two, on any data; a name that ends in `_left_out` counts."""
-    made = subject.make()
-    queries, gallery = encoded(made, 12, queries=True, seed=0), encoded(made, 20, queries=False, seed=1)
-    for what, pair in {
+    evaluator = subject.make()
+    queries, gallery = encoded(evaluator, 12, queries=True, seed=0), encoded(evaluator, 20, queries=False, seed=1)
+    for case, pair in {
         "random vectors": (queries, gallery),
         "ties": (_tied(queries), _tied(gallery)),
         "a gallery of one photo": (queries, gallery[gallery.instance == queries.instance[0]]),
@@ -42,35 +42,35 @@ def gives_fractions(subject: Subject) -> None:
         "a category without a photo": (queries, gallery[gallery.category != queries.category[0]]),
     }.items():
         try:
-            found = made.evaluate(*pair)
+            metrics = evaluator.evaluate(*pair)
         except Exception as error:
-            raise CheckFailed(f"{subject.id}: with {what} it raises {type(error).__name__}: {error}") from error
-        require(bool(found), f"{subject.id}: with {what} it gives no metric")
-        for name, value in found.items():
+            raise CheckFailed(f"{subject.id}: with {case} it raises {type(error).__name__}: {error}") from error
+        require(bool(metrics), f"{subject.id}: with {case} it gives no metric")
+        for name, value in metrics.items():
             right = isinstance(value, float) and (-2 <= value <= 2 or (name.endswith(COUNTS) and value >= 0))
-            require(right, f"{subject.id}: with {what} {name} is {value!r}, expected a share in [0, 1]")
+            require(right, f"{subject.id}: with {case} {name} is {value!r}, expected a share in [0, 1]")
 
 
 def ignores_the_order_of_queries_and_gallery(subject: Subject) -> None:
-    made = subject.make()
-    queries, gallery = encoded(made, 30, queries=True, seed=0), encoded(made, 40, queries=False, seed=1)
-    expected = made.evaluate(queries, gallery)
+    evaluator = subject.make()
+    queries, gallery = encoded(evaluator, 30, queries=True, seed=0), encoded(evaluator, 40, queries=False, seed=1)
+    expected = evaluator.evaluate(queries, gallery)
     for seed in range(5):  # a coarse metric may be the same once by luck
         with seeded(seed):
-            shuffled = made.evaluate(queries[torch.randperm(len(queries))], gallery[torch.randperm(len(gallery))])
+            shuffled = evaluator.evaluate(queries[torch.randperm(len(queries))], gallery[torch.randperm(len(gallery))])
         _equal(subject, expected, shuffled, "shuffled")
 
 
 def works_in_chunks(subject: Subject) -> None:
     """With the attribute `memory` (bytes) made small the result is the same, and no tensor or array of all Q x G scores is made."""
-    made: Any = subject.make()
-    queries, gallery = encoded(made, 256, queries=True, seed=0), encoded(made, 512, queries=False, seed=1)
-    expected = made.evaluate(queries, gallery)
-    if made.memory is not None:
-        made.memory = 2**16
-    _equal(subject, expected, made.evaluate(queries, gallery), "in chunks")
+    evaluator: Any = subject.make()
+    queries, gallery = encoded(evaluator, 256, queries=True, seed=0), encoded(evaluator, 512, queries=False, seed=1)
+    expected = evaluator.evaluate(queries, gallery)
+    if evaluator.memory is not None:
+        evaluator.memory = 2**16
+    _equal(subject, expected, evaluator.evaluate(queries, gallery), "in chunks")
     tracemalloc.start()
-    most = largest(lambda: made.evaluate(queries, gallery))
+    most = largest(lambda: evaluator.evaluate(queries, gallery))
     arrays = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     whole = 4 * len(queries) * len(gallery)
@@ -82,20 +82,20 @@ def works_in_chunks(subject: Subject) -> None:
 
 def equals_its_oracle(subject: Subject) -> None:
     """The same metrics as the author's plain loop, `oracle(queries, gallery) -> {metric: float}`."""
-    made: Evaluator = subject.make()
+    evaluator: Evaluator = subject.make()
     assert subject.oracle is not None
     for seed in range(3):
-        queries, gallery = encoded(made, 14, queries=True, seed=seed), encoded(made, 25, queries=False, seed=seed + 10)
-        _equal(subject, subject.oracle(queries, gallery), made.evaluate(queries, gallery), "against its oracle")
+        queries, gallery = encoded(evaluator, 14, queries=True, seed=seed), encoded(evaluator, 25, queries=False, seed=seed + 10)
+        _equal(subject, subject.oracle(queries, gallery), evaluator.evaluate(queries, gallery), "against its oracle")
 
 
 def _tied(some: Encoded) -> Encoded:
     return Encoded(torch.full_like(some.vectors, some.vectors.shape[-1] ** -0.5), some.modality, some.category, some.instance, some.logits)
 
 
-def _equal(subject: Subject, expected: dict[str, float], found: dict[str, float], how: str) -> None:
-    require(found.keys() == expected.keys(), f"{subject.id}: {how} it gives {sorted(found)}, expected {sorted(expected)}")
-    for name, value in found.items():
+def _equal(subject: Subject, expected: dict[str, float], metrics: dict[str, float], how: str) -> None:
+    require(metrics.keys() == expected.keys(), f"{subject.id}: {how} it gives {sorted(metrics)}, expected {sorted(expected)}")
+    for name, value in metrics.items():
         require(abs(value - expected[name]) < 1e-6, f"{subject.id}: {how} {name} is {value}, expected {expected[name]}")
 
 

@@ -1,4 +1,4 @@
-"""What a part's modules import, read from their source: nothing is run."""
+"""Imports of a component's modules, read from their source; nothing is run."""
 
 from __future__ import annotations
 
@@ -16,41 +16,43 @@ ABOVE_PARTS = ("sbirlib.training", "sbirlib.pipeline", "sbirlib.search", "sbirli
 
 
 def faults(module: str, distribution: str) -> list[str]:
-    """What is wrong with the imports of a module and of those of its own package that it imports, in words."""
+    """Faults of the imports of a module, and of the modules of its own package that it imports, in words."""
     own = module.partition(".")[0]
     declared = _declared(distribution) | {own}
-    found = []
+    problems = []
     for name, source in _modules(module).items():
         tree = ast.parse(source.read_text(encoding="utf-8"))
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | set(_exported(tree)) | _quoted(tree)
         for imported, bound in _imports(tree, name, package=source.name == "__init__.py"):
             top = imported.partition(".")[0]
             if top not in sys.stdlib_module_names and top not in declared and not _provides(declared, top):
-                found.append(f"{name} imports {top}, which {distribution} does not name in its dependencies")
+                problems.append(f"{name} imports {top}, which {distribution} does not name in its dependencies")
             if own != "sbirlib" and any(imported == room or imported.startswith(f"{room}.") for room in ABOVE_PARTS):
-                found.append(f"{name} imports {imported}: a part knows the contract, not what trains, measures or serves it")
+                problems.append(
+                    f"{name} imports {imported}: a component knows the contract, not the code that trains, evaluates or serves it"
+                )
             if bound not in used and imported != "__future__" and not (source.name == "__init__.py" and imported.startswith(own)):
-                found.append(f"{name} imports {imported} and does not use it")
-    return found
+                problems.append(f"{name} imports {imported} and does not use it")
+    return problems
 
 
 def _modules(module: str) -> dict[str, Path]:
-    """A module, its parent packages, and what they import of the same package, by name."""
-    own, found, ahead = module.partition(".")[0], {}, [module]
+    """Source files of a module, its parent packages, and the modules of the same package that they import, by name."""
+    own, modules, ahead = module.partition(".")[0], {}, [module]
     while ahead:
         name = ahead.pop()
         spec = importlib.util.find_spec(name)
-        if name in found or spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        if name in modules or spec is None or spec.origin is None or not spec.origin.endswith(".py"):
             continue
-        found[name] = Path(spec.origin)
-        tree = ast.parse(found[name].read_text(encoding="utf-8"))
+        modules[name] = Path(spec.origin)
+        tree = ast.parse(modules[name].read_text(encoding="utf-8"))
         inner = [i for i, _ in _imports(tree, name, package=spec.submodule_search_locations is not None)]
         ahead += [i for i in (*inner, name.rpartition(".")[0]) if i.partition(".")[0] == own]
-    return {name: path for name, path in found.items() if own != "sbirlib" or name == module}
+    return {name: path for name, path in modules.items() if own != "sbirlib" or name == module}
 
 
 def _imports(tree: ast.Module, name: str, *, package: bool) -> Iterator[tuple[str, str]]:
-    """Modules imported when a module is, each with the name that it binds; not what functions or type checkers import."""
+    """Modules imported when a module is, each with the name that it binds; imports inside functions and for type checkers are left out."""
     for node in tree.body:
         if isinstance(node, ast.Import):
             for alias in node.names:

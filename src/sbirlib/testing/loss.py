@@ -1,4 +1,4 @@
-"""What holds for a loss."""
+"""Checks of losses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLOATS = (torch.float32, torch.float64)
 
 
 def step(subject: Subject, loss: Loss, *, dtype: torch.dtype = torch.float32) -> Step:
-    """A step that has what the loss needs: rows of noise, with a gradient, from an encoder that provides it, and a miner."""
+    """A step with the inputs of the loss: rows of noise with a gradient, from an encoder that provides them, and a miner."""
     images, encoder = batch(), companion(subject, loss)
     miner: Miner | None = make_component("miner", "batch_hard") if "triplets" in loss.needs else None
     with seeded(0):
@@ -34,7 +34,7 @@ def step(subject: Subject, loss: Loss, *, dtype: torch.dtype = torch.float32) ->
 
 
 def companion(subject: Subject, loss: Loss) -> Encoder:
-    """An encoder that provides what the loss needs: the kit's own, or one of the same distribution."""
+    """An encoder that provides the inputs of the loss: the kit's own, or one of the same distribution."""
     needs = loss.needs - {"triplets"}
     if not needs:
         with seeded(0):
@@ -50,14 +50,14 @@ def companion(subject: Subject, loss: Loss) -> Encoder:
     raise CheckFailed(f"{subject.id} needs {', '.join(sorted(needs))}, and no installed encoder provides that")
 
 
-def terms(loss: Loss, seen: Step) -> dict[str, Tensor]:
+def terms(loss: Loss, step_: Step) -> dict[str, Tensor]:
     """A loss's terms by name; a loss of one scalar has the name "loss"."""
-    value = loss(seen)
+    value = loss(step_)
     return value if isinstance(value, dict) else {"loss": value}
 
 
-def total(loss: Loss, seen: Step) -> Tensor:
-    return torch.stack(list(terms(loss, seen).values())).sum()
+def total(loss: Loss, step_: Step) -> Tensor:
+    return torch.stack(list(terms(loss, step_).values())).sum()
 
 
 def is_a_finite_scalar(subject: Subject) -> None:
@@ -75,9 +75,9 @@ def is_a_finite_scalar(subject: Subject) -> None:
 def gradient_reaches_rows_and_parameters(subject: Subject) -> None:
     """Some rows get a gradient that is not zero, every own parameter a finite one, but for a discriminator's."""
     loss = _made(subject)
-    seen = step(subject, loss)
-    total(loss, seen).backward()
-    gradients = [v.grad for v in _leaves(seen.features) if v.grad is not None]
+    step_ = step(subject, loss)
+    total(loss, step_).backward()
+    gradients = [v.grad for v in _leaves(step_.features) if v.grad is not None]
     require(any(bool((g != 0).any()) for g in gradients), f"{subject.id}: no gradient reaches the features")
     require(all(bool(g.isfinite().all()) for g in gradients), f"{subject.id}: the gradient of the features is not finite")
     for name, parameter in loss.named_parameters():
@@ -88,17 +88,17 @@ def gradient_reaches_rows_and_parameters(subject: Subject) -> None:
 
 def ignores_the_order_of_rows(subject: Subject) -> None:
     loss = _made(subject)
-    seen = step(subject, loss, dtype=torch.float64)
+    step_ = step(subject, loss, dtype=torch.float64)
     with seeded(1):
-        order = torch.randperm(len(seen.features))
-    shuffled = seen.features[order]
-    if len(seen.batch) == len(order):  # a row an image: the images change places with their rows
+        order = torch.randperm(len(step_.features))
+    shuffled = step_.features[order]
+    if len(step_.batch) == len(order):  # a row an image: the images change places with their rows
         shuffled = _of_images(shuffled, order)
-        moved = Step(shuffled, encoder=seen.encoder, batch=seen.batch[order], miner=seen.miner)
+        shuffled_step = Step(shuffled, encoder=step_.encoder, batch=step_.batch[order], miner=step_.miner)
     else:
-        moved = Step(shuffled, encoder=seen.encoder, batch=seen.batch, miner=seen.miner)
+        shuffled_step = Step(shuffled, encoder=step_.encoder, batch=step_.batch, miner=step_.miner)
     loss.double()
-    for (name, value), other in zip(terms(loss, seen).items(), terms(loss, moved).values(), strict=True):
+    for (name, value), other in zip(terms(loss, step_).items(), terms(loss, shuffled_step).values(), strict=True):
         require(
             torch.allclose(value, other, rtol=1e-6), f"{subject.id}: {name} is {value.item()}, and {other.item()} with its rows shuffled"
         )
@@ -108,34 +108,34 @@ def is_zero_with_a_gradient_when_nothing_is_valid(subject: Subject) -> None:
     """No row: zero. One category: zero for a loss of triplets, finite for any. Sketches alone: finite. Always with a gradient."""
     loss = _made(subject)
     whole = step(subject, loss).features
-    for what, keep in {
+    for case, keep in {
         "no row": whole.category < 0,
         "one category": whole.category == 0,
         "sketches alone": whole.modality == 0,
         "one row": torch.arange(len(whole)) == 0,
     }.items():
-        seen = step(subject, loss)
-        own = _images(seen.features, keep)
-        some = Step(_of_images(seen.features[keep], own), encoder=seen.encoder, batch=seen.batch[own], miner=seen.miner)
+        step_ = step(subject, loss)
+        own = _images(step_.features, keep)
+        some = Step(_of_images(step_.features[keep], own), encoder=step_.encoder, batch=step_.batch[own], miner=step_.miner)
         value = total(loss, some)
-        require(bool(value.isfinite()), f"{subject.id}: with {what} it is {value.item()}")
-        require(value.requires_grad, f"{subject.id}: with {what} it has no gradient: add zero times the rows' sum")
-        nothing = what == "no row" or ("triplets" in loss.needs and what != "sketches alone")
-        require(not nothing or value.item() == 0, f"{subject.id}: with {what} it is {value.item()}, expected 0")
+        require(bool(value.isfinite()), f"{subject.id}: with {case} it is {value.item()}")
+        require(value.requires_grad, f"{subject.id}: with {case} it has no gradient: add zero times the rows' sum")
+        nothing = case == "no row" or ("triplets" in loss.needs and case != "sketches alone")
+        require(not nothing or value.item() == 0, f"{subject.id}: with {case} it is {value.item()}, expected 0")
         value.backward()
 
 
 def gradient_is_right(subject: Subject) -> None:
     """Its gradient in float64 equals that by differences."""
     loss = _made(subject).double()
-    seen = step(subject, loss, dtype=torch.float64)
-    leaves = _leaves(seen.features)
+    step_ = step(subject, loss, dtype=torch.float64)
+    leaves = _leaves(step_.features)
 
     def value(*given: Tensor) -> Tensor:
         replaced = iter(given)
-        features = seen.features.map(lambda v: next(replaced) if v.is_floating_point() else v)
+        features = step_.features.map(lambda v: next(replaced) if v.is_floating_point() else v)
         features = replace(features, images={name: next(replaced) for name in features.images})
-        return total(loss, Step(features, encoder=seen.encoder, batch=seen.batch, miner=seen.miner))
+        return total(loss, Step(features, encoder=step_.encoder, batch=step_.batch, miner=step_.miner))
 
     try:
         with seeded(3):
@@ -151,12 +151,12 @@ def leaves_its_parameters_alone(subject: Subject) -> None:
             loss = _made(subject)
             before = {name: (v.dtype, v.device) for name, v in loss.state_dict().items()}
             with nullcontext() if autocast is None else torch.autocast("cpu", autocast):
-                found = terms(loss, step(subject, loss, dtype=dtype))
+                values = terms(loss, step(subject, loss, dtype=dtype))
             after = {name: (v.dtype, v.device) for name, v in loss.state_dict().items()}
             changed = [name for name in before if after[name] != before[name]]
             where = f"rows {dtype}, autocast {autocast}"
             require(not changed, f"{subject.id}: a call changes the dtype or device of {', '.join(changed)} ({where})")
-            for name, term in found.items():
+            for name, term in values.items():
                 require(term.dtype in FLOATS, f"{subject.id}: {name} is {term.dtype} with {where}, expected float32 at least")
 
 
@@ -174,9 +174,9 @@ def is_the_same_in_two_processes(subject: Subject) -> None:
     for own, counted in zip(halves, counts, strict=True):
         terms(loss, _Half(alone, own, counted, totals=None))
     sums = [sum(pair) for pair in zip(*counts, strict=True)]
-    found = [terms(loss, _Half(alone, own, [], totals=sums)) for own in halves]
+    values = [terms(loss, _Half(alone, own, [], totals=sums)) for own in halves]
     for name, value in terms(loss, alone).items():
-        mean = (found[0][name] + found[1][name]) / 2
+        mean = (values[0][name] + values[1][name]) / 2
         close = torch.allclose(mean, value, rtol=1e-6)
         require(close, f"{subject.id}: {name} is {value.item()} in one process, and {mean.item()} on average in two: see step.mean")
 
@@ -186,11 +186,11 @@ def opponents_take_turns(subject: Subject) -> None:
     loss = _made(subject)
     if not isinstance(loss, AdversarialLoss):
         return
-    seen = step(subject, loss)
-    value = loss.discriminator_loss(seen.detach())
-    found = value if isinstance(value, dict) else {"loss": value}
-    torch.stack(list(found.values())).sum().backward()
-    require(all(v.grad is None for v in _leaves(seen.features)), f"{subject.id}: the discriminator's turn reaches the encoder's rows")
+    step_ = step(subject, loss)
+    value = loss.discriminator_loss(step_.detach())
+    values = value if isinstance(value, dict) else {"loss": value}
+    torch.stack(list(values.values())).sum().backward()
+    require(all(v.grad is None for v in _leaves(step_.features)), f"{subject.id}: the discriminator's turn reaches the encoder's rows")
     for name, parameter in loss.named_parameters():
         theirs = name.startswith("discriminator.")
         require((parameter.grad is not None) == theirs, f"{subject.id}: the discriminator's turn {'misses' if theirs else 'trains'} {name}")
@@ -205,10 +205,10 @@ class _Half(Step):
         self.counted, self.totals = counted, totals
 
     def mean(self, values: Tensor, keep: Tensor | None = None) -> Tensor:
-        kept = values if keep is None else values[keep]
-        self.counted.append(float(kept.numel()))
+        subset = values if keep is None else values[keep]
+        self.counted.append(float(subset.numel()))
         count = self.counted[-1] if self.totals is None else self.totals[len(self.counted) - 1]
-        return kept.sum() * 2 / max(count, 1.0) + 0 * values.sum()
+        return subset.sum() * 2 / max(count, 1.0) + 0 * values.sum()
 
 
 def _made(subject: Subject) -> Loss:
@@ -218,15 +218,15 @@ def _made(subject: Subject) -> Loss:
 
 
 def _leaves(features: Features) -> list[Tensor]:
-    found: list[Tensor] = []
+    values: list[Tensor] = []
 
     def note(value: Tensor) -> Tensor:
         if value.is_floating_point():
-            found.append(value)
+            values.append(value)
         return value
 
     features.map(note)
-    return [*found, *features.images.values()]
+    return [*values, *features.images.values()]
 
 
 def _of_images(features: Features, images: Tensor) -> Features:

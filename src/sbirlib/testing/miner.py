@@ -1,4 +1,4 @@
-"""What holds for a miner."""
+"""Checks of miners."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sbirlib.interfaces import Features, Triplets
 from sbirlib.testing.subject import CheckFailed, Subject, require, seeded
 from sbirlib.testing.world import Plain, batch, largest
 
-# what the name of a kind promises: is the positive of the anchor's modality, is the negative (Huang et al. 2022, section 3.2)
+# promised by the name of a kind: is the positive of the anchor's modality, is the negative (Huang et al. 2022, section 3.2)
 MODALITIES = {"cross": (False, False), "within": (True, True), "hybrid": (False, True)}
 
 
@@ -28,15 +28,17 @@ def rows(**given: Any) -> tuple[Features, Tensor]:
 def triplets_are_of_their_kind(subject: Subject) -> None:
     """Indices int64 within range; a positive shares the anchor's category and is not the anchor, a negative differs; modalities by name."""
     features, distances = rows(categories=4, instances=4)
-    for kind, chosen in _mined(subject, features, distances).items():
+    for kind, triplets_by_kind in _mined(subject, features, distances).items():
         for name in ("anchor", "positive", "negative"):
-            value = getattr(chosen, name)
+            value = getattr(triplets_by_kind, name)
             right = value.dtype == torch.int64 and value.ndim == 1 and bool(((value >= 0) & (value < len(features))).all())
             require(
                 right, f"{subject.id}: {kind}.{name} is {value.dtype} {list(value.shape)}, expected int64 [T] within 0..{len(features) - 1}"
             )
-        anchor, positive, negative = (features[getattr(chosen, name)] for name in ("anchor", "positive", "negative"))
-        require(bool((chosen.anchor != chosen.positive).all()), f"{subject.id}: {kind} takes an anchor for its own positive")
+        anchor, positive, negative = (features[getattr(triplets_by_kind, name)] for name in ("anchor", "positive", "negative"))
+        require(
+            bool((triplets_by_kind.anchor != triplets_by_kind.positive).all()), f"{subject.id}: {kind} takes an anchor for its own positive"
+        )
         require(bool((anchor.category == positive.category).all()), f"{subject.id}: {kind} has a positive of another category")
         other = (anchor.category != negative.category) | (anchor.instance != negative.instance)
         require(bool(other.all()), f"{subject.id}: {kind} has a negative of the anchor's own category and instance")
@@ -49,7 +51,7 @@ def triplets_are_of_their_kind(subject: Subject) -> None:
 def gives_none_where_none_is_possible(subject: Subject) -> None:
     """One category, one modality, one row, no row: fewer triplets or none, never an exception."""
     features, distances = rows()
-    for what, keep in {
+    for case, keep in {
         "one category": features.category == 0,
         "sketches alone": features.modality == 0,
         "one row": features.source == 0,
@@ -57,13 +59,13 @@ def gives_none_where_none_is_possible(subject: Subject) -> None:
     }.items():
         some, between = features[keep], distances[keep][:, keep]
         try:
-            chosen = _mined(subject, some, between)
+            triplets_by_kind = _mined(subject, some, between)
         except Exception as error:
-            raise CheckFailed(f"{subject.id}: with {what} it raises {type(error).__name__}: {error}") from error
-        if what != "sketches alone":
+            raise CheckFailed(f"{subject.id}: with {case} it raises {type(error).__name__}: {error}") from error
+        if case != "sketches alone":
             instances = len(some.instance.unique())
-            count = sum(len(t) for t in chosen.values())
-            require(instances > 1 or not count, f"{subject.id}: with {what} it finds {count} triplets, of which none can be right")
+            count = sum(len(t) for t in triplets_by_kind.values())
+            require(instances > 1 or not count, f"{subject.id}: with {case} it finds {count} triplets, of which none can be right")
 
 
 def keeps_no_graph(subject: Subject) -> None:
@@ -73,12 +75,12 @@ def keeps_no_graph(subject: Subject) -> None:
     distances = leaf * 1.0
     miner = subject.make()
     with seeded(0):
-        chosen = miner(features, distances)
-    for kind, triplets in chosen.items():
+        triplets_by_kind = miner(features, distances)
+    for kind, triplets in triplets_by_kind.items():
         graph = any(getattr(triplets, name).requires_grad for name in ("anchor", "positive", "negative"))
         require(not graph, f"{subject.id}: {kind} carries an autograd graph")
     gone = weakref.ref(distances)
-    del distances, chosen
+    del distances, triplets_by_kind
     gc.collect()
     require(gone() is None, f"{subject.id}: it keeps the distances, and with them a step's whole graph, after its call")
 
@@ -101,19 +103,21 @@ def equals_its_oracle(subject: Subject) -> None:
             encoder = Plain()
             features = encoder(batch(size=8, instances=3, seed=seed))
         distances = encoder.distances(features).detach()
-        chosen = _mined(subject, features, distances)
+        triplets_by_kind = _mined(subject, features, distances)
         assert subject.oracle is not None
         expected = subject.oracle(features, distances)
-        require(chosen.keys() == expected.keys(), f"{subject.id}: kinds {sorted(chosen)}, the oracle has {sorted(expected)}")
-        for kind, triplets in chosen.items():
-            seen, told = _tuples(triplets), _tuples(expected[kind])
-            require(seen == told, f"{subject.id}: {kind} differs from the oracle, first in {sorted(seen ^ told)[:1]}")
+        require(
+            triplets_by_kind.keys() == expected.keys(), f"{subject.id}: kinds {sorted(triplets_by_kind)}, the oracle has {sorted(expected)}"
+        )
+        for kind, triplets in triplets_by_kind.items():
+            rows, oracle_rows = _tuples(triplets), _tuples(expected[kind])
+            require(rows == oracle_rows, f"{subject.id}: {kind} differs from the oracle, first in {sorted(rows ^ oracle_rows)[:1]}")
 
 
 def _mined(subject: Subject, features: Features, distances: Tensor) -> dict[str, Triplets]:
     with seeded(0), torch.no_grad():
-        chosen: dict[str, Triplets] = subject.make()(features, distances)
-    return chosen
+        triplets_by_kind: dict[str, Triplets] = subject.make()(features, distances)
+    return triplets_by_kind
 
 
 def _tuples(triplets: Any) -> set[tuple[int, int, int]]:

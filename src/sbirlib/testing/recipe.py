@@ -1,4 +1,4 @@
-"""What holds for a recipe, made small: a tiny backbone, few classes, twenty steps a phase."""
+"""Checks of recipes, made small: a tiny backbone, few classes, twenty steps a phase."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def is_complete_as_it_stands(subject: Subject) -> None:
 def learns_what_can_be_told_apart(subject: Subject) -> None:
     """Some steps on stripes of six directions, else three times as many, raise the retrieval of stripes it was trained on."""
     data = separable()
-    for steps in (STEPS, 3 * STEPS):  # what begins with a generator of nothing needs more
+    for steps in (STEPS, 3 * STEPS):  # a generator trained from scratch needs more
         pipeline = small(subject, steps=steps)
         before = pipeline.evaluate(data, device="cpu", progress=False)["mAP@all"]
         pipeline.fit(data, device="cpu", progress=False, tensorboard=False)
@@ -89,10 +89,10 @@ class _Stop(Exception):
 
 def _tiny(table: dict[str, Any]) -> dict[str, Any]:
     """An encoder's table with a tiny backbone from scratch, and so for the encoders inside it."""
-    known = options_of(registry.load("encoder", table["name"]))
+    options = options_of(registry.load("encoder", table["name"]))
     less = {"backbone": BACKBONE, "pretrained": False, "weights": None, "timm_options": {}, "output_stride": None, "dim": 16}
-    changed = table | {k: v for k, v in less.items() if k in known}
-    inner = [k for k, p in known.items() if component_kind(p) == "encoder"]
+    changed = table | {k: v for k, v in less.items() if k in options}
+    inner = [k for k, p in options.items() if component_kind(p) == "encoder"]
     return {k: _tiny(v) if k in inner and isinstance(v, dict) else v for k, v in changed.items()}
 
 

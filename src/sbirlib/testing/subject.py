@@ -1,4 +1,4 @@
-"""What is checked: a part by kind and name, made small, and the exception of a check that fails."""
+"""Subject of a check: a component by kind and name, made small; and the exception of a check that fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Oracle = Callable[..., Any]
 
 
 class CheckFailed(AssertionError):
-    """A part does not do what the contract says; the message says what was seen and what was expected."""
+    """A component breaks the contract; the message states the observation and the expectation."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -49,11 +49,11 @@ class Subject:
         return f"{self.kind}/{self.name.partition('@')[0]}"
 
     def make(self, *, seed: int = 0, small: bool = True, **changes: Any) -> Any:
-        """The part with its defaults, but for what makes an encoder small, what `fit` fills in, and the author's options."""
-        known = options_of(registry.load(self.kind, self.name))
-        less = {k: v for k, v in SMALL.items() if k in known} if self.kind == "encoder" else {}
+        """The component with its defaults; an encoder made small, sizes of a loss filled in, and the author's options laid over."""
+        options = options_of(registry.load(self.kind, self.name))
+        less = {k: v for k, v in SMALL.items() if k in options} if self.kind == "encoder" else {}
         if not small:  # an encoder around another is nothing without it
-            less = {k: v for k, v in less.items() if k == "encoder" and known[k].default is REQUIRED}
+            less = {k: v for k, v in less.items() if k == "encoder" and options[k].default is REQUIRED}
         table = {"name": self.name, **less, **self.options, **changes}
         spec = Spec.of(self.kind, table, self.id, supplied=SUPPLIED if self.kind == "loss" else ())
         with seeded(seed):

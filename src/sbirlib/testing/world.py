@@ -1,4 +1,4 @@
-"""What the checks feed to a part: a small batch, a small encoder, and pictures that can be told apart."""
+"""Inputs of the checks: a small batch, a small encoder, and pictures of classes that are easily separated."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Plain(Encoder):
 
 def separable(*, categories: int = 6, instances: int = 6, size: int = 32) -> Dataset:
     """Stripes: their direction is the category; sketches are thin and black, photos broad and of any two colours."""
-    made = [(c, i) for c in range(categories) for i in range(instances)]
+    items = [(c, i) for c in range(categories) for i in range(instances)]
     return from_lists(
         "stripes",
-        sketches=[(_stripes(c / categories, (c, i, 0), size), f"direction{c}", f"{c}-{i}") for c, i in made],
-        photos=[(_stripes(c / categories, (c, i, 1), size), f"direction{c}", f"{c}-{i}") for c, i in made],
+        sketches=[(_stripes(c / categories, (c, i, 0), size), f"direction{c}", f"{c}-{i}") for c, i in items],
+        photos=[(_stripes(c / categories, (c, i, 1), size), f"direction{c}", f"{c}-{i}") for c, i in items],
     )
 
 
@@ -85,8 +85,8 @@ class _Sizes(TorchDispatchMode):
         self.most: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+        output = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
                 self.most = max(self.most, tensor.untyped_storage().nbytes())
-        return made
+        return output

@@ -1,1 +1,1 @@
-"""The training loop and what it stands on."""
+"""Training: plan, steps and run, with rules, objective, checkpoints, logs and gathering across processes."""

@@ -17,13 +17,13 @@ from sbirlib.files import whole_file
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors and what there is to say about them, whole or not at all."""
+    """Write tensors, of any shape, and their description, in one atomic write."""
     with whole_file(path) as partial:
         save_file(dict(tensors), partial, metadata={"sbirlib": json.dumps(about)})
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and what was written about them."""
+    """The tensors, of any shape by name, and their description."""
     source = Path(path)
     if not source.is_file():
         raise InputError(f"there is no file {str(source)!r}")
@@ -43,7 +43,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def pack(optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Optimizers as tensors by name and the rest as JSON."""
+    """The state of optimizers: tensors by name, shaped as their parameters [...], and the rest as JSON."""
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {}
     for name, optimizer in optimizers.items():
@@ -60,7 +60,7 @@ def pack(optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Ten
 
 
 def unpack(optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
-    """Put back what `pack` made, each tensor laid out as its parameter is: fused optimizers read memory, not indices."""
+    """Load the optimizers' state from `pack`, tensors laid out as their parameters [...]: fused optimizers read memory, not indices."""
     for name, optimizer in optimizers.items():
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Any]] = {int(n): dict(values) for n, values in rest[name]["plain"].items()}

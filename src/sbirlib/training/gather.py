@@ -21,7 +21,7 @@ def rank() -> int:
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes in rank order; backward sums over processes what each of them sends to a row."""
+    """Rows of all processes in rank order; backward sums the gradients of a row over processes."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Encoder, Labels, Loss, Sampler, Schedule
+from sbirlib.interfaces import Batch, Encoder, Labels, Loss, Sampler, Schedule
 from sbirlib.options import options_of
 from sbirlib.recipe import Phase, Recipe
 from sbirlib.training.gather import world_size
@@ -59,6 +59,19 @@ def plan_training(model: Model, recipe: Recipe, labels: Labels) -> Plan:
         if phase.steps:
             _check_batches(sampler, labels, recipe.seed)
     return Plan(model, recipe, tuple(phases))
+
+
+@torch.no_grad()
+def check_encoders(plan: Plan, batch: Batch) -> None:
+    """Encode a few images [B, 3, H, W] in eval mode as each phase will, so that a later phase cannot fail for want of a sound input."""
+    modes = {module: module.training for module in plan.model.modules()}
+    try:
+        plan.model.eval()
+        for path in dict.fromkeys(this.phase.encoder or "" for this in plan.phases if this.phase.steps):
+            plan.model.encoder.get_submodule(path)(batch)
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def make_losses(recipe: Recipe, model: Model, categories: int, instances: int) -> dict[str, Loss]:
@@ -134,7 +147,7 @@ def len_per_process(indices: Sequence[int], *, processes: int) -> int:
 
 def learning_rates(plan: PhasePlan) -> Mapping[str, float]:
     """The learning rate of each parameter group, by the rule that sets it apart."""
-    rates = {}
+    rates: dict[str, float] = {}
     for name, optimizer in plan.optimizers.items():
         names = plan.rules.group_names(opponents=name == "discriminator")
         rates |= {label: float(group["lr"]) for label, group in zip(names, optimizer.param_groups, strict=True)}

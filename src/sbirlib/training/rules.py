@@ -54,7 +54,7 @@ class Rules:
         return Rule(**{"of": name, **merged})
 
     def frozen(self, name: str, step: int) -> bool:
-        """Whether a parameter or module does not train at this step; what the phase does not train never does."""
+        """Whether a parameter or module does not train at this step; those outside the phase never do."""
         if not any(matches(name, root) for root in self.roots):
             return True
         until = self.settings(name).frozen
@@ -69,7 +69,7 @@ class Rules:
         return {0, *(int(r.frozen) for r in self.phase.parameters if r.frozen is not None and not isinstance(r.frozen, bool))}
 
     def apply(self, step: int) -> None:
-        """Set gradients and modes as they are at this step: what is frozen is in eval mode and without gradient."""
+        """Set gradients and modes as they are at this step: frozen modules are in eval mode and without gradient."""
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not self.frozen(name, step))
         for name, module in self.model.named_modules():

@@ -31,7 +31,7 @@ class Position:
 class StepEvent:
     """A finished optimizer step: number `done` of `total`, counted from 1 over all phases.
 
-    `losses` are the terms before weighting, by name; `step` holds batch, features, distances, triplets and what the losses logged.
+    `losses` are the terms before weighting, by name; `step` holds batch, features, distances, triplets and the values that losses logged.
     `phase` is the step's phase, `position` the place after it, and `lr` the rate of each parameter group.
     """
 

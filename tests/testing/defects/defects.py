@@ -1,18 +1,24 @@
-"""Parts with one defect each, and the whole ones beside them: what the conformance kit is held against."""
+"""Components with one defect each, and sound ones beside them, for the tests of the conformance kit."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
+from pydantic import SkipValidation
 from torch import Tensor, nn
 
-from sbirlib.interfaces import AdversarialLoss, Batch, Encoded, Encoder, Features, Labels, Loss, Miner, Step, Triplets
+from sbirlib.interfaces import AdversarialLoss, Batch, Encoded, Encoder, Evaluator, Features, Labels, Loss, Miner, Step, Triplets
 
 
 class Sound(Encoder):
-    """An encoder with nothing wrong."""
+    """An encoder with nothing wrong.
 
-    def __init__(self, *, dim: int = 8) -> None:
+    Args:
+        dim: width D of the embedding
+    """
+
+    def __init__(self, *, dim: Annotated[int, Ge(1)] = 8) -> None:
         super().__init__()
         self.dim = self.vector_dim = dim
         self.embedding = nn.Linear(3, dim)
@@ -105,6 +111,46 @@ class Loose(Sound):
         super().__init__()
 
 
+class Unexplained(Sound):
+    """An option that nobody explains."""
+
+    def __init__(self, *, dim: Annotated[int, Ge(1)] = 8, sharpness: float = 1.0) -> None:
+        super().__init__(dim=dim)
+
+
+class Untyped(Sound):
+    """An option without an annotation.
+
+    Args:
+        sharpness: slope
+    """
+
+    def __init__(self, *, dim: Annotated[int, Ge(1)] = 8, sharpness=1.0) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(dim=dim)
+
+
+class Outside(Sound):
+    """A default out of its own range.
+
+    Args:
+        sharpness: slope
+    """
+
+    def __init__(self, *, dim: Annotated[int, Ge(1)] = 8, sharpness: Annotated[float, Ge(1)] = 0.5) -> None:
+        super().__init__(dim=dim)
+
+
+class Lax(Sound):
+    """An annotation that is never held.
+
+    Args:
+        sharpness: slope
+    """
+
+    def __init__(self, *, dim: Annotated[int, Ge(1)] = 8, sharpness: Annotated[float, SkipValidation()] = 1.0) -> None:
+        super().__init__(dim=dim)
+
+
 class Unwritable(Sound):
     def __init__(self, *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -155,9 +201,14 @@ class Cubic(FirstOfEach):
 
 
 class Spread(Loss):
-    """A loss with nothing wrong: the mean squared length of rows from their category's proxy."""
+    """A loss with nothing wrong: the mean squared length of rows from their category's proxy.
 
-    def __init__(self, *, dim: int, categories: int) -> None:
+    Args:
+        dim: width D of the embedding
+        categories: number C of categories
+    """
+
+    def __init__(self, *, dim: Annotated[int, Ge(1)], categories: Annotated[int, Ge(1)]) -> None:
         super().__init__()
         self.proxies = nn.Parameter(torch.randn(categories, dim))
 
@@ -239,7 +290,7 @@ class Cheat(AdversarialLoss):
         return self.forward(step)
 
 
-class Nearest:
+class Nearest(Evaluator):
     """An evaluator with nothing wrong: the share of queries whose best photo is of their category."""
 
     memory = 2**20

@@ -5,7 +5,7 @@ import json
 
 import faiss
 from sbirlib.interfaces import Loss
-from sbirlib.training.loop import Run
+from sbirlib.training.run import Run
 
 
 class Overreaching(Loss):

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from sbirlib import build, load
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
-from sbirlib.interfaces import AdversarialLoss, Encoder, Loss, Miner, Part, Step
+from sbirlib.interfaces import AdversarialLoss, Encoder, Loss, Miner, ModuleComponent, Step
 from sbirlib.pipeline import Pipeline
-from sbirlib.training.loop import Run
+from sbirlib.training.run import Run
 
 
 def pipeline(encoder: Encoder, steps: int = 8, **changes: Any) -> Pipeline:
@@ -203,7 +203,7 @@ def test_hooks_are_called_for_parts_that_train(fresh: Callable[[], Encoder], dat
         def end_epoch(self) -> None:
             calls.append("epoch")
 
-    class Quiet(Part):
+    class Quiet(ModuleComponent):
         def after_step(self, step: Step) -> None:
             calls.append("frozen")
 

@@ -1,0 +1,78 @@
+"""World of the examples in docstrings: a folder with small data and trained models, and the names that examples use."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from sbirlib import build, folder, part
+from sbirlib.data.dataset import Dataset
+from sbirlib.interfaces import SKETCH, Features, Step
+from sbirlib.pipeline import Pipeline
+from sbirlib.testing.world import separable
+
+CLASSES = ("cat", "dog", "moon", "owl", "sun", "tree")
+TINY: dict[str, Any] = {"backbone": "test_resnet", "pretrained": False, "dim": 16}
+
+
+def world_of_examples(root: Path) -> dict[str, Any]:
+    """Fill `root` with my-data, photos, sketch.png and runs; return the names of the examples.
+
+    `sketches` and `photos` are encoded, `step`, `features` and `distances` [N, N] those of one batch.
+    """
+    _write(separable(), root)
+    dataset = folder(root / "my-data", split="moon,sun")
+    trained = _pipeline(0).fit(dataset, out=root / "runs" / "mathm", progress=False, tensorboard=False, log_every=1)
+    trained.save(root / "runs" / "mathm" / "model.safetensors")
+    sketches, photos = trained.encode(dataset, progress=False)
+    step = _step(trained, dataset)
+    features: Features = step.features
+    names = {"torch": torch, "np": np, "Image": Image, "Path": Path, "save_file": save_file, "SKETCH": SKETCH}
+    return {
+        **names,
+        "dataset": dataset,
+        "pipeline": trained,
+        "trained": trained,
+        "encoder": trained.encoder,
+        "sketches": sketches,
+        "photos": photos,
+        "step": step,
+        "features": features,
+        "distances": step.distances.detach(),
+        "batch": step.batch,
+    }
+
+
+def _pipeline(seed: int) -> Pipeline:
+    return build(
+        "mathm",
+        encoder=TINY,
+        transform={"size": 32},
+        sampler={"categories": 3, "per_modality": 2},
+        phases=[{"steps": 2, "parameters": [], "schedule": {"warmup": 0}}],
+        seed=seed,
+    )
+
+
+def _step(pipeline: Pipeline, dataset: Dataset) -> Step:
+    """A step of a fresh pipeline, its features without gradient; the miner is MATHM's."""
+    event = next(iter(_pipeline(1).steps(dataset)))
+    return Step(event.step.features.detach(), encoder=pipeline.encoder, batch=event.step.batch, miner=part("miner", "modality_hard"))
+
+
+def _write(dataset: Dataset, root: Path) -> None:
+    for i in range(len(dataset)):
+        modality = "sketch" if dataset.modality[i] == SKETCH else "photo"
+        place = root / "my-data" / modality / CLASSES[dataset.category[i]]
+        place.mkdir(parents=True, exist_ok=True)
+        suffix = f"{dataset.instance[i]}-1" if modality == "sketch" else str(dataset.instance[i])
+        dataset.read(i).save(place / f"{suffix}.png")
+    shutil.copytree(root / "my-data" / "photo", root / "photos")
+    shutil.copytree(root / "my-data" / "sketch", root / "sketches")
+    shutil.copy(next((root / "sketches" / "cat").iterdir()), root / "sketch.png")
