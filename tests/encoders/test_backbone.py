@@ -173,9 +173,9 @@ def test_a_copy_is_whole() -> None:
         ({"backbone": "test_vit", "output_stride": 16}, "output_stride"),
         ({"timm_options": {"global_pool": "max"}}, "give pooling= instead"),
         ({"timm_options": {"pretrained": True}}, "'pretrained', which the encoder sets itself"),
-        ({"dim": -1}, "dim must be at least 1, or 0 for the backbone's own width"),
-        ({"mean": [0.5, 0.5]}, "mean must be a number or three"),
-        ({"std": 0.0}, "std must be positive"),
+        ({"dim": -1}, "dim = -1: expected a whole number of at least 0"),
+        ({"mean": [0.5, 0.5]}, r"mean = \[0.5, 0.5\]: expected a number, or a list, each item a number, 3 in all, or none"),
+        ({"std": 0.0}, "std = 0.0: expected a number above 0"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:

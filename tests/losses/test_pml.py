@@ -12,6 +12,7 @@ from torch import Tensor
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Step, Triplets
 from sbirlib.losses.pml import REFUSED, adapt, adaptable
+from sbirlib.spec import part
 
 MakeStep = Callable[..., Step]
 REQUIRED = {"dim": 6, "categories": 4, "margin": 0.4, "Tn": 10}
@@ -178,8 +179,19 @@ def test_an_unknown_option_gets_the_nearest() -> None:
 
 
 def test_a_missing_option_is_named() -> None:
-    with pytest.raises(InputError, match="pml:ArcFaceLoss needs the options categories, dim"):
+    with pytest.raises(
+        InputError, match=r"(?s)ArcFaceLoss needs the option 'categories'.*needs the option 'dim', expected a whole number of at least 1"
+    ):
         adapt("ArcFaceLoss")()
+
+
+def test_a_value_of_the_wrong_type_is_refused() -> None:
+    with pytest.raises(InputError, match="pml:TripletMarginLoss.margin = 'big': expected a number"):
+        adapt("TripletMarginLoss")(margin="big")
+    with pytest.raises(InputError, match="pml:ArcFaceLoss.dim = 0: expected a whole number of at least 1"):
+        adapt("ArcFaceLoss")(dim=0, categories=3)
+    with pytest.raises(InputError, match="pml:TripletMarginLoss.triplets = 'all': expected true or false"):
+        part("loss", "pml:TripletMarginLoss", triplets="all")
 
 
 def test_an_unknown_miner_gets_the_nearest() -> None:
@@ -207,9 +219,9 @@ def test_rows_may_be_alike_by_instance(make_step: MakeStep) -> None:
 
 
 def test_labels_that_are_not_there_are_refused(make_step: MakeStep) -> None:
-    with pytest.raises(InputError, match="some images here tell no instance"):
+    with pytest.raises(InputError, match="some images here have none"):
         adapt("NTXentLoss")(labels="instance")(make_step(torch.randn(12, 6), CATEGORY))
-    with pytest.raises(InputError, match="got 'instances'; did you mean 'instance'"):
+    with pytest.raises(InputError, match="NTXentLoss.labels = 'instances': expected one of .*; did you mean 'instance'"):
         adapt("NTXentLoss")(labels="instances")
     with pytest.raises(InputError, match="ProxyAnchorLoss has weights for each category"):
         adapt("ProxyAnchorLoss")(dim=6, categories=4, labels="instance")

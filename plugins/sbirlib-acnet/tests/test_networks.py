@@ -3,7 +3,9 @@ import torch
 from torch import nn
 
 from sbirlib.errors import InputError
+from sbirlib_acnet.cycle import Cycle
 from sbirlib_acnet.networks import Generator, PatchDiscriminator
+from sbirlib_acnet.synthesis import Translator
 
 
 def parameters(network: nn.Module) -> int:
@@ -43,7 +45,7 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         Generator(channels=1, blocks=0)(torch.rand(1, 3, 34, 32))
     with pytest.raises(InputError, match="at least 32 pixels"):
         PatchDiscriminator(channels=1)(torch.rand(1, 3, 28, 28))
-    with pytest.raises(InputError, match="channels=0"):
-        Generator(channels=0)
-    with pytest.raises(InputError, match="channels=0"):
-        PatchDiscriminator(channels=0)
+    with pytest.raises(InputError, match="Cycle: blocks = -1: expected a whole number of at least 0"):
+        Cycle(blocks=-1)
+    with pytest.raises(InputError, match="Translator: channels = 0: expected a whole number of at least 1"):
+        Translator(channels=0)

@@ -83,8 +83,8 @@ def test_two_stages_train_on_what_the_generator_made(synthesis: Synthesis) -> No
     assert two(pictures()).source.tolist() == [0, 1, 2, 3, 4]
     assert "identity" not in two.provides
     assert "identity" in synthesis.provides
-    with pytest.raises(InputError, match="query is 'synthesised' or 'sketch'"):
-        Synthesis(encoder=Tagged(), query="photo")
+    with pytest.raises(InputError, match="query = 'photo': expected one of 'synthesised', 'sketch'"):
+        Synthesis(encoder=Tagged(), query="photo")  # type: ignore[arg-type]
 
 
 def small(name: str, **more: Any) -> Pipeline:

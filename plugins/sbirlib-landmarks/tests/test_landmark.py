@@ -203,14 +203,20 @@ def test_it_is_refused_around_what_has_no_map() -> None:
         Landmark(encoder=Backbone(backbone="mobilenetv3_small_100", pretrained=False, dim=8))
 
 
+def test_a_module_without_a_map_is_refused() -> None:
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(InputError, match="Sequential has no forward_features"):
+        Landmark(encoder=Backbone(backbone=module, dim=0))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"edges": "hed"}, "unknown edges 'hed'"),
-        ({"responses": "relo"}, "unknown responses 'relo'; did you mean 'relu'"),
-        ({"descriptor": "cell"}, "unknown descriptor 'cell'; did you mean 'cells'"),
-        ({"landmarks": -1}, "landmarks must be at least 0"),
-        ({"grid": 0}, "grid must be at least 1"),
+        ({"edges": "hed"}, "edges = 'hed': expected one of"),
+        ({"responses": "relo"}, "responses = 'relo': expected one of .*; did you mean 'relu'"),
+        ({"descriptor": "cell"}, "descriptor = 'cell': expected one of .*; did you mean 'cells'"),
+        ({"landmarks": -1}, "landmarks = -1: expected a whole number of at least 0"),
+        ({"grid": 0}, "grid = 0: expected a whole number of at least 1"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -201,8 +201,8 @@ def test_it_has_every_option_of_the_backbone() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"condition": "added"}, "no condition 'added'; did you mean 'add'"),
-        ({"reduction": 0}, "reduction must be at least 1, got 0"),
+        ({"condition": "added"}, "condition = 'added': expected one of .*; did you mean 'add'"),
+        ({"reduction": 0}, "reduction = 0: expected a whole number of at least 1"),
         ({"backbone": "resnet81"}, "no model 'resnet81'"),
     ],
 )
@@ -215,6 +215,36 @@ def test_a_model_without_stages_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("sbirlib_mathm.cse.gates", lambda *_: {})
     with pytest.raises(InputError, match="test_resnet has no squeeze-excitation and names no stages"):
         encoder("resnet")
+
+
+class Staged(nn.Module):
+    """A module of the caller's, with one stage that `feature_info` names."""
+
+    def __init__(self, info: Any) -> None:
+        super().__init__()
+        self.stage, self.head = nn.Conv2d(3, 8, 3, stride=4), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        if info is not None:
+            self.feature_info = info
+
+    def forward(self, images: Tensor) -> Tensor:
+        vectors: Tensor = self.head(self.stage(images))
+        return vectors
+
+
+def test_a_module_of_your_own_is_conditioned_after_its_stages() -> None:
+    cse = Cse(backbone=Staged([{"module": "stage", "num_chs": 8}]), dim=0)
+    images, modality = torch.rand(2, 3, 32, 32), torch.tensor([SKETCH, PHOTO])
+    bare = cse(batch := Batch(images, modality, modality, modality)).embedding
+    nn.init.ones_(cse.conditions[0].tag.weight)  # type: ignore[arg-type, union-attr]
+    changed = cse(batch).embedding
+    assert torch.equal(changed[0], bare[0])
+    assert not torch.equal(changed[1], bare[1])
+
+
+@pytest.mark.parametrize("info", [None, ["stage"], "stage"])
+def test_a_module_of_your_own_without_stages_is_refused(info: Any) -> None:
+    with pytest.raises(InputError, match="Staged has no squeeze-excitation and names no stages in feature_info"):
+        Cse(backbone=Staged(info))
 
 
 def test_a_stage_that_the_model_never_calls_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

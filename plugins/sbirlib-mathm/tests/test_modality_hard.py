@@ -80,14 +80,14 @@ def test_a_synthesised_view_is_no_positive_of_its_own_image_when_told() -> None:
 
 
 def test_an_unknown_kind_is_named() -> None:
-    with pytest.raises(InputError, match="no kind 'cros'; did you mean 'cross'"):
-        ModalityHard(kinds=["cros"])
+    with pytest.raises(InputError, match=r"kinds = \['cros'\]: expected a list, each item one of 'cross', 'within', 'hybrid'"):
+        ModalityHard(kinds=["cros"])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("kinds", ["cross", []])
 def test_kinds_must_be_a_list_with_something_in_it(kinds: list[str]) -> None:
-    with pytest.raises(InputError, match="takes a list of kinds"):
-        ModalityHard(kinds=kinds)
+    with pytest.raises(InputError, match="expected a list, each item one of .*, at least 1 in all"):
+        ModalityHard(kinds=kinds)  # type: ignore[arg-type]
 
 
 def test_conforms_with_equation_5_as_its_oracle() -> None:

@@ -156,9 +156,9 @@ def test_another_row_of_the_dictionary_orders_photos_otherwise() -> None:
 
 
 def test_bad_use_is_refused() -> None:
-    with pytest.raises(InputError, match="draws must be at least 1"):
+    with pytest.raises(InputError, match="Adaptive: draws = 0: expected a whole number of at least 1"):
         made(draws=0)
-    with pytest.raises(InputError, match="gate_scale is a length"):
+    with pytest.raises(InputError, match="Adaptive: gate_scale = -1.0: expected a number of at least 0"):
         made(gate_scale=-1.0)
     with pytest.raises(InputError, match="gates vectors of unit length, and Linear gives others: put adaptive inside it"):
         made(unit=False)(mixed())

@@ -67,5 +67,5 @@ def test_a_batch_without_images_and_bad_options() -> None:
     features = encoder(drawings(0))
     assert features.embedding.shape == (0, 3)
     assert float(Quantisation()(Step(features, encoder=encoder, batch=drawings(0)))) == 0
-    with pytest.raises(InputError, match="clusters must be at least 2, got 1"):
+    with pytest.raises(InputError, match="Clustered: clusters = 1: expected a whole number of at least 2"):
         made(1)

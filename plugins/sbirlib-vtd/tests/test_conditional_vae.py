@@ -81,5 +81,5 @@ def test_without_a_pair_all_is_zero() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(InputError, match="conditional_vae: draws must be at least 1, got 0"):
+    with pytest.raises(InputError, match="ConditionalVae: draws = 0: expected a whole number of at least 1"):
         ConditionalVae(encoder=Flat(), draws=0)

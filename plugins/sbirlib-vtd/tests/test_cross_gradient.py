@@ -79,7 +79,7 @@ def test_moving_raises_the_loss_that_it_follows() -> None:
     loss, step, _ = world(First())
     images = step.batch.images.clone().requires_grad_()
     before = loss._domain_loss(images, step.batch.category)
-    assert loss._domain_loss(loss._moved(images, before), step.batch.category) > before
+    assert loss._domain_loss(loss._perturbed(images, before), step.batch.category) > before
 
 
 def test_without_triplets_the_label_term_is_zero() -> None:
@@ -90,7 +90,7 @@ def test_without_triplets_the_label_term_is_zero() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(InputError, match=r"share is of the moved images, in \[0, 1\], got 2"):
+    with pytest.raises(InputError, match="share = 2: expected a number of at least 0 and of at most 1"):
         CrossGradient(categories=3, share=2)
-    with pytest.raises(InputError, match="step_size may not be negative"):
+    with pytest.raises(InputError, match="step_size = -1: expected a number of at least 0"):
         CrossGradient(categories=3, step_size=-1)

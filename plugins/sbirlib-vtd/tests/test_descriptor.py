@@ -115,17 +115,17 @@ def test_the_reconstruction_is_a_sum_of_squares_or_their_mean() -> None:
     error = [(features.images["drawn"][b] - features.images["reconstruction"][b]).square() for b in range(3)]
     torch.testing.assert_close(SketchReconstruction()(step), torch.stack([e.sum() for e in error]).mean())
     torch.testing.assert_close(SketchReconstruction(reduction="mean")(step), torch.stack([e.mean() for e in error]).mean())
-    with pytest.raises(InputError, match="unknown reduction 'max'"):
+    with pytest.raises(InputError, match="reduction = 'max': expected one of 'sum', 'mean'"):
         SketchReconstruction(reduction="max")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rows": 1}, "rows must be at least 2, got 1"),
-        ({"assignment": "sift"}, "unknown assignment 'sift'; did you mean 'soft'"),
-        ({"use": "rows"}, "unknown use 'rows'; did you mean 'row'"),
-        ({"temperature": 0.0}, "temperature must be positive"),
+        ({"rows": 1}, "rows = 1: expected a whole number of at least 2"),
+        ({"assignment": "sift"}, "assignment = 'sift': expected one of .*; did you mean 'soft'"),
+        ({"use": "rows"}, "use = 'rows': expected one of .*; did you mean 'row'"),
+        ({"temperature": 0.0}, "temperature = 0.0: expected a number above 0"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from sbirlib import synthetic
 from sbirlib.errors import InputError
+from sbirlib.spec import Spec
 from sbirlib_vtd.reptile import interpolate, reptile
 from sbirlib_vtd.subtasks import Subtasks
 
@@ -50,10 +51,10 @@ def test_its_state_holds_where_a_subtask_began() -> None:
 
 def test_all_of_the_way_is_adam_and_none_is_refused() -> None:
     assert torch.equal(interpolate(torch.zeros(2), torch.ones(2), 0.25), torch.full((2,), 0.25))
-    with pytest.raises(InputError, match="every is the steps of a subtask, at least 1, got 0"):
-        reptile([], every=0)
-    with pytest.raises(InputError, match=r"share is how far to move, in \(0, 1\], got 0"):
-        reptile([], share=0)
+    with pytest.raises(InputError, match="every = 0: expected a whole number of at least 1"):
+        Spec.of("optimizer", {"name": "reptile", "every": 0})
+    with pytest.raises(InputError, match="share = 0: expected a number above 0 and of at most 1"):
+        Spec.of("optimizer", {"name": "reptile", "share": 0})
 
 
 def test_no_subtask_comes_twice() -> None:
@@ -75,5 +76,5 @@ def test_a_subtask_stays_within_its_categories() -> None:
     assert all(len(rows) == 8 for rows in batches)
     with pytest.raises(InputError, match=f"subtasks take categories=52, and there are {known}"):
         Subtasks().batches(labels, seed=0, epoch=0)
-    with pytest.raises(InputError, match="categories and length must be at least 1, got 0 and 500"):
+    with pytest.raises(InputError, match="Subtasks: categories = 0: expected a whole number of at least 1"):
         Subtasks(categories=0)

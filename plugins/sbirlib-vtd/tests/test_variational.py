@@ -42,12 +42,12 @@ def test_the_prior_of_the_code_is_of_every_image() -> None:
     torch.testing.assert_close(GatePrior(of="latent")(step), expected)
     assert set(step.logged) == {"latent_rms", "latent_mean_rms"}
     assert GatePrior(of="latent").needs <= encoder.provides
-    with pytest.raises(InputError, match="unknown of 'late'; did you mean 'latent'"):
+    with pytest.raises(InputError, match="of = 'late': expected one of .*; did you mean 'latent'"):
         GatePrior(of="late")  # type: ignore[arg-type]
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(InputError, match="dim and channels must be at least 1, got 0 and 32"):
+    with pytest.raises(InputError, match="Variational: dim = 0: expected a whole number of at least 1"):
         Variational(dim=0)
-    with pytest.raises(InputError, match="unknown edges 'hed'"):
+    with pytest.raises(InputError, match="Variational: edges = 'hed': expected one of"):
         Variational(edges="hed")  # type: ignore[arg-type]
