@@ -21,9 +21,9 @@ from sbirlib.data.synthetic.grammar import Figure, Grammar, Part, figure
 from sbirlib.data.synthetic.outline import POINTS, FloatArray, outline
 from sbirlib.data.synthetic.photo import OCCLUDED, _occlude
 from sbirlib.data.synthetic.renderer import _values
-from sbirlib.data.synthetic.roles import TEST, TRAIN, VALIDATION, roles
 from sbirlib.data.synthetic.shortcuts import SHORTCUTS, aspect
 from sbirlib.data.synthetic.sketch import strokes
+from sbirlib.data.synthetic.splits import TEST, TRAIN, VALIDATION, roles
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Encoded
 from sbirlib.retrieval.evaluators import Category

@@ -115,7 +115,7 @@ def eval_(
     """Measure a saved model: each metric with its definition, its interval over classes and queries, and what was left out."""
     from sbirlib import load
     from sbirlib.evaluation import evaluation, worst_queries
-    from sbirlib.files import whole_file
+    from sbirlib.files import atomic_write
     from sbirlib.visual.grid import save_picture
 
     dataset = open_dataset(data, split, skip_bad)
@@ -126,7 +126,7 @@ def eval_(
     table(heads, [line.cells() for line in found.lines])
     if out is not None:
         about = {"checkpoint": str(checkpoint), "data": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}
-        with whole_file(out) as partial:
+        with atomic_write(out) as partial:
             partial.write_text(json.dumps({**about, **found.tables()}, indent=1) + "\n", encoding="utf-8")
     if worst is not None:
         save_picture(worst_queries(found, dataset), worst)

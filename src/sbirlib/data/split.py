@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from sbirlib.data.dataset import ROLES, Dataset, IntArray
-from sbirlib.data.roles import LEFT_OUT, TRAIN, VALIDATION, by_class, by_file_name, by_seed
 from sbirlib.data.split_file import from_entry, from_file
+from sbirlib.data.split_rules import LEFT_OUT, TRAIN, VALIDATION, by_class, by_file_name, by_seed
 from sbirlib.errors import InputError
 
 FILE = re.compile(r"(.+\.json)(?::(.*))?")

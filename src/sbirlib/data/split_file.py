@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sbirlib.data.dataset import Dataset, IntArray
-from sbirlib.data.roles import TEST, by_class, by_file_name, by_photo
+from sbirlib.data.split_rules import TEST, by_class, by_file_name, by_photo
 from sbirlib.errors import InputError, nearest
 
 RULE = "per class, file names sorted: the first floor(0.7 n) train, the rest test"

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from sbirlib.encoders.edges import DETECTORS, drawn
+from sbirlib.edges import DETECTORS, drawn
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import SKETCH
 

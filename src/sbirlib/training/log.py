@@ -12,7 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 
 
 class Log:
@@ -52,7 +52,7 @@ class Log:
             kept = [
                 line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}") and json.loads(line)["step"] <= done
             ]
-            with whole_file(path) as partial:
+            with atomic_write(path) as partial:
                 partial.write_text("".join(f"{line}\n" for line in kept if done), encoding="utf-8")
 
     def progress(self, step: int, numbers: Mapping[str, float]) -> None:

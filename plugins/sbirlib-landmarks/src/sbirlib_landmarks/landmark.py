@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sbirlib.edges import DETECTORS, drawings
 from sbirlib.encoders.backbone import Backbone
-from sbirlib.encoders.edges import DETECTORS, drawings
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import Batch, Encoder, Features, Wrapper
 from sbirlib_landmarks.points import farthest_points

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sbirlib.encoders.edges import DETECTORS, drawings
+from sbirlib.edges import DETECTORS, drawings
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import Batch, Features
 from sbirlib_vtd.dictionary import gumbel_one_hot, one_hot, random_rows

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from sbirlib.encoders.edges import DETECTORS, drawings
+from sbirlib.edges import DETECTORS, drawings
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import Batch, Encoder, Features
 from sbirlib_vtd.networks import SketchDecoder, SketchEncoder, small

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.synthetic.renderer import Synthetic
-from sbirlib.data.synthetic.roles import TRAIN, roles
+from sbirlib.data.synthetic.splits import TRAIN, roles
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 
