@@ -1,4 +1,4 @@
-"""Which images make a batch: pure functions of labels, options, seed and epoch, so resuming needs a position and nothing else."""
+"""Batch samplers: pure functions of labels, options, seed and epoch, so that resuming needs only a position."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ MODALITIES = {"both": (SKETCH, PHOTO), "sketch": (SKETCH,), "photo": (PHOTO,)}
 
 @dataclass(frozen=True, kw_only=True)
 class Balanced:
-    """P classes x (K sketches + K photos): 2PK images, class by class, its K sketches and then its K photos.
+    """P classes x (K sketches + K photos): 2PK images, class by class, its K sketches before its K photos.
 
-    An epoch is n / 2PK batches, at least one. Classes are drawn without replacement until all have been; a class with fewer than K images
-    of a modality repeats them. For triplet and proxy losses (Huang et al. 2022, section 4: P = 16, K = 4, 128 images).
+    P is `categories`, K is `per_modality`. An epoch is n / 2PK batches, at least one. Classes are drawn without replacement until none is
+    left; a class with fewer than K images of a modality repeats them. For triplet and proxy losses (Huang et al. 2022, section 4: P = 16,
+    K = 4, 128 images).
 
     >>> len(Balanced(categories=2, per_modality=4).batches(dataset, seed=0, epoch=0)[0])  # doctest: +SKIP
     16
@@ -34,27 +35,28 @@ class Balanced:
         _at_least(self, categories=1, per_modality=1)
 
     def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
+        """The rows of each batch of one epoch."""
         rows = self._rows(labels)
         rng = np.random.default_rng([seed, epoch])
-        drawn: list[int] = []
+        queue: list[int] = []
         batches = []
         for _ in range(max(1, len(labels) // (2 * self.categories * self.per_modality))):
-            if len(drawn) < self.categories:  # a new round follows what is left of the old, ordered so that no batch has a class twice
-                drawn = drawn + [c for c in rng.permutation(list(rows)).tolist() if c not in drawn] + drawn
-            batch, drawn = drawn[: self.categories], drawn[self.categories :]
+            if len(queue) < self.categories:  # append a new round, whose first classes are not in the queue: no batch has a class twice
+                queue = queue + [c for c in rng.permutation(list(rows)).tolist() if c not in queue] + queue
+            batch, queue = queue[: self.categories], queue[self.categories :]
             batches.append([int(i) for c in batch for group in rows[c] for i in np.resize(rng.permutation(group), self.per_modality)])
         return batches
 
     def _rows(self, labels: Labels) -> dict[int, list[IntArray]]:
         """The sketches and the photos of each class."""
         category, modality = np.asarray(labels.category), np.asarray(labels.modality)
-        known = np.unique(category[category >= 0]).tolist()
-        if len(known) < self.categories:
+        present = np.unique(category[category >= 0]).tolist()
+        if len(present) < self.categories:
             raise InputError(
-                f"balanced batches take categories={self.categories} classes, and there are {len(known)} to train on: "
-                f"set the sampler's option categories to {max(len(known), 1)} or less, or train on more classes"
+                f"balanced batches take categories={self.categories} classes, and there are {len(present)} to train on: "
+                f"set the sampler's option categories to {max(len(present), 1)} or less, or train on more classes"
             )
-        rows = {c: [np.flatnonzero((category == c) & (modality == m)) for m in (SKETCH, PHOTO)] for c in known}
+        rows = {c: [np.flatnonzero((category == c) & (modality == m)) for m in (SKETCH, PHOTO)] for c in present}
         for c, groups in rows.items():
             for name, group in zip(("sketches", "photos"), groups, strict=True):
                 if not len(group):
@@ -64,11 +66,11 @@ class Balanced:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """`pairs` sketches, each followed by its own photo: 2 x pairs images.
+    """`pairs` sketches, each followed by its own photo: 2 x pairs images. For instance-level losses.
 
-    An epoch takes every sketch that has a photo of its instance once, save incomplete last groups; sketches of one instance are
-    spread over the epoch. With `per_category` above 1, pairs come in groups of so many different instances of one category, which is what
-    losses need that compare photos of a category. For instance-level losses.
+    An epoch has every sketch with a photo of its instance once, except those of incomplete last groups; sketches of one instance are
+    spread over the epoch. With `per_category` above 1, pairs come in groups of `per_category` different instances of one category, for
+    losses that compare photos of a category.
     """
 
     pairs: int = 32
@@ -80,6 +82,7 @@ class Pairs:
             raise InputError(f"pairs={self.pairs} is not a multiple of per_category={self.per_category}: change one of them")
 
     def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
+        """The rows of each batch of one epoch."""
         instance, modality = np.asarray(labels.instance), np.asarray(labels.modality)
         photos: dict[int, list[int]] = {}
         for row in np.flatnonzero((modality == PHOTO) & (instance >= 0)).tolist():
@@ -91,7 +94,7 @@ class Pairs:
                 + ("set the sampler's option pairs lower" if len(sketches) else "this dataset tells no instances; use the sampler balanced")
             )
         rng = np.random.default_rng([seed, epoch])
-        turn: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)  # the k-th sketch of an instance comes in round k
+        turn: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)  # the k-th sketch of an instance is in round k
         ordered = sorted(rng.permutation(sketches).tolist(), key=lambda row: next(turn[int(instance[row])]))
         if self.per_category > 1:
             ordered = self._grouped(ordered, labels, rng)
@@ -99,25 +102,25 @@ class Pairs:
         return [[row for pair in paired[i : i + self.pairs] for row in pair] for i in range(0, len(paired) - self.pairs + 1, self.pairs)]
 
     def _grouped(self, sketches: list[int], labels: Labels, rng: np.random.Generator) -> list[int]:
-        """The sketches in groups of `per_category` instances of one category; what fills no group is left out."""
+        """The sketches in groups of `per_category` instances of one category; incomplete groups are left out."""
         category, instance = np.asarray(labels.category), np.asarray(labels.instance)
         for c in np.unique(category[sketches]).tolist():
-            found = len(np.unique(instance[[row for row in sketches if category[row] == c]]))
-            if found < self.per_category:
+            count = len(np.unique(instance[[row for row in sketches if category[row] == c]]))
+            if count < self.per_category:
                 raise InputError(
                     f"per_category={self.per_category} instances of each category are needed, each with a sketch and a photo, and "
-                    f"{_name(labels, c)} has {found}: leave the category out, or set per_category lower"
+                    f"{_name(labels, c)} has {count}: leave the category out, or set per_category lower"
                 )
         groups: list[list[int]] = []
-        growing: defaultdict[int, list[list[int]]] = defaultdict(list)  # of each category
+        incomplete: defaultdict[int, list[list[int]]] = defaultdict(list)  # groups of each category
         for row in sketches:
-            mine = growing[int(category[row])]
-            group = next((g for g in mine if all(instance[row] != instance[other] for other in g)), None)
+            candidates = incomplete[int(category[row])]
+            group = next((g for g in candidates if all(instance[row] != instance[other] for other in g)), None)
             if group is None:
-                mine.append(group := [])
+                candidates.append(group := [])
             group.append(row)
             if len(group) == self.per_category:
-                mine.remove(group)
+                candidates.remove(group)
                 groups.append(group)
         if len(groups) * self.per_category < self.pairs:
             raise InputError(f"pairs={self.pairs} are needed in groups of {self.per_category}, and there are {len(groups)} groups")
@@ -126,7 +129,7 @@ class Pairs:
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffled:
-    """Every image of a modality (or of both) once an epoch, `size` at a time; the last batch may be smaller, but never of one image."""
+    """Every image of a modality ("sketch", "photo" or "both") once an epoch, `size` a batch; a last batch of one image is dropped."""
 
     size: int = 128
     modality: str = "both"
@@ -137,6 +140,7 @@ class Shuffled:
             raise InputError(f"unknown modality {self.modality!r}{nearest(self.modality, MODALITIES)}")
 
     def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
+        """The rows of each batch of one epoch."""
         rows = np.flatnonzero(np.isin(np.asarray(labels.modality), MODALITIES[self.modality]))
         if len(rows) < 2:
             raise InputError(

@@ -1,4 +1,4 @@
-"""From any picture to the square that the network sees, and its random change in training."""
+"""Image preparation for the network (square, polarity, margins) and augmentation in training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from sbirlib.edges import DETECTORS, drawn
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import SKETCH
 
-INK = 16  # grey levels that part ink from paper
+INK = 16  # least difference between ink and paper, in grey levels
 WHITE = 255
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sbir:
-    """Sketches become dark ink on white, scaled and centred; photos fill the square; both are uint8 [3, S, S].
+    """Preparation of sketches as dark ink on white, scaled and centred, and of photos; both become uint8 [3, S, S].
 
-    A drawing in the alpha channel is found there, light ink on dark is inverted (`polarity`), off-white paper becomes white, and a blank
-    sketch is a white image. `sketch_fit`: "centre" scales the ink's bounding box uniformly into the square less `sketch_margin` a side;
-    "pad" keeps the whole sheet, "squash" ignores its aspect. `photo_fit`: "squash", "pad" (white) or "crop" (the middle). `photo_lines`
-    "sobel" or "canny" makes a photo its edge map, dark on white, before it is padded or turned, whose borders would be edges too.
-    `augment` keeps a random square of at least `crop` of the side, flips, and turns by up to `rotation` degrees.
+    A drawing in the alpha channel is read from there, light ink on dark is inverted (`polarity`), off-white paper becomes white, and a
+    blank sketch is a white image.
+
+    sketch_fit: "centre" scales the bounding box of the ink uniformly to the square less `sketch_margin` a side; "pad" keeps the whole
+        sheet; "squash" ignores its aspect ratio.
+    photo_fit: "squash", "pad" (white) or "crop" (the centre).
+    photo_lines: "sobel" or "canny" replaces a photo by its edge map, dark on white, before padding and rotation, whose borders would be
+        edges too.
+
+    `augment` crops a random square of at least `crop` of the side, flips, and rotates by up to `rotation` degrees.
 
     >>> Sbir(size=96).prepare(Image.new("L", (400, 300), 255), SKETCH).shape
     torch.Size([3, 96, 96])
@@ -59,7 +64,7 @@ class Sbir:
             raise InputError(f"transform: rotation is in degrees from 0 to 180, got {self.rotation}")
 
     def prepare(self, image: Image.Image, modality: int) -> Tensor:
-        """A PIL image to uint8 [3, S, S], the same every time."""
+        """Convert a PIL image to uint8 [3, S, S], deterministically."""
         if modality != SKETCH:
             photo: Tensor = tv.pil_to_tensor(self._fit(on_white(image).convert("RGB"), self.photo_fit, lines=self.photo_lines))
             return photo
@@ -74,18 +79,18 @@ class Sbir:
         return grey.expand(3, -1, -1).contiguous()
 
     def augment(self, image: Tensor, modality: int) -> Tensor:
-        """A random crop, flip and turn of a prepared picture, by torch's global generator; the same rules for both modalities."""
+        """Crop, flip and rotate a prepared image, uint8 [3, S, S], at random by torch's global generator; alike for both modalities."""
         scale, top, left, mirror, turn = torch.rand(5).tolist()
         side = round(self.size * (1 - scale * (1 - self.crop)))
-        if modality == SKETCH:  # grey: one channel is all there is to change
+        if modality == SKETCH:  # a sketch is grey, so one channel is enough
             image = image[:1]
         if self.rotation:
             ink = tv.rotate(WHITE - image, (2 * turn - 1) * self.rotation, tv.InterpolationMode.BILINEAR)  # its `fill` leaves a grey frame
             image = WHITE - ink
         if side < self.size:
             y, x = (round(share * (self.size - side)) for share in (top, left))
-            part = image[None, :, y : y + side, x : x + side]
-            image = torch.nn.functional.interpolate(part, size=(self.size, self.size), mode="bilinear")[0]
+            window = image[None, :, y : y + side, x : x + side]
+            image = torch.nn.functional.interpolate(window, size=(self.size, self.size), mode="bilinear")[0]
         return (image.flip(-1) if self.flip and mirror < 0.5 else image).expand(3, -1, -1)
 
     def _fit(self, image: Image.Image, how: str, *, margin: float = 0.0, lines: str = "none") -> Image.Image:
@@ -108,14 +113,14 @@ class Sbir:
 
 
 def edge_map(image: Image.Image, detector: str) -> Image.Image:
-    """The edges of a photo as a drawing, dark on white, by one of the edge detectors (Zhang et al. 2019, section IV.E)."""
+    """The edge map of a photo, dark on white, by a detector of `sbirlib.edges` (Zhang et al. 2019, section IV.E)."""
     edges = DETECTORS[detector](tv.pil_to_tensor(image)[None] / 255)
-    picture: Image.Image = tv.to_pil_image(drawn(edges)[0])
-    return picture
+    lines: Image.Image = tv.to_pil_image(drawn(edges)[0])
+    return lines
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """The picture without transparency, as it looks on white paper."""
+    """The image without transparency, composited on white."""
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
@@ -123,15 +128,15 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def drawing(image: Image.Image, polarity: str = "auto") -> Image.Image:
-    """The sketch as mode L, dark ink on white. Parted at the middle grey, the side with fewer pixels is the ink."""
+    """The sketch in mode L, dark ink on white. Of the pixels below and above the middle grey, the fewer are the ink."""
     grey = alpha_ink(image)
     if grey is not None:
         polarity = "dark"
     else:
         grey = on_white(image).convert("L")
     histogram = np.array(grey.histogram())
-    used = np.flatnonzero(histogram)
-    darkest, brightest = int(used[0]), int(used[-1])
+    levels = np.flatnonzero(histogram)
+    darkest, brightest = int(levels[0]), int(levels[-1])
     if brightest - darkest < INK:
         return Image.new("L", grey.size, WHITE)
     middle = (darkest + brightest) // 2 + 1
@@ -139,15 +144,15 @@ def drawing(image: Image.Image, polarity: str = "auto") -> Image.Image:
     if light:
         histogram, middle = histogram[::-1], 256 - middle
     paper = middle + int(histogram[middle:].argmax())  # the commonest level on the bright side becomes white
-    levels = np.arange(256)[:: -1 if light else 1] * (WHITE / paper)
-    return grey.point(levels.clip(0, WHITE).round().astype(int).tolist())
+    scale = np.arange(256)[:: -1 if light else 1] * (WHITE / paper)
+    return grey.point(scale.clip(0, WHITE).round().astype(int).tolist())
 
 
 def alpha_ink(image: Image.Image) -> Image.Image | None:
-    """The drawing that an alpha channel carries, dark on white, where all that can be seen has one colour; else None."""
+    """The drawing in an alpha channel, dark on white, if all visible pixels have one colour; else None."""
     if not image.has_transparency_data:
         return None
-    colour, alpha = (np.asarray(image.convert("RGBA"))[..., part] for part in (slice(0, 3), 3))
+    colour, alpha = (np.asarray(image.convert("RGBA"))[..., channels] for channels in (slice(0, 3), 3))
     visible = colour[alpha > 0]
     if alpha.min() == alpha.max() or np.ptp(visible, axis=0).max() > INK:
         return None
