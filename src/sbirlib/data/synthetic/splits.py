@@ -1,4 +1,4 @@
-"""Which instances of the synthetic set are for training, for validation and for the test."""
+"""Splits of the synthetic dataset by category or by instance."""
 
 import numpy as np
 from numpy.random import Generator
@@ -7,26 +7,26 @@ from sbirlib.data.dataset import ROLES, IntArray
 from sbirlib.data.synthetic.categories import family
 from sbirlib.errors import InputError, nearest
 
-TRAIN, VALIDATION, TEST = (ROLES.index(role) for role in ("train", "validation", "test"))
+TRAIN, VALIDATION, TEST = (ROLES.index(split) for split in ("train", "validation", "test"))
 
 
-def roles(*, categories: int, unseen: int, instances: int, seed: int, disjoint: str) -> IntArray:
-    """The role of every instance, [categories * instances].
+def assign_splits(*, categories: int, unseen: int, instances: int, seed: int, disjoint: str) -> IntArray:
+    """The split of every instance, [categories * instances].
 
-    By category: `unseen` categories are the test's and a tenth of the others, at least two, the validation's; siblings stay together.
-    By instance: the same share, unseen / categories, of the instances of every category is the test's. By half: as by category, but
-    half of the instances of the test's categories train, which shows what could be reached if nothing were unseen.
+    "category": `unseen` categories are the test split and a tenth of the others, at least two, the validation split; siblings stay
+    together. "instance": the share unseen / categories of the instances of every category is the test split. "half": as "category", but
+    half of the instances of the test categories train.
     """
     rng = np.random.default_rng([seed, categories, unseen])
     if disjoint in ("category", "half"):
-        role = np.full(categories, TRAIN, dtype=np.int64)
-        left = _families(categories)
-        role[_taken(rng, left, unseen)] = TEST
-        left = [group for group in left if role[group[0]] == TRAIN]
-        role[_taken(rng, left, max(2, round((categories - unseen) / 10)))] = VALIDATION
-        of_instances = role.repeat(instances).reshape(categories, instances)
+        split = np.full(categories, TRAIN, dtype=np.int64)
+        families = _families(categories)
+        split[_draw(rng, families, unseen)] = TEST
+        seen = [group for group in families if split[group[0]] == TRAIN]
+        split[_draw(rng, seen, max(2, round((categories - unseen) / 10)))] = VALIDATION
+        of_instances = split.repeat(instances).reshape(categories, instances)
         if disjoint == "half":
-            of_instances[role == TEST, : instances // 2] = TRAIN
+            of_instances[split == TEST, : instances // 2] = TRAIN
         return of_instances.flatten()
     if disjoint == "instance":
         test = max(1, round(instances * unseen / categories))
@@ -35,9 +35,9 @@ def roles(*, categories: int, unseen: int, instances: int, seed: int, disjoint: 
             raise InputError(
                 f"instances={instances} leave none for training beside {test} for the test and {validation} for validation: take more"
             )
-        role = np.full(instances, TRAIN, dtype=np.int64)
-        role[:test], role[test : test + validation] = TEST, VALIDATION
-        return np.concatenate([rng.permutation(role) for _ in range(categories)])
+        split = np.full(instances, TRAIN, dtype=np.int64)
+        split[:test], split[test : test + validation] = TEST, VALIDATION
+        return np.concatenate([rng.permutation(split) for _ in range(categories)])
     raise InputError(f"disjoint={disjoint!r} is no way to split the synthetic set{nearest(disjoint, ['category', 'instance', 'half'])}")
 
 
@@ -48,8 +48,8 @@ def _families(categories: int) -> list[list[int]]:
     return list(groups.values())
 
 
-def _taken(rng: Generator, groups: list[list[int]], count: int) -> list[int]:
-    """`count` categories as whole families: pairs in their usual share, the rest those without a sibling."""
+def _draw(rng: Generator, groups: list[list[int]], count: int) -> list[int]:
+    """Draw `count` categories as whole families: pairs of siblings in their usual share, the rest without siblings."""
     pairs = [group for group in groups if len(group) == 2]
     singles = [group for group in groups if len(group) == 1]
     needed = -(-(count - len(singles)) // 2)
@@ -59,5 +59,5 @@ def _taken(rng: Generator, groups: list[list[int]], count: int) -> list[int]:
         raise InputError(
             f"{count} categories cannot be taken from {sum(map(len, groups))} without parting siblings: give more categories, or fewer unseen"
         )
-    chosen = [pairs[k] for k in rng.permutation(len(pairs))[:of_pairs]] + [singles[k] for k in rng.permutation(len(singles))[:of_singles]]
-    return sorted(category for group in chosen for category in group)
+    families = [pairs[k] for k in rng.permutation(len(pairs))[:of_pairs]] + [singles[k] for k in rng.permutation(len(singles))[:of_singles]]
+    return sorted(category for group in families for category in group)
