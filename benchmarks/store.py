@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("sbirlib", "torch", "torchvision", "timm", "numpy")
@@ -23,7 +23,7 @@ def place(experiment: str, row: str, seed: int) -> Path:
 def write(path: Path, result: Mapping[str, Any]) -> None:
     """Whole or not at all; numbers of queries are rounded to what a mean of them can show."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(result, indent=None, separators=(",", ":")) + "\n", encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ import experiment as experiments
 import store
 from compare import Difference, paired
 from experiment import Claim, Experiment, measured_by
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results.md"
 HEAD = """# Results
@@ -32,7 +32,7 @@ def render() -> None:
     """Write the page whole."""
     all_of_them = [experiments.read(name) for name in experiments.names()]
     parts = [HEAD, summary(all_of_them), *map(table, all_of_them)]
-    with whole_file(RESULTS) as partial:
+    with atomic_write(RESULTS) as partial:
         partial.write_text("\n".join(parts), encoding="utf-8")
     print(f"tables: {RESULTS.relative_to(RESULTS.parent.parent)}")
 

@@ -21,9 +21,9 @@ from sbirlib.data.synthetic.grammar import Figure, Grammar, Part, figure
 from sbirlib.data.synthetic.outline import POINTS, FloatArray, outline
 from sbirlib.data.synthetic.photo import OCCLUDED, _occlude
 from sbirlib.data.synthetic.renderer import _values
-from sbirlib.data.synthetic.roles import TEST, TRAIN, VALIDATION, roles
 from sbirlib.data.synthetic.shortcuts import SHORTCUTS, aspect
 from sbirlib.data.synthetic.sketch import strokes
+from sbirlib.data.synthetic.splits import TEST, TRAIN, VALIDATION, assign_splits
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Encoded
 from sbirlib.retrieval.evaluators import Category
@@ -330,7 +330,7 @@ def test_unseen_categories_are_apart_and_siblings_stay_together(small: Dataset) 
 @given(categories=st.integers(5, 60), data=st.data())
 def test_every_possible_number_of_unseen_categories_is_met(categories: int, data: st.DataObject) -> None:
     unseen = data.draw(st.integers(1, categories - 4))
-    role = roles(categories=categories, unseen=unseen, instances=1, seed=3, disjoint="category")
+    role = assign_splits(categories=categories, unseen=unseen, instances=1, seed=3, disjoint="category")
     assert (role == TEST).sum() == unseen
     assert (role == VALIDATION).sum() >= 2
     assert (role == TRAIN).sum() >= 1

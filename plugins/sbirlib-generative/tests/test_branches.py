@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from sbirlib import part, registry
+from sbirlib import part
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder
 from sbirlib.testing.world import Plain

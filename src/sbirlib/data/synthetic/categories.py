@@ -1,4 +1,4 @@
-"""Categories drawn from (seed, c): every one unlike those before it, but for the siblings, which differ from another by one rule."""
+"""Random categories from (seed, c): each unlike the earlier ones, except siblings, which differ from the one before by one rule."""
 
 from dataclasses import replace
 from functools import cache
@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 from sbirlib.data.synthetic.grammar import Figure, Grammar, Part, figure
 from sbirlib.data.synthetic.outline import SHAPES, FloatArray
 
-SIBLINGS = (3, 6, 9)  # of every ten categories these are siblings of the one before: 30 %
-TOO_NEAR = 0.72  # overlap (intersection over union) of two silhouettes of unit size
+SIBLINGS = (3, 6, 9)  # categories, modulo ten, that are siblings of the one before: 30 %
+TOO_NEAR = 0.72  # least intersection over union of two silhouettes of unit size that are too similar
 SIBLING_OVERLAP = (0.35, 0.9)
 MOST_OUTLINES = 24
 LONGEST = 1.8  # sides, so that an instance can always fill a quarter of the frame
@@ -19,55 +19,55 @@ TRIALS = 64
 
 
 def family(category: int) -> int:
-    """The category that a category is a sibling of; itself where it is none."""
+    """The category whose sibling this one is; itself, if it is no sibling."""
     return category - 1 if category % 10 in SIBLINGS else category
 
 
 @cache
 def grammars(seed: int, count: int) -> tuple[Grammar, ...]:
-    """The first `count` categories of a seed. More of them leave the first ones as they are."""
-    chosen: list[Grammar] = []
+    """The first `count` categories of a seed; a larger `count` leaves the first ones unchanged."""
+    categories: list[Grammar] = []
     shapes: list[FloatArray] = []
     for category in range(count):
         rng = np.random.default_rng([seed, category])
-        grammar, shape = _sibling(rng, chosen[-1], shapes) if family(category) < category else _unlike(rng, shapes)
-        chosen.append(grammar)
+        grammar, shape = _sibling(rng, categories[-1], shapes) if family(category) < category else _unlike(rng, shapes)
+        categories.append(grammar)
         shapes.append(shape)
-    return tuple(chosen)
+    return tuple(categories)
 
 
 def typical(grammar: Grammar) -> Figure:
-    """The figure in the middle of a category."""
+    """The central figure of a category: all values 0."""
     return figure(grammar, np.zeros(grammar.values))
 
 
 def _unlike(rng: Generator, shapes: list[FloatArray]) -> tuple[Grammar, FloatArray]:
-    """The first of some trials that is near no other category, or else the one farthest from all."""
+    """The first of TRIALS random grammars that is unlike all earlier categories, or else the least similar one, with its silhouette."""
     best, nearest = None, np.inf
     for _ in range(TRIALS):
         grammar = _draw(rng)
-        seen = typical(grammar)
-        if not _fits(seen):
+        middle = typical(grammar)
+        if not _fits(middle):
             continue
-        shape = silhouette(seen)
+        shape = silhouette(middle)
         overlap = max((_overlap(shape, other) for other in shapes), default=0.0)
         if overlap < nearest:
             best, nearest = (grammar, shape), overlap
         if nearest < TOO_NEAR:
             break
-    assert best is not None, "no trial made a figure that fits its frame"
+    assert best is not None, "no trial gave a figure that fits its frame"
     return best
 
 
 def _sibling(rng: Generator, other: Grammar, shapes: list[FloatArray]) -> tuple[Grammar, FloatArray]:
-    """The other category with one rule changed, so that it shows, and near no third."""
+    """The other category with one rule visibly changed, unlike all third ones, with its silhouette."""
     best, badness = None, np.inf
     for _ in range(TRIALS):
         grammar = _changed(rng, other)
-        seen = typical(grammar)
-        if not _fits(seen):
+        middle = typical(grammar)
+        if not _fits(middle):
             continue
-        shape = silhouette(seen)
+        shape = silhouette(middle)
         low, high = SIBLING_OVERLAP
         overlap = _overlap(shape, shapes[-1])
         bad = max(low - overlap, overlap - high, 0.0) + max([0.0, *(_overlap(shape, third) - TOO_NEAR for third in shapes[:-1])])
@@ -75,19 +75,19 @@ def _sibling(rng: Generator, other: Grammar, shapes: list[FloatArray]) -> tuple[
             best, badness = (grammar, shape), bad
         if bad == 0:
             break
-    assert best is not None, "no trial made a figure that fits its frame"
+    assert best is not None, "no trial gave a figure that fits its frame"
     return best
 
 
-def _fits(seen: Figure) -> bool:
-    return len(seen.outlines) <= MOST_OUTLINES and seen.extent.min() * LONGEST >= 1
+def _fits(candidate: Figure) -> bool:
+    return len(candidate.outlines) <= MOST_OUTLINES and candidate.extent.min() * LONGEST >= 1
 
 
-def silhouette(seen: Figure, side: int = 40) -> FloatArray:
-    """The filled figure [side, side] in 0 and 1."""
+def silhouette(figure: Figure, side: int = 40) -> FloatArray:
+    """Mask of the filled figure, [side, side], 0 or 1."""
     image = Image.new("L", (side, side))
     draw = ImageDraw.Draw(image)
-    for points, hole in zip((seen.outlines + 0.5) * side, seen.hole, strict=True):
+    for points, hole in zip((figure.outlines + 0.5) * side, figure.hole, strict=True):
         draw.polygon(points.ravel().tolist(), fill=0 if hole else 1)
     return np.asarray(image, dtype=np.float64)
 
@@ -97,7 +97,7 @@ def _overlap(one: FloatArray, other: FloatArray) -> float:
 
 
 def _draw(rng: Generator) -> Grammar:
-    """A root and 2 to 6 parts; half the categories are upright and symmetric, the others are seen from the side."""
+    """Draw a root and 2 to 6 attached parts; half of the categories are upright and symmetric, the others lie on their side."""
     upright = bool(rng.random() < 0.5)
     parts = [_root(rng, upright)]
     for _ in range(rng.choice([2, 3, 4, 5, 6], p=[0.3, 0.3, 0.2, 0.1, 0.1])):
@@ -138,7 +138,7 @@ def _root(rng: Generator, upright: bool) -> Part:
 
 
 def _attachment(rng: Generator, parts: list[Part], upright: bool) -> Part:
-    """A part on the root, or on a part of which there is one copy."""
+    """Draw a part that is attached to the root, or to a part of one copy."""
     single = [k for k, part in enumerate(parts) if k > 0 and part.copies == 1]
     parent = int(rng.choice(single)) if single and rng.random() < 0.3 else 0
     shape = str(rng.choice(SHAPES, p=[0.17, 0.12, 0.18, 0.27, 0.12, 0.14]))
@@ -170,7 +170,7 @@ def _attachment(rng: Generator, parts: list[Part], upright: bool) -> Part:
 
 
 def _changed(rng: Generator, other: Grammar) -> Grammar:
-    """One rule of one part changed: its shape, its place, its size, its number or its hole."""
+    """Change one rule of one part: its shape, place, size, number or hole."""
     number = int(rng.integers(1, len(other.parts)))
     part = other.parts[number]
     match rng.choice(["shape", "place", "size", "number", "hole"]):

@@ -1,4 +1,4 @@
-"""A category is a grammar: a root body and the parts attached to it. Values of the grammar make an instance, a `Figure`."""
+"""Shape grammars: a category is a grammar of attached parts, and its values give an instance, a `Figure`."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,22 @@ from numpy.typing import NDArray
 
 from sbirlib.data.synthetic.outline import POINTS, FloatArray, outline
 
-QUARTER = 0.25  # how far an instance may stray from its category
+QUARTER = 0.25  # largest relative deviation of an instance from its category
 
 
 @dataclass(frozen=True)
 class Part:
-    """One shape, and where it sits: `at` is the place on the parent's contour (0 to 1), `angle` is counted from the contour's normal.
+    """One shape with its attachment to its parent.
 
-    `size` is relative to the parent; `copies` are spread over the share `spread` of the parent's contour (1: radially, all around);
-    `mirror` adds the reflection in the vertical axis; `hole` is the relative size of a hole; `behind` is drawn before its parent.
+    shape, form, width, bend: arguments of `outline`.
+    parent: number of the parent.
+    at: position on the parent's contour, 0 to 1.
+    angle: angle from the normal of that contour, in radians.
+    size: size relative to the parent.
+    copies: number of copies, spread over the share `spread` of the parent's contour (1: radially, all around).
+    mirror: whether the reflection in the vertical axis is added.
+    hole: relative size of a hole, 0 for none.
+    behind: whether it is drawn before its parent.
     """
 
     shape: str
@@ -35,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Grammar:
-    """Parts, the root first; the part `joint` swings. An upright root stands along the mirror axis, another lies."""
+    """Parts, the root first; the part number `joint` swings. An upright root stands along the mirror axis, another one lies."""
 
     parts: tuple[Part, ...]
     joint: int
@@ -43,13 +50,13 @@ class Grammar:
 
     @property
     def values(self) -> int:
-        """How many values make an instance: width and bend of the root; size, width and angle of every other part."""
+        """The number of values of an instance: width and bend of the root; size, width and angle of every other part."""
         return 3 * len(self.parts) - 1
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Outlines [K, POINTS, 2] in drawing order (y down, centred, the longer side 1), the part [K] each belongs to, and which are holes [K]."""
+    """Outlines [K, POINTS, 2] in drawing order (y down, centred, the longer side 1), the number of each one's part [K], and the mask of holes [K]."""
 
     outlines: FloatArray
     part: NDArray[np.int64]
@@ -57,14 +64,15 @@ class Figure:
 
     @property
     def extent(self) -> FloatArray:
-        """Width and height."""
+        """Width and height, [2]."""
         points = self.outlines.reshape(-1, 2)
         size: FloatArray = np.ptp(points, axis=0)
         return size
 
 
 def figure(grammar: Grammar, values: FloatArray) -> Figure:
-    """The instance that `values` in [-1, 1] make of a grammar: proportions stray by a quarter, angles by a quarter radian (the joint: three)."""
+    """The instance of a grammar with `values` [n] in [-1, 1]: proportions deviate by up to a quarter, angles by up to a quarter radian, that of
+    the joint by three times as much."""
     contours: list[FloatArray] = []
     frames: list[FloatArray] = []
     for number, part in enumerate(grammar.parts):
@@ -82,7 +90,7 @@ def figure(grammar: Grammar, values: FloatArray) -> Figure:
         bend = part.bend * (1 + QUARTER * swing) + (QUARTER * swing if part.shape in ("limb", "arc") else 0.0)
         contours.append(outline(part.shape, part.form, part.width * (1 + QUARTER * widen), bend))
         frames.append(frame)
-    return _drawn(grammar, contours, frames)
+    return _layered(grammar, contours, frames)
 
 
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
@@ -94,7 +102,7 @@ def _root_frame(upright: bool) -> FloatArray:
 
 
 def _attached(part: Part, contour: FloatArray, grow: float, swing: float) -> FloatArray:
-    """Frames [copies, 3, 3] within the parent's: on its contour, along the outward normal, a little inside."""
+    """Frames [copies, 3, 3] in the parent's frame: on its contour, along the outward normal, slightly inside."""
     steps = np.arange(part.copies) / part.copies
     if part.spread < 1:
         steps = part.spread * (np.arange(part.copies) / max(part.copies - 1, 1) - 0.5)
@@ -110,8 +118,8 @@ def _attached(part: Part, contour: FloatArray, grow: float, swing: float) -> Flo
     return frames
 
 
-def _drawn(grammar: Grammar, contours: list[FloatArray], frames: list[FloatArray]) -> Figure:
-    """All copies of all parts, each followed by its hole, what lies behind first; centred and scaled to unit size."""
+def _layered(grammar: Grammar, contours: list[FloatArray], frames: list[FloatArray]) -> Figure:
+    """The figure of all copies, each followed by its hole, those behind their parent first; centred and scaled to unit size."""
     outlines, part, hole = [], [], []
     for number in sorted(range(len(frames)), key=lambda k: (not grammar.parts[k].behind, k)):
         contour, opening = contours[number], grammar.parts[number].hole

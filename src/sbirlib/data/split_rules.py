@@ -1,4 +1,4 @@
-"""Who trains and who is tested: the rules that give each image of a dataset its role, as an index into ROLES, or LEFT_OUT."""
+"""Split rules: functions that assign each image of a dataset to a split, as an index into ROLES, or to LEFT_OUT."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ VALIDATION_SHARE = 0.1
 
 
 def by_class(dataset: Dataset, unseen: Collection[str], validation: Collection[str] = (), *, seed: int = 0) -> IntArray:
-    """Unseen classes are tested, validation classes validate (a tenth of the seen, by the seed, unless named), the others train."""
+    """Split [n] by class: `unseen` classes are the test split, `validation` classes (default: a tenth of the seen, drawn by seed) the
+    validation split, the others the training split."""
     for name in [*unseen, *validation]:
         if name not in dataset.categories:
             raise InputError(f"{dataset.name} has no class {name!r}{nearest(name, dataset.categories)}")
@@ -27,22 +28,20 @@ def by_class(dataset: Dataset, unseen: Collection[str], validation: Collection[s
         raise InputError(f"validation classes must be seen ones, but these are unseen: {', '.join(both)}")
     seen = sorted(set(dataset.categories) - set(unseen))
     validation = validation or carve(seen, seed)
-    role = [TEST if c in unseen else VALIDATION if c in validation else TRAIN for c in dataset.categories]
-    return np.array(role, dtype=np.int64)[dataset.category]
+    by_category = [TEST if c in unseen else VALIDATION if c in validation else TRAIN for c in dataset.categories]
+    return np.array(by_category, dtype=np.int64)[dataset.category]
 
 
 def by_seed(dataset: Dataset, seed: int, unseen: int | None = None) -> list[str]:
-    """Names of classes drawn to be unseen: a fifth of them unless told how many."""
+    """Names of `unseen` classes (default: a fifth of all), drawn by seed."""
     count = max(1, round(0.2 * len(dataset.categories))) if unseen is None else unseen
     return sorted(np.random.default_rng(seed).permutation(sorted(dataset.categories))[:count].tolist())
 
 
 def by_file_name(dataset: Dataset, most: int | None = None) -> IntArray:
-    """Per class and modality, file names sorted: floor(0.7 n) train, the last fifth of them (at least one) validates, the rest test.
-
-    Of those that train only the first `most` are kept, if that is said.
-    """
-    role = np.full(len(dataset), TEST)
+    """Split [n] within each class and modality, file names sorted: floor(0.7 n) train, the last fifth of these (at least one) validate,
+    the rest test. With `most`, only the first `most` files of the training split are kept."""
+    split = np.full(len(dataset), TEST)
     for modality in (SKETCH, PHOTO):
         for category, name in enumerate(dataset.categories):
             rows = np.flatnonzero((dataset.modality == modality) & (dataset.category == category))
@@ -50,12 +49,12 @@ def by_file_name(dataset: Dataset, most: int | None = None) -> IntArray:
                 raise InputError(f"the classification split needs 3 images of each class and modality; {name!r} has {len(rows)}")
             rows = np.array(sorted(rows, key=lambda row: dataset.key(int(row)).rpartition("/")[2]), dtype=np.int64)
             train = 7 * len(rows) // 10
-            role[rows[:train]] = TRAIN
+            split[rows[:train]] = TRAIN
             first = train - max(1, train // 5)
-            role[rows[first:train]] = VALIDATION
+            split[rows[first:train]] = VALIDATION
             if most is not None:
-                role[rows[most:first]] = LEFT_OUT
-    return role
+                split[rows[most:first]] = LEFT_OUT
+    return split
 
 
 def by_photo(
@@ -68,44 +67,44 @@ def by_photo(
     left_out_sketches: Iterable[str] = (),
     seed: int = 0,
 ) -> IntArray:
-    """Photos by name (stem, file name or key), and each sketch with its photo. A tenth of the training photos validates unless named."""
-    photo, sketch = _named(dataset, PHOTO), _named(dataset, SKETCH)
-    trained = photo(train)
-    validated = photo(validation) or carve(trained, seed)
-    role = np.full(len(dataset), UNKNOWN)
-    for rows, part in (
-        (set(trained) - set(validated), TRAIN),
-        (validated, VALIDATION),
+    """Split [n] by photo (stem, file name or key); each sketch follows its photo. Default validation: a tenth of the training photos."""
+    photo, sketch = _look_up(dataset, PHOTO), _look_up(dataset, SKETCH)
+    train_rows = photo(train)
+    validation_rows = photo(validation) or carve(train_rows, seed)
+    split = np.full(len(dataset), UNKNOWN)
+    for rows, value in (
+        (set(train_rows) - set(validation_rows), TRAIN),
+        (validation_rows, VALIDATION),
         (photo(test), TEST),
         (photo(left_out_photos), LEFT_OUT),
     ):
         for row in rows:
-            if role[row] != UNKNOWN:
-                raise InputError(f"{dataset.key(row)} is in two parts of the split; keep it in one")
-            role[row] = part
-    owner: dict[int, int] = {}
+            if split[row] != UNKNOWN:
+                raise InputError(f"{dataset.key(row)} is in two lists of the split; keep it in one")
+            split[row] = value
+    of_instance: dict[int, int] = {}
     for row in np.flatnonzero((dataset.modality == PHOTO) & (dataset.instance >= 0)).tolist():
-        if owner.setdefault(int(dataset.instance[row]), int(role[row])) != role[row]:
-            raise InputError(f"{dataset.key(row)} and another photo of the same instance are in different parts of the split")
+        if of_instance.setdefault(int(dataset.instance[row]), int(split[row])) != split[row]:
+            raise InputError(f"{dataset.key(row)} and another photo of the same instance are in different lists of the split")
     for row in np.flatnonzero(dataset.modality == SKETCH).tolist():
-        role[row] = owner.get(int(dataset.instance[row]), UNKNOWN)
-    role[sketch(left_out_sketches)] = LEFT_OUT
-    if (lost := np.flatnonzero(role == UNKNOWN)).size:
+        split[row] = of_instance.get(int(dataset.instance[row]), UNKNOWN)
+    split[sketch(left_out_sketches)] = LEFT_OUT
+    if (unassigned := np.flatnonzero(split == UNKNOWN)).size:
         raise InputError(
-            f"{len(lost)} images of {dataset.name} are in no part of the split, such as {dataset.key(lost[0])}: list each photo, and give "
-            "each sketch a photo (see Dataset.instance) or list it as left out"
+            f"{len(unassigned)} images of {dataset.name} are in no list of the split, such as {dataset.key(unassigned[0])}: list each photo, "
+            "and give each sketch a photo (see Dataset.instance) or list it as left out"
         )
-    return role
+    return split
 
 
 def carve(names: Sequence[T], seed: int) -> list[T]:
-    """The tenth of `names`, at least one, that the seed draws for validation."""
+    """A tenth of `names`, at least one, drawn by seed for validation."""
     count = max(1, round(VALIDATION_SHARE * len(names)))
     return [names[i] for i in sorted(np.random.default_rng(seed).permutation(len(names))[:count])]
 
 
-def _named(dataset: Dataset, modality: int) -> Callable[[Iterable[str]], list[int]]:
-    """A look-up of rows by stem, file name or key."""
+def _look_up(dataset: Dataset, modality: int) -> Callable[[Iterable[str]], list[int]]:
+    """Return a function from names (stem, file name or key) to sorted rows."""
     rows: dict[str, set[int]] = {}
     for row in np.flatnonzero(dataset.modality == modality).tolist():
         key = PurePosixPath(dataset.key(row))

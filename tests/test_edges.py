@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbirlib.encoders.edges import DETECTORS, EDGE, HIGH, LOW, as_drawing, canny, drawings, gradients, sobel, strokes
+from sbirlib.edges import DETECTORS, EDGE, HIGH, LOW, as_drawing, canny, drawings, gradients, sobel, strokes
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch
 
