@@ -35,7 +35,7 @@ from sbirlib.training import checkpoint, loop
 
 STEPS, KILLS, PATIENCE = 12, 20, 600.0  # steps of a phase; kills of a recipe; seconds for one step
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["benchmarks.durability.survival", "timm"])
+FORKS.set_forkserver_preload(["sbirlib.testing.recipe", "sbirlib.testing.world", "timm"])  # not this module: it may be __main__
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.retrieval.indexes.photos import described, filled, random
 from torch import Tensor
 
 from sbirlib.errors import InputError
@@ -21,7 +22,6 @@ from sbirlib.retrieval.indexes.flat import Flat
 from sbirlib.retrieval.indexes.hnsw import Hnsw
 from sbirlib.retrieval.indexes.itq import Itq
 from sbirlib.retrieval.indexes.ivfpq import IvfPq
-from tests.retrieval.indexes.photos import described, filled, random
 
 KINDS: dict[str, Callable[[], Index]] = {
     "flat": Flat,

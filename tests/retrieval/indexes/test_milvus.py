@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.retrieval.indexes.photos import described, filled, random
 from torch import Tensor
 
 from sbirlib.errors import InputError
@@ -18,7 +19,6 @@ from sbirlib.retrieval.indexes import milvus
 from sbirlib.retrieval.indexes.base import Index, Where, open_vectors
 from sbirlib.retrieval.indexes.milvus import Milvus
 from sbirlib.retrieval.indexes.shards import Record
-from tests.retrieval.indexes.photos import described, filled, random
 
 pytest.importorskip("pymilvus", reason="the extra `milvus` is not installed")
 GROW = Path(__file__).parent / "milvus_grow.py"
