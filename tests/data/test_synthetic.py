@@ -1,4 +1,4 @@
-"""The synthetic set: what it promises of categories, photos, sketches and splits, and in small the checks of benchmarks/synthetic.py."""
+"""The synthetic set: categories, photos, sketches, splits, and in small the checks of benchmarks/experiments/synthetic_set.py."""
 
 import pickle
 from collections.abc import Callable
