@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbirlib.data.synthetic.categories import MOST_OUTLINES, TOO_NEAR, family, grammars, silhouette, typical
-from sbirlib.data.synthetic.grammar import Grammar, Part, figure
+from sbirlib.data.synthetic.grammar import Grammar, Primitive, figure
 from sbirlib.data.synthetic.outline import POINTS, FloatArray, outline
 from sbirlib.data.synthetic.renderer import _values
 
@@ -56,9 +56,9 @@ def test_another_seed_makes_other_categories(kinds: tuple[Grammar, ...]) -> None
 
 def test_a_category_has_two_to_six_parts_and_eight_to_twenty_values(kinds: tuple[Grammar, ...]) -> None:
     for grammar in kinds:
-        assert 2 <= len(grammar.parts) - 1 <= 6
+        assert 2 <= len(grammar.primitives) - 1 <= 6
         assert 8 <= grammar.values <= 20
-        assert 1 <= grammar.joint < len(grammar.parts)
+        assert 1 <= grammar.joint < len(grammar.primitives)
 
 
 def test_three_of_ten_categories_are_siblings_that_differ_by_one_part(kinds: tuple[Grammar, ...]) -> None:
@@ -66,7 +66,7 @@ def test_three_of_ten_categories_are_siblings_that_differ_by_one_part(kinds: tup
     assert len(siblings) == 0.3 * CATEGORIES
     for c in siblings:
         one, other = kinds[c], kinds[family(c)]
-        assert sum(a != b for a, b in zip(one.parts, other.parts, strict=True)) == 1
+        assert sum(a != b for a, b in zip(one.primitives, other.primitives, strict=True)) == 1
 
 
 def overlap(one: FloatArray, other: FloatArray) -> float:
@@ -102,16 +102,16 @@ def test_a_figure_is_centred_and_of_unit_size(c: int, seed: int) -> None:
 
 
 def test_a_mirrored_part_makes_an_upright_figure_symmetric() -> None:
-    parts = (Part("ellipse", (), 0.7), Part("limb", (0.5,), 0.3, bend=0.6, at=0.2, angle=0.4, size=0.8, mirror=True))
-    seen = figure(Grammar(parts, joint=1, upright=True), np.array([0.3, -0.8, 0.5, -0.2, 0.7]))
+    primitives = (Primitive("ellipse", (), 0.7), Primitive("limb", (0.5,), 0.3, bend=0.6, at=0.2, angle=0.4, size=0.8, mirror=True))
+    seen = figure(Grammar(primitives, joint=1, upright=True), np.array([0.3, -0.8, 0.5, -0.2, 0.7]))
     assert len(seen.outlines) == 3
     np.testing.assert_allclose(np.sort(seen.outlines[..., 0].ravel()), -np.sort(seen.outlines[..., 0].ravel())[::-1], atol=1e-9)
 
 
 def test_copies_radiate_and_a_hole_follows_its_outline() -> None:
-    parts = (Part("ellipse", (), 1.0, hole=0.5), Part("limb", (0.0,), 0.2, copies=4, size=0.5, behind=True))
-    seen = figure(Grammar(parts, joint=1, upright=False), np.zeros(5))
-    assert seen.part.tolist() == [1, 1, 1, 1, 0, 0]
+    primitives = (Primitive("ellipse", (), 1.0, hole=0.5), Primitive("limb", (0.0,), 0.2, copies=4, size=0.5, behind=True))
+    seen = figure(Grammar(primitives, joint=1, upright=False), np.zeros(5))
+    assert seen.primitive.tolist() == [1, 1, 1, 1, 0, 0]
     assert seen.hole.tolist() == [False] * 5 + [True]
     np.testing.assert_allclose(seen.outlines[:4].mean(1).mean(0), 0, atol=1e-9)
     np.testing.assert_allclose(np.ptp(seen.outlines[5], axis=0), 0.5 * np.ptp(seen.outlines[4], axis=0))
