@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -111,10 +112,19 @@ def _search_draws_in_the_current_folder(
     before = sorted(sketch.parent.iterdir())
     datasets: list[str] = []
     decodings: list[str] = []
-    make, decode = Dataset.of.__func__, open_image  # type: ignore[attr-defined]
+    make = Dataset.of
+
+    def of(name: str, **how: Any) -> Dataset:
+        datasets.append(name)
+        return make(name, **how)
+
+    def decode(path: str, **how: int) -> Image.Image:
+        decodings.append(path)
+        return open_image(path, **how)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Dataset, "of", classmethod(lambda cls, name, **how: datasets.append(name) or make(cls, name, **how)))
-        patch.setattr("sbirlib.data.folder.open_image", lambda path, **how: decodings.append(path) or decode(path, **how))
+        patch.setattr(Dataset, "of", of)
+        patch.setattr("sbirlib.data.folder.open_image", decode)
         assert run(monkeypatch, "search", str(sketch), "--index", str(index), "-k", "3") == 0
     captured = capsys.readouterr()
     assert (len(datasets), decodings, captured.err) == (1, [str(sketch)], "")

@@ -101,7 +101,12 @@ def test_a_blank_sketch_is_named_in_a_warning_and_still_has_hits(
     blank.save(tmp_path / "drawings" / "empty.png")
     drawing.save(tmp_path / "drawings" / "full.png")
     decodings: list[str] = []
-    monkeypatch.setattr("sbirlib.data.folder.open_image", lambda path, **how: decodings.append(path) or open_image(path, **how))
+
+    def decode(path: str, **how: int) -> Image.Image:
+        decodings.append(path)
+        return open_image(path, **how)
+
+    monkeypatch.setattr("sbirlib.data.folder.open_image", decode)
     queries: list[tuple[Any, str]] = [
         ([drawing, blank, drawing], "sketch[1]"),
         ([tmp_path / "drawings" / "full.png", tmp_path / "drawings" / "empty.png"], "drawings/empty.png"),
@@ -122,7 +127,12 @@ def test_a_blank_sketch_is_named_in_a_warning_and_still_has_hits(
 def test_a_grid_decodes_each_sketch_once(index: SearchIndex, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset.sketches.read(0).save(tmp_path / "a.png")
     decodings: list[str] = []
-    monkeypatch.setattr("sbirlib.data.folder.open_image", lambda path, **how: decodings.append(path) or open_image(path, **how))
+
+    def decode(path: str, **how: int) -> Image.Image:
+        decodings.append(path)
+        return open_image(path, **how)
+
+    monkeypatch.setattr("sbirlib.data.folder.open_image", decode)
     assert index.grid([tmp_path / "a.png"], k=3).width > 100
     assert decodings == [str(tmp_path / "a.png")]
 
@@ -136,7 +146,7 @@ def test_a_photo_that_was_added_over_the_pixel_limit_is_drawn(
     pipeline: Pipeline, photos: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = pipeline.index(images(photos), progress=False)
-    monkeypatch.setitem(open_image.__kwdefaults__, "max_pixels", 10)
+    monkeypatch.setitem(open_image.__kwdefaults__ or {}, "max_pixels", 10)
     assert index.grid([dataset.sketches.read(0)], k=3).width > 100
 
 

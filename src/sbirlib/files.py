@@ -36,7 +36,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own way
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{str(target)!r} could not be written ({reason}); the file that was there is untouched: make room, or choose another folder"
+            f"{str(target)!r} could not be written ({reason}); what stood there before is untouched: make room, or choose another folder"
         ) from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -71,12 +71,12 @@ def read_splits(file: Path) -> dict[str, Mapping[str, Any]]:
 def _classes(dataset: Dataset, entry: Mapping[str, Any], seed: int) -> IntArray:
     unseen, validation = entry["unseen"], entry.get("validation", [])
     if "seen" in entry:
-        seen = set(entry["seen"])
-        if both := sorted(seen & set(unseen)):
+        seen_classes = set(entry["seen"])
+        if both := sorted(seen_classes & set(unseen)):
             raise InputError(f"classes both seen and unseen: {', '.join(both)}")
-        if missing := sorted(seen - set(dataset.categories)):
+        if missing := sorted(seen_classes - set(dataset.categories)):
             raise InputError(f"{dataset.name} lacks the classes {', '.join(missing)}{nearest(missing[0], dataset.categories)}")
-        if extra := sorted(set(dataset.categories) - seen - set(unseen)):
+        if extra := sorted(set(dataset.categories) - seen_classes - set(unseen)):
             raise InputError(f"the split does not mention {', '.join(extra)}: list them as seen, or leave 'seen' out")
     return by_class(dataset, unseen, validation, seed=seed)
 

@@ -26,8 +26,7 @@ def by_class(dataset: Dataset, unseen: Collection[str], validation: Collection[s
             raise InputError(f"{dataset.name} has no class {name!r}{nearest(name, dataset.categories)}")
     if both := sorted(set(unseen) & set(validation)):
         raise InputError(f"validation classes must be seen ones, but these are unseen: {', '.join(both)}")
-    seen = sorted(set(dataset.categories) - set(unseen))
-    validation = validation or carve(seen, seed)
+    validation = validation or carve(sorted(set(dataset.categories) - set(unseen)), seed)
     by_category = [TEST if c in unseen else VALIDATION if c in validation else TRAIN for c in dataset.categories]
     return np.array(by_category, dtype=np.int64)[dataset.category]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
-from sbirlib.data.synthetic.grammar import Figure, Grammar, Part, figure
+from sbirlib.data.synthetic.grammar import Figure, Grammar, Primitive, figure
 from sbirlib.data.synthetic.outline import SHAPES, FloatArray
 
 SIBLINGS = (3, 6, 9)  # categories, modulo ten, that are siblings of the one before: 30 %
@@ -97,12 +97,12 @@ def _overlap(one: FloatArray, other: FloatArray) -> float:
 
 
 def _draw(rng: Generator) -> Grammar:
-    """Draw a root and 2 to 6 attached parts; half of the categories are upright and symmetric, the others lie on their side."""
+    """Draw a root and 2 to 6 attached primitives; half of the categories are upright and symmetric, the others lie on their side."""
     upright = bool(rng.random() < 0.5)
-    parts = [_root(rng, upright)]
+    primitives = [_root(rng, upright)]
     for _ in range(rng.choice([2, 3, 4, 5, 6], p=[0.3, 0.3, 0.2, 0.1, 0.1])):
-        parts.append(_attachment(rng, parts, upright))
-    return Grammar(tuple(parts), joint=int(rng.integers(1, len(parts))), upright=upright)
+        primitives.append(_attachment(rng, primitives, upright))
+    return Grammar(tuple(primitives), joint=int(rng.integers(1, len(primitives))), upright=upright)
 
 
 def _form(rng: Generator, shape: str, mirrored: bool) -> tuple[float, ...]:
@@ -126,9 +126,9 @@ def _bend(rng: Generator, shape: str) -> float:
     return sign * float(rng.uniform(2.6, 4.4)) if shape == "arc" else sign * float(rng.uniform(0, 0.9)) if shape == "limb" else 0.0
 
 
-def _root(rng: Generator, upright: bool) -> Part:
+def _root(rng: Generator, upright: bool) -> Primitive:
     shape = str(rng.choice(["ellipse", "superellipse", "polygon", "blob", "limb"]))
-    return Part(
+    return Primitive(
         shape=shape,
         form=_form(rng, shape, upright),
         width=float(np.exp(rng.uniform(np.log(0.4), np.log(1.1)))),
@@ -137,9 +137,9 @@ def _root(rng: Generator, upright: bool) -> Part:
     )
 
 
-def _attachment(rng: Generator, parts: list[Part], upright: bool) -> Part:
-    """Draw a part that is attached to the root, or to a part of one copy."""
-    single = [k for k, part in enumerate(parts) if k > 0 and part.copies == 1]
+def _attachment(rng: Generator, primitives: list[Primitive], upright: bool) -> Primitive:
+    """Draw a primitive that is attached to the root, or to a primitive of one copy."""
+    single = [k for k, primitive in enumerate(primitives) if k > 0 and primitive.copies == 1]
     parent = int(rng.choice(single)) if single and rng.random() < 0.3 else 0
     shape = str(rng.choice(SHAPES, p=[0.17, 0.12, 0.18, 0.27, 0.12, 0.14]))
     slim = shape in ("limb", "arc")
@@ -152,7 +152,7 @@ def _attachment(rng: Generator, parts: list[Part], upright: bool) -> Part:
     on_axis = upright and rng.random() < 0.4
     at = float(rng.choice([0.0, 0.5])) if on_axis or (copies > 2 and upright) else float(rng.integers(0, 12)) / 12
     size = float(rng.uniform(0.55, 1.1)) if copies == 1 else float(rng.uniform(0.3, 0.75))
-    return Part(
+    return Primitive(
         shape=shape,
         form=_form(rng, shape, upright),
         width=float(rng.uniform(0.16, 0.34)) if slim else float(np.exp(rng.uniform(np.log(0.35), np.log(1.2)))),
@@ -170,19 +170,19 @@ def _attachment(rng: Generator, parts: list[Part], upright: bool) -> Part:
 
 
 def _changed(rng: Generator, other: Grammar) -> Grammar:
-    """Change one rule of one part: its shape, place, size, number or hole."""
-    number = int(rng.integers(1, len(other.parts)))
-    part = other.parts[number]
+    """Change one rule of one primitive: its shape, place, size, number or hole."""
+    number = int(rng.integers(1, len(other.primitives)))
+    primitive = other.primitives[number]
     match rng.choice(["shape", "place", "size", "number", "hole"]):
         case "shape":
-            shape = str(rng.choice([s for s in SHAPES if s != part.shape]))
-            part = replace(part, shape=shape, form=_form(rng, shape, other.upright), bend=_bend(rng, shape))
+            shape = str(rng.choice([s for s in SHAPES if s != primitive.shape]))
+            primitive = replace(primitive, shape=shape, form=_form(rng, shape, other.upright), bend=_bend(rng, shape))
         case "place":
-            part = replace(part, at=(part.at + float(rng.choice([0.25, 0.5, 0.75]))) % 1)
+            primitive = replace(primitive, at=(primitive.at + float(rng.choice([0.25, 0.5, 0.75]))) % 1)
         case "size":
-            part = replace(part, size=part.size * float(rng.choice([0.55, 1.8])))
+            primitive = replace(primitive, size=primitive.size * float(rng.choice([0.55, 1.8])))
         case "number":
-            part = replace(part, copies=int(rng.choice([k for k in (1, 3, 4, 5, 6) if abs(k - part.copies) > 1])))
+            primitive = replace(primitive, copies=int(rng.choice([k for k in (1, 3, 4, 5, 6) if abs(k - primitive.copies) > 1])))
         case _:
-            part = replace(part, hole=0.0 if part.hole else 0.55)
-    return replace(other, parts=(*other.parts[:number], part, *other.parts[number + 1 :]))
+            primitive = replace(primitive, hole=0.0 if primitive.hole else 0.55)
+    return replace(other, primitives=(*other.primitives[:number], primitive, *other.primitives[number + 1 :]))

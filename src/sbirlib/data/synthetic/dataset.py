@@ -38,8 +38,7 @@ def synthetic(
     seed: seed of shapes and split; style_seed (default `seed`) is the seed of everything else.
     difficulty: mean abstraction of the sketches, in [0, 1].
     disjoint: "category" tests on the unseen categories; "instance" has every category in every split and tests on the share
-        unseen / categories of its instances; "half" is "category" with half of the instances of the unseen categories in training: an
-        upper bound, as if nothing were unseen.
+        unseen / categories of its instances; "half" is "category" with half of the unseen instances in training, an upper bound.
     distractors, turn: False leaves out the background figures, or the rotation.
 
     Raises InputError for values out of bounds.
@@ -72,8 +71,8 @@ def synthetic(
 def _split(*, disjoint: str, instances: int, **counts: int) -> tuple[IntArray, tuple[int, ...]]:
     """The split of every instance, and the categories that no split calls unseen: the only ones in the background of photos."""
     by_category = "category" if disjoint == "half" else disjoint
-    assignment, seen = (assign_splits(**counts, instances=instances, disjoint=by) for by in (disjoint, by_category))
-    return assignment, tuple(np.unique(np.flatnonzero(seen == TRAIN) // instances).tolist())
+    assignment, category_split = (assign_splits(**counts, instances=instances, disjoint=by) for by in (disjoint, by_category))
+    return assignment, tuple(np.unique(np.flatnonzero(category_split == TRAIN) // instances).tolist())
 
 
 def _dataset(reader: Synthetic) -> Dataset:

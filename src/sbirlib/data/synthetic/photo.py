@@ -77,7 +77,7 @@ def _shaded(labels: Image.Image, scene: list[Figure], rng: Generator) -> Plane:
     first = 1
     for figure in scene:
         of = slice(first, first + len(figure.outlines))
-        colours[of] = (_palette(rng, ground, 3)[rng.integers(0, 3, 8)] * rng.uniform(0.85, 1.15, (8, 1)))[figure.part]
+        colours[of] = (_palette(rng, ground, 3)[rng.integers(0, 3, 8)] * rng.uniform(0.85, 1.15, (8, 1)))[figure.primitive]
         slope[of] = rng.uniform(0.3, 1.0) / np.maximum(np.ptp(figure.outlines, axis=1).max(1), 0.1)
         level[of] = 1 + slope[of] * (figure.outlines.mean(1) @ [np.cos(light), np.sin(light)])
         first = of.stop

@@ -18,11 +18,11 @@ Indices = NDArray[np.int64]
 
 def strokes(figure: Figure, rng: Generator, *, abstraction: float, turn: bool) -> list[FloatArray]:
     """Strokes as polylines [P, 2] in the frame [0, 1]^2 (x to the right, y down), whose deviations scale with `abstraction` in [0, 1]."""
-    lines = _selected(_contours(figure, rng), figure.part, rng, abstraction)
+    lines = _selected(_contours(figure, rng), figure.primitive, rng, abstraction)
     points = figure.outlines.reshape(-1, 2)[np.concatenate(lines)]
-    part = np.repeat([figure.part[line[0] // POINTS] for line in lines], [len(line) for line in lines])
+    primitive = np.repeat([figure.primitive[line[0] // POINTS] for line in lines], [len(line) for line in lines])
     ends = np.cumsum([len(line) for line in lines])
-    points = _jittered(points, part, rng, abstraction) + _wobble(len(points), rng, 0.004 + 0.014 * abstraction)
+    points = _jittered(points, primitive, rng, abstraction) + _wobble(len(points), rng, 0.004 + 0.014 * abstraction)
     for end, past in ((ends - 1, -1), (np.r_[0, ends[:-1]], 1)):  # overshoot past the corner, in the direction of the last steps
         points[end] += (points[end] - points[end + 2 * past]) * rng.uniform(0, 1.2 * abstraction, (len(lines), 1))
     count = len(points)
@@ -45,7 +45,7 @@ def sketch(lines: list[FloatArray], rng: Generator, *, size: int) -> Image.Image
 def _contours(figure: Figure, rng: Generator) -> list[Indices]:
     """The visible runs of all outlines, cut at corners, as indices into the figure's points [K * POINTS]."""
     raster = Image.new("L", (RASTER, RASTER))
-    framed = Figure(figure.outlines * 0.96 + 0.5, figure.part, np.zeros_like(figure.hole))
+    framed = Figure(figure.outlines * 0.96 + 0.5, figure.primitive, np.zeros_like(figure.hole))
     paint(ImageDraw.Draw(raster), framed, RASTER, 1)
     column, row = np.moveaxis((framed.outlines * RASTER).astype(int), -1, 0)
     visible = np.asarray(raster)[row, column] <= 1 + np.arange(len(figure.outlines))[:, None]
@@ -65,9 +65,9 @@ def _contours(figure: Figure, rng: Generator) -> list[Indices]:
     return runs
 
 
-def _selected(runs: list[Indices], part: Indices, rng: Generator, abstraction: float) -> list[Indices]:
+def _selected(runs: list[Indices], primitive: Indices, rng: Generator, abstraction: float) -> list[Indices]:
     """A selection of the runs as strokes: some are left out (never of the root), some get a gap, some are traced twice."""
-    loose = [k for k, run in enumerate(runs) if part[run[0] // POINTS] > 0]
+    loose = [k for k, run in enumerate(runs) if primitive[run[0] // POINTS] > 0]
     missing = int((0.05 + 0.2 * abstraction) * len(runs) + rng.random())
     left_out = set(rng.permutation(loose)[:missing].tolist())
     lines = []
@@ -85,15 +85,15 @@ def _selected(runs: list[Indices], part: Indices, rng: Generator, abstraction: f
     return lines
 
 
-def _jittered(points: FloatArray, part: Indices, rng: Generator, abstraction: float) -> FloatArray:
-    """Apply a random affine map to each part about its centre; points [P, 2], part [P]."""
-    number = int(part.max()) + 1
+def _jittered(points: FloatArray, primitive: Indices, rng: Generator, abstraction: float) -> FloatArray:
+    """Apply a random affine map to each primitive about its centre; points [P, 2], primitive [P]."""
+    number = int(primitive.max()) + 1
     matrices = np.eye(2) + rng.normal(0, 0.08 * abstraction, (number, 2, 2))
     shift = rng.normal(0, 0.02 * abstraction, (number, 2))
-    count = np.maximum(np.bincount(part, minlength=number), 1)
-    centre = np.stack([np.bincount(part, axis, number) / count for axis in points.T], axis=1)
-    away: FloatArray = np.einsum("nij,nj->ni", matrices[part], points - centre[part])
-    return away + (centre + shift)[part]
+    count = np.maximum(np.bincount(primitive, minlength=number), 1)
+    centre = np.stack([np.bincount(primitive, axis, number) / count for axis in points.T], axis=1)
+    away: FloatArray = np.einsum("nij,nj->ni", matrices[primitive], points - centre[primitive])
+    return away + (centre + shift)[primitive]
 
 
 def _wobble(count: int, rng: Generator, amplitude: float) -> FloatArray:

@@ -22,8 +22,8 @@ def assign_splits(*, categories: int, unseen: int, instances: int, seed: int, di
         split = np.full(categories, TRAIN, dtype=np.int64)
         families = _families(categories)
         split[_draw(rng, families, unseen)] = TEST
-        seen = [group for group in families if split[group[0]] == TRAIN]
-        split[_draw(rng, seen, max(2, round((categories - unseen) / 10)))] = VALIDATION
+        rest = [group for group in families if split[group[0]] == TRAIN]
+        split[_draw(rng, rest, max(2, round((categories - unseen) / 10)))] = VALIDATION
         of_instances = split.repeat(instances).reshape(categories, instances)
         if disjoint == "half":
             of_instances[split == TEST, : instances // 2] = TRAIN
