@@ -6,12 +6,15 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from sbirlib import build, cli
 from sbirlib.cli import options
 from sbirlib.data.dataset import Dataset
+from sbirlib.data.images import open_image
 
 SETTINGS = [
     "encoder.backbone=resnet10t",
@@ -91,10 +94,62 @@ def test_from_training_to_searching(
     assert [len(answer.get("hits", "")) for answer in answers] == [2, 0, 2]
     assert "nowhere.png" in answers[1]["error"]
     sketch = tree / "sketch" / "class4" / "24.png"
+    _search_draws_in_the_current_folder(sketch, index, monkeypatch, capsys)
+    _limits_stand_on_the_command_line(tree, model, tmp_path, monkeypatch, capsys)
     assert run(monkeypatch, "search", str(sketch), "--index", str(index), "-k", "3", "--grid", str(found)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["1", "2", "3"]
     assert found.is_file()
+
+
+def _search_draws_in_the_current_folder(
+    sketch: Path, index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Besides: the sketch becomes a dataset once and is decoded once, a blank one is named on stderr, and so is a missing file."""
+    place = index.parent / "elsewhere"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    before = sorted(sketch.parent.iterdir())
+    datasets: list[str] = []
+    decodings: list[str] = []
+    make = Dataset.of
+
+    def of(name: str, **how: Any) -> Dataset:
+        datasets.append(name)
+        return make(name, **how)
+
+    def decode(path: str, **how: int) -> Image.Image:
+        decodings.append(path)
+        return open_image(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset, "of", of)
+        patch.setattr("sbirlib.data.folder.open_image", decode)
+        assert run(monkeypatch, "search", str(sketch), "--index", str(index), "-k", "3") == 0
+    captured = capsys.readouterr()
+    assert (len(datasets), decodings, captured.err) == (1, [str(sketch)], "")
+    assert "picture: 24-found.png" in captured.out
+    assert [p.name for p in place.iterdir()] == ["24-found.png"]
+    assert sorted(sketch.parent.iterdir()) == before
+    Image.new("L", (30, 30), 255).save("blank.png")
+    assert run(monkeypatch, "search", "blank.png", "--index", str(index), "-k", "3") == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 4
+    assert re.fullmatch(r"sbirlib: the sketch .*blank\.png is blank, .*\n", captured.err)
+    assert run(monkeypatch, "search", "nothere.png", "--index", str(index)) == 2
+    assert "there is no file" in capsys.readouterr().err
+
+
+def _limits_stand_on_the_command_line(
+    tree: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = (["embed", model], ["index", model], ["add"])
+    for number, words in enumerate(commands):
+        target = ["--index", str(tmp_path / "index")] if words == ["add"] else ["--out", str(tmp_path / f"limited{number}")]
+        assert run(monkeypatch, *words, str(tree), *target, "--max-pixels", "100") == 2
+        assert re.search(r"max_pixels=100 \(--max-pixels\).*skip_bad=True \(--skip-bad\)", capsys.readouterr().err)
+    assert run(monkeypatch, "embed", model, str(tree), "--out", str(tmp_path / "unlimited"), "--max-pixels", "2000000000") == 0
+    capsys.readouterr()
 
 
 def test_a_recipe_that_names_sketches_is_trained_measured_and_asked(

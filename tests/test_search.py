@@ -12,6 +12,7 @@ from PIL import Image
 from sbirlib import Pipeline, build, open_index
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
+from sbirlib.data.images import open_image
 from sbirlib.embedding import embed_to, embedded, index_embedded
 from sbirlib.errors import InputError
 from sbirlib.retrieval.indexes.base import MANIFEST
@@ -89,6 +90,63 @@ def test_a_photo_that_is_gone_is_named(index: SearchIndex, dataset: Dataset, pho
 
 def test_pictures_that_are_no_files_are_drawn(pipeline: Pipeline, dataset: Dataset) -> None:
     index = pipeline.index([dataset.photos.read(i) for i in range(3)], progress=False)
+    assert index.grid([dataset.sketches.read(0)], k=3).width > 100
+
+
+def test_a_blank_sketch_is_named_in_a_warning_and_still_has_hits(
+    index: SearchIndex, dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank, drawing = Image.new("RGB", (40, 40), "#f8f8f8"), dataset.sketches.read(0)
+    (tmp_path / "drawings").mkdir()
+    blank.save(tmp_path / "drawings" / "empty.png")
+    drawing.save(tmp_path / "drawings" / "full.png")
+    decodings: list[str] = []
+
+    def decode(path: str, **how: int) -> Image.Image:
+        decodings.append(path)
+        return open_image(path, **how)
+
+    monkeypatch.setattr("sbirlib.data.folder.open_image", decode)
+    queries: list[tuple[Any, str]] = [
+        ([drawing, blank, drawing], "sketch[1]"),
+        ([tmp_path / "drawings" / "full.png", tmp_path / "drawings" / "empty.png"], "drawings/empty.png"),
+        (tmp_path / "drawings", "drawings/empty.png"),
+    ]
+    for sketches, name in queries:
+        caplog.clear()
+        assert [len(hits) for hits in index.search_all(sketches)] == [9] * (len(sketches) if isinstance(sketches, list) else 2)
+        assert [(r.name, r.levelname) for r in caplog.records] == [("sbirlib.search", "WARNING")]
+        assert f"{name} is blank" in caplog.text
+    assert len(decodings) == 4  # each of two files in two searches
+    assert "position" not in str(drawing.info)
+    caplog.clear()
+    index.search(drawing)
+    assert caplog.text == ""
+
+
+def test_a_grid_decodes_each_sketch_once(index: SearchIndex, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset.sketches.read(0).save(tmp_path / "a.png")
+    decodings: list[str] = []
+
+    def decode(path: str, **how: int) -> Image.Image:
+        decodings.append(path)
+        return open_image(path, **how)
+
+    monkeypatch.setattr("sbirlib.data.folder.open_image", decode)
+    assert index.grid([tmp_path / "a.png"], k=3).width > 100
+    assert decodings == [str(tmp_path / "a.png")]
+
+
+def test_a_folder_of_classes_can_be_narrowed_by_class(pipeline: Pipeline, photos: Path, dataset: Dataset) -> None:
+    index = pipeline.index(photos / "photo", progress=False)
+    assert names(index, dataset.sketches.read(0), where={"category": "class1"}) == {"1.png", "4.png", "7.png"}
+
+
+def test_a_photo_that_was_added_over_the_pixel_limit_is_drawn(
+    pipeline: Pipeline, photos: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = pipeline.index(images(photos), progress=False)
+    monkeypatch.setitem(open_image.__kwdefaults__ or {}, "max_pixels", 10)
     assert index.grid([dataset.sketches.read(0)], k=3).width > 100
 
 

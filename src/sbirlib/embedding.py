@@ -1,4 +1,4 @@
-"""Vectors of any number of images as files: each process makes its share, and what is there is not made again."""
+"""Resumable encoding of any number of images into files of vectors, shared among processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sbirlib.retrieval.indexes.shards import Shard, Value, read_shard, write_sha
 from sbirlib.search import SearchIndex, records
 from sbirlib.spec import part
 
-PARTS = "part-*-of-*.safetensors"
+FILES = "part-*-of-*.safetensors"
 
 
 def embed_to(
@@ -34,40 +34,40 @@ def embed_to(
 ) -> list[Path]:
     """Write vectors of images (a dataset, a folder, or paths) into `out`, `rows` to a file; return the files of this process.
 
-    Under torchrun each process writes every WORLD_SIZE-th file. A file that is there, whole, of the same images and the same encoder, is
-    left as it is: run the same again after a stop, and it goes on. A folder of other vectors is refused.
+    `role` is the side of the retrieval that the vectors are for, "query" [n, S, V] or "gallery" [n, V]. Under torchrun each process
+    writes every WORLD_SIZE-th file. A complete file of the same images and the same encoder is kept, so the same call resumes after a
+    stop. A folder of other vectors is refused.
     """
     dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch" if role == "query" else "photo")
     if rows < 1:
         raise InputError(f"a file holds at least one row, got rows={rows}")
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
-    count, digest, known = -(-len(dataset) // rows), pipeline.encoder_digest(), records(dataset, fields)
-    folder, written = Path(out), []
-    expected = {f"part-{number:05d}-of-{count:05d}.safetensors" for number in range(count)}
-    for other in folder.glob(PARTS):
+    count, digest, entries = -(-len(dataset) // rows), pipeline.encoder_digest(), records(dataset, fields)
+    folder, files = Path(out), []
+    expected = {_name(number, count) for number in range(count)}
+    for other in folder.glob(FILES):
         if other.name not in expected:
             raise InputError(
                 f"{folder} holds {other.name}, which is not of these {len(dataset)} images: choose another folder, or empty it"
             )
     for number in range(rank, count, world):
-        start = number * rows
-        path, own = folder / f"part-{number:05d}-of-{count:05d}.safetensors", known[start : start + rows]
-        if not _there(path, own, digest):
-            some = dataset.subset(slice(start, start + rows))
-            vectors = pipeline.embed(some, role=role, device=device, batch_size=batch_size, progress=progress)
-            write_shard(path, Shard(vectors.numpy(), own, digest))
-        written.append(path)
-    return written
+        batch = slice(number * rows, (number + 1) * rows)
+        path = folder / _name(number, count)
+        if not _complete(path, entries[batch], digest):
+            vectors = pipeline.embed(dataset.subset(batch), role=role, device=device, batch_size=batch_size, progress=progress)
+            write_shard(path, Shard(vectors.numpy(), entries[batch], digest))
+        files.append(path)
+    return files
 
 
 def embedded(folder: str | Path, *, digest: str | None = None) -> list[Shard]:
-    """The files that `embed_to` wrote, all of them, in order; `digest` is of the encoder that they must be of."""
+    """All shards that `embed_to` wrote into a folder, in order; with `digest`, they must be of the encoder with this digest."""
     place = Path(folder)
-    files = sorted(place.glob(PARTS))
+    files = sorted(place.glob(FILES))
     if not files:
-        raise InputError(f"{place} holds no vectors ({PARTS}): make them with `sbirlib embed MODEL IMAGES --out {place}`")
+        raise InputError(f"{place} holds no vectors ({FILES}): make them with `sbirlib embed MODEL IMAGES --out {place}`")
     count = int(files[0].stem.rpartition("-")[2])
-    missing = [n for n in range(count) if not (place / f"part-{n:05d}-of-{count:05d}.safetensors").is_file()]
+    missing = [n for n in range(count) if not (place / _name(n, count)).is_file()]
     if missing or len(files) != count:
         raise InputError(
             f"{place} should hold {count} files and misses {len(missing)}, such as number {missing[:1]}: run the same embed again"
@@ -81,21 +81,26 @@ def embedded(folder: str | Path, *, digest: str | None = None) -> list[Shard]:
     return shards
 
 
-def _there(path: Path, known: list[Any], digest: str) -> bool:
+def index_embedded(pipeline: Pipeline, folder: str | Path, *, kind: str | Mapping[str, Any] = "flat") -> SearchIndex:
+    """An index over the vectors that `embed_to` wrote with the same encoder."""
+    index = pipeline.search_index(part("index", kind))
+    for shard in embedded(folder, digest=index.digest):
+        index.vectors.add(torch.from_numpy(shard.vectors.copy()), shard.records)
+    return index
+
+
+def _name(number: int, count: int) -> str:
+    return f"part-{number:05d}-of-{count:05d}.safetensors"
+
+
+def _complete(path: Path, entries: list[Any], digest: str) -> bool:
+    """Whether the file is a readable shard; an `InputError` if it is one of other images or of another encoder."""
     if not path.is_file():
         return False
     try:
         shard = read_shard(path)
     except InputError:
         return False
-    if shard.encoder != digest or list(shard.records) != known:
+    if shard.encoder != digest or list(shard.records) != entries:
         raise InputError(f"{path} is of other images or another encoder: choose another folder, or empty it")
     return True
-
-
-def index_embedded(pipeline: Pipeline, folder: str | Path, *, kind: str | Mapping[str, Any] = "flat") -> SearchIndex:
-    """An index over the vectors that `embed_to` wrote with the same encoder."""
-    made = pipeline.search_index(part("index", kind))
-    for shard in embedded(folder, digest=made.digest):
-        made.vectors.add(torch.from_numpy(shard.vectors.copy()), shard.records)
-    return made

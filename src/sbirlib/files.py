@@ -1,10 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writes: a file is written completely, or left as it was."""
 
 from __future__ import annotations
 
 import glob
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,37 +16,45 @@ from sbirlib.errors import InputError
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of `path` once the block has ended; if it fails, what stood there is untouched.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path to write to, which replaces `path` when the block ends; on failure the old file is untouched.
 
-    It lies in a folder of its own, as some writers (safetensors) put a file of theirs beside the one they are given: were the process
-    killed, nobody would know whose that is.
+    The temporary path lies in a private directory, because some writers (safetensors) create a sibling file that a kill would orphan.
+    The file gets the permissions of any new file (0666 less the umask), whatever the writer gave it, so that others may read it.
     """
     target = Path(path)
-    own = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial = own / target.name
+    directory = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = directory / target.name
     try:
-        own.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
+        partial.chmod(_new_file_mode(directory))
         os.replace(partial, target)
         _sweep(target)
     except (OSError, SafetensorError) as error:  # safetensors reports a full disk in its own way
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{str(target)!r} could not be written ({reason}); what stood there before is untouched: make room, or choose a place where you may write"
+            f"{str(target)!r} could not be written ({reason}); what stood there before is untouched: make room, or choose another folder"
         ) from error
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _new_file_mode(directory: Path) -> int:
+    """Permissions of a new file in `directory`; os.umask would have to change the umask of the whole process to read it."""
+    probe = directory / ".mode"
+    probe.touch()
+    return stat.S_IMODE(probe.stat().st_mode)
 
 
 def _sweep(target: Path) -> None:
-    """Remove what processes that were killed while writing `target` left beside it."""
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
-        pid = left.name.removesuffix(".partial").rpartition(".")[2]
+    """Remove temporary directories of `target` whose process has been killed."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        pid = leftover.name.removesuffix(".partial").rpartition(".")[2]
         if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:

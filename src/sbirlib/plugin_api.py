@@ -2,8 +2,8 @@
 
 from sbirlib.data.samplers import Pairs
 from sbirlib.distance import at_least_float32, root
+from sbirlib.edges import drawings
 from sbirlib.encoders.backbone import Backbone, PixelMean, PixelStd
-from sbirlib.encoders.edges import drawings
 from sbirlib.errors import InputError
 from sbirlib.interfaces import (
     PHOTO,

@@ -1,9 +1,11 @@
-"""Draw to search: vectors of photos, and the encoder that turns a sketch into a query."""
+"""Sketch search: an index of photo vectors with the encoder that turns a sketch into a query."""
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from sbirlib.retrieval.indexes.base import Index, Where, new_name, own_folder
 from sbirlib.retrieval.indexes.shards import Record, Value
 from sbirlib.visual.grid import retrieval_grid
 
+logger = logging.getLogger(__name__)
+POSITION = "sbirlib position"  # key in an image's `info`
+
 
 @dataclass(frozen=True)
 class Hit:
-    """One photo found: its rank from 1, its score (larger is nearer), and its record."""
+    """One retrieved photo: its rank from 1, its score (larger is nearer), and its record."""
 
     rank: int
     score: float
@@ -31,16 +36,20 @@ class Hit:
 
     @property
     def path(self) -> str:
+        """The path of the photo, as it was indexed."""
         return str(self.record["path"])
 
     @property
     def category(self) -> Value:
-        """Where it is known."""
+        """The category of the photo, or None."""
         return self.record.get("category")
 
 
 class SearchIndex:
-    """Made by `Pipeline.index`, opened again by `open_index`. `digest` is the encoder's own, `export` writes it to a file."""
+    """An index that is searched with sketches; made by `Pipeline.index`, opened by `open_index`.
+
+    `digest` identifies the encoder, and `export` writes it to a file.
+    """
 
     def __init__(
         self,
@@ -54,7 +63,7 @@ class SearchIndex:
     ) -> None:
         self.encoder, self.transform, self.vectors, self.digest, self.export = encoder, transform, vectors, digest, export
         self._model = model  # the encoder's file in the folder the index was opened from or saved in
-        self._openers: dict[str, Callable[[], Image.Image]] = {}  # of photos that are no files
+        self._openers: dict[str, Callable[[], Image.Image]] = {}  # of photos without a file
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -68,65 +77,68 @@ class SearchIndex:
         device: str = "cpu",
         progress: bool = True,
     ) -> None:
-        """Take in photos: a dataset, a folder, or a list of paths and PIL images. `fields` has more of each, by path, to filter by.
+        """Add photos: a dataset, a folder, or a list of paths and PIL images. `fields` gives more fields of each, by path, for filters.
 
-        `vectors` [n, V] are those of the photos where they are known already.
+        `vectors` [n, V], if they are known already, are those of the photos in order.
         """
         dataset = (photos if isinstance(photos, Dataset) else images(photos)).photos
-        found = records(dataset, fields)
+        entries = records(dataset, fields)
         if vectors is None:
             vectors = encode(self.encoder, dataset, self.transform, role="gallery", device=device, progress=progress).vectors
-        self.vectors.add(vectors, found)
-        for i, record in enumerate(found):
+        self.vectors.add(vectors, entries)
+        for i, record in enumerate(entries):
             path = str(record["path"])
             if not Path(path).is_file():
                 self._openers[path] = lambda i=i: dataset.read(i)  # type: ignore[misc]
 
     def remove(self, paths: Collection[str]) -> None:
-        """Let photos no longer be found."""
+        """Remove photos by path, all or none: an unknown path raises InputError."""
         self.vectors.remove(paths)
 
     def search(self, sketch: Any, k: int = 10, where: Where | None = None) -> list[Hit]:
-        """The k best photos for one sketch (a path or a PIL image), best first; `where` narrows, as in where={"category": ["cat", "dog"]}."""
+        """The k best photos for one sketch (a path or a PIL image), best first; `where` filters, as in where={"category": ["cat", "dog"]}."""
         return self.search_all([sketch], k, where)[0]
 
-    def search_all(self, sketches: Sequence[Any], k: int = 10, where: Where | None = None) -> list[list[Hit]]:
-        """The k best photos for each sketch."""
-        vectors = encode(self.encoder, images(list(sketches), modality="sketch"), self.transform, role="query").vectors
+    def search_all(self, sketches: Any, k: int = 10, where: Where | None = None) -> list[list[Hit]]:
+        """The k best photos for each sketch of a dataset, a folder, or a list of paths and PIL images; a blank sketch is logged as a warning."""
+        dataset = _sketches(sketches)
+        transform = _BlankCheck(self.transform)
+        numbered = replace(dataset, reader=_Numbered(dataset.reader, dataset.threads))
+        vectors = encode(self.encoder, numbered, transform, role="query").vectors
+        for i, position in enumerate(dataset.index.tolist()):
+            if position in transform.blank:
+                logger.warning("the sketch %s is blank, so its hits mean nothing: draw dark lines on a light sheet", dataset.path(i))
         return self.search_vectors(vectors, k, where)
 
     def search_vectors(self, queries: Tensor, k: int = 10, where: Where | None = None) -> list[list[Hit]]:
         """The k best photos for query vectors [Q, S, V']."""
         scores, ids = self.vectors.search(queries, k, where)
-        known = iter(self.vectors.records(ids[ids >= 0]))  # of all queries at once: a server answers once
-        found = (score[row >= 0].tolist() for score, row in zip(scores, ids, strict=True))
-        return [[Hit(rank, score, next(known)) for rank, score in enumerate(best, 1)] for best in found]
+        entries = iter(self.vectors.records(ids[ids >= 0]))  # of all queries at once, because a server answers each call with a delay
+        rows = (score[row >= 0].tolist() for score, row in zip(scores, ids, strict=True))
+        return [[Hit(rank, score, next(entries)) for rank, score in enumerate(row, 1)] for row in rows]
 
-    def grid(
-        self, sketches: Sequence[Any], categories: Sequence[str | None] | None = None, k: int = 10, where: Where | None = None
-    ) -> Image.Image:
-        """A picture: a row a sketch with its k best photos, framed green where `categories` says they are right, red where wrong."""
-        return self.picture(sketches, self.search_all(sketches, k, where), categories)
+    def grid(self, sketches: Any, categories: Sequence[str | None] | None = None, k: int = 10, where: Where | None = None) -> Image.Image:
+        """Search, and draw a row for each sketch with its k best photos, framed green or red where `categories` gives the right answer."""
+        dataset = decoded_once(_sketches(sketches))
+        return self.picture(dataset, self.search_all(dataset, k, where), categories)
 
-    def picture(
-        self, sketches: Sequence[Any], hits: Sequence[Sequence[Hit]], categories: Sequence[str | None] | None = None
-    ) -> Image.Image:
-        """The grid of what was found."""
-        wanted = list(categories) if categories is not None else [None] * len(sketches)
-        right = [
-            [None if name is None or h.category is None else h.category == name for h in found]
-            for name, found in zip(wanted, hits, strict=True)
+    def picture(self, sketches: Any, hits: Sequence[Sequence[Hit]], categories: Sequence[str | None] | None = None) -> Image.Image:
+        """Draw the hits of a search: a row for each sketch, as in `grid`."""
+        dataset = _sketches(sketches)
+        titles = list(categories) if categories is not None else [None] * len(dataset)
+        correct = [
+            [None if name is None or h.category is None else h.category == name for h in row]
+            for name, row in zip(titles, hits, strict=True)
         ]
-        drawings = images(list(sketches), modality="sketch")
         return retrieval_grid(
-            [drawings.read(i) for i in range(len(drawings))],
-            [[self._photo(hit.path) for hit in found] for found in hits],
-            right,
-            titles=[name or "" for name in wanted],
+            [dataset.read(i) for i in range(len(dataset))],
+            [[self._photo(hit.path) for hit in row] for row in hits],
+            correct,
+            titles=[name or "" for name in titles],
         )
 
     def save(self, folder: str | Path) -> None:
-        """Vectors, records and the encoder, as one folder: after a failure, or a kill, it holds what it held before."""
+        """Save vectors, records and the encoder as one folder; after a failure, or a kill, the folder is as it was before."""
         place = own_folder(folder)
         here = self.vectors.seen is not None and self.vectors.seen[0] == place.resolve()
         model = self._model if here and self._model else new_name("model")
@@ -140,17 +152,77 @@ class SearchIndex:
             return self._openers[path]()
         if not Path(path).is_file():
             raise InputError(f"{path} is in the index but no longer there: put it back, or let the index forget it with `sbirlib remove`")
-        return open_image(path)
+        return open_image(path, max_pixels=sys.maxsize)  # the limit was checked when the photo was added
 
 
 def records(photos: Dataset, fields: Mapping[str, Mapping[str, Value]] | None = None) -> list[Record]:
-    """What is known of each photo: its path, its category where there is one, and `fields` by path or by the dataset's own key."""
+    """The record of each photo: its path, its category if it has one, and its `fields`, given by path or by the dataset's own key."""
     more = dict(fields or {})
-    found: list[Record] = []
+    entries: list[Record] = []
     for i in range(len(photos)):
         category = {"category": photos.categories[photos.category[i]]} if photos.category[i] >= 0 else {}
         extra = {**more.pop(photos.key(i), {}), **more.pop(photos.path(i), {})}
-        found.append({"path": photos.path(i), **category, **extra})
+        entries.append({"path": photos.path(i), **category, **extra})
     if more:
         raise InputError(f"fields are given for {next(iter(more))!r}, which is none of the {len(photos)} photos")
-    return found
+    return entries
+
+
+def decoded_once(sketches: Dataset, count: int | None = None) -> Dataset:
+    """The same dataset, with its first `count` images (all, by default) kept in memory once they have been decoded."""
+    positions = frozenset(sketches.index[:count].tolist())
+    return replace(sketches, reader=_DecodedOnce(sketches.reader, sketches.threads, positions))
+
+
+def _sketches(source: Any) -> Dataset:
+    if isinstance(source, Dataset):
+        return source.sketches
+    return images(source if isinstance(source, str | Path) else list(source), modality="sketch")
+
+
+@dataclass(frozen=True)
+class _DecodedOnce:
+    """Reader that keeps the decoded images of `positions`."""
+
+    reader: Callable[[int], Image.Image]
+    threads: int
+    positions: frozenset[int]
+    decoded: dict[int, Image.Image] = field(default_factory=dict)
+
+    def __call__(self, position: int) -> Image.Image:
+        image = self.decoded[position] if position in self.decoded else self.reader(position)
+        if position in self.positions:
+            self.decoded[position] = image
+        return image
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """Reader whose images carry their position, so that a transform can tell which image it prepares."""
+
+    reader: Callable[[int], Image.Image]
+    threads: int
+
+    def __call__(self, position: int) -> Image.Image:
+        image = self.reader(position).copy()  # the image may be the caller's, and may be in the list twice
+        image.info[POSITION] = position
+        return image
+
+
+class _BlankCheck:
+    """Transform that records in `blank` the positions of images without ink: those of which all prepared pixels are equal."""
+
+    def __init__(self, transform: Transform) -> None:
+        self.transform, self.size = transform, transform.size
+        self.blank: set[int] = set()
+
+    def prepare(self, image: Image.Image, modality: int) -> Tensor:
+        """The prepared image, uint8 [3, S, S]."""
+        pixels = self.transform.prepare(image, modality)
+        if bool(pixels.min() == pixels.max()):
+            self.blank.add(image.info[POSITION])
+        return pixels
+
+    def augment(self, image: Tensor, modality: int) -> Tensor:
+        """The augmented image, uint8 [3, S, S]."""
+        return self.transform.augment(image, modality)

@@ -1,7 +1,9 @@
+"""Paired comparison and its bootstrap: exact cases, coverage, and a literal transcription of the resampling."""
+
 import numpy as np
 import pytest
 
-from compare import paired
+from benchmarks.experiments.compare import paired
 from sbirlib.retrieval.bootstrap import resampled
 
 CLASSES = np.repeat(np.arange(8), 10)
@@ -12,25 +14,25 @@ def runs(shift: float, noise: float, *, seeds: int = 3, seed: int = 0) -> dict[i
     return {s: (0.4 + shift + noise * random.standard_normal(len(CLASSES))).tolist() for s in range(seeds)}
 
 
-def test_what_differs_by_a_constant_differs_surely_by_it() -> None:
+def test_a_constant_difference_is_significant() -> None:
     base = runs(0, 0.1)
-    found = paired({s: [v + 0.05 for v in values] for s, values in base.items()}, base, CLASSES.tolist())
-    assert found.mean == pytest.approx(0.05)
-    assert found.low == pytest.approx(0.05)
-    assert found.high == pytest.approx(0.05)
-    assert found.sure
-    assert found.detectable == pytest.approx(0, abs=1e-9)
+    difference = paired({s: [v + 0.05 for v in values] for s, values in base.items()}, base, CLASSES.tolist())
+    assert difference.mean == pytest.approx(0.05)
+    assert difference.low == pytest.approx(0.05)
+    assert difference.high == pytest.approx(0.05)
+    assert difference.significant
+    assert difference.detectable == pytest.approx(0, abs=1e-9)
 
 
-def test_what_differs_by_chance_is_not_sure() -> None:
-    found = paired(runs(0, 0.1, seed=1), runs(0, 0.1, seed=2), CLASSES.tolist())
-    assert found.low < 0 < found.high
-    assert not found.sure
-    assert found.detectable > abs(found.mean)
+def test_a_difference_by_chance_is_not_significant() -> None:
+    difference = paired(runs(0, 0.1, seed=1), runs(0, 0.1, seed=2), CLASSES.tolist())
+    assert difference.low < 0 < difference.high
+    assert not difference.significant
+    assert difference.detectable > abs(difference.mean)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """Queries of a class share an effect, seeds too: an interval over queries alone would be far too narrow."""
+def test_the_interval_has_its_nominal_coverage() -> None:
+    """Queries of a class share an effect, and so do queries of a seed: an interval over queries alone would be too narrow."""
     random, covered = np.random.default_rng(0), 0
     for _ in range(60):
         of_class, of_seed = 0.05 * random.standard_normal(8)[CLASSES], 0.02 * random.standard_normal((5, 1))
@@ -53,16 +55,16 @@ def literal(values: np.ndarray, category: np.ndarray, draws: int) -> np.ndarray:
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_resample_is_of_seeds_classes_and_queries(seeds: int) -> None:
-    category = np.repeat([0, 1, 2, 3], [3, 30, 8, 15])  # a class that comes twice counts with all its queries, twice
+    category = np.repeat([0, 1, 2, 3], [3, 30, 8, 15])  # a class in a resample twice counts twice, with all its queries
     values = np.random.default_rng(0).exponential(size=(seeds, len(category))) * (1 + category)
-    found, expected = resampled(values, category, draws=20_000), literal(values, category, 4000)
-    assert found.shape == (20_000,)
-    assert found.mean() == pytest.approx(expected.mean(), rel=0.02)
-    assert found.std() == pytest.approx(expected.std(), rel=0.06)
-    assert np.percentile(found, [2.5, 97.5]) == pytest.approx(np.percentile(expected, [2.5, 97.5]), rel=0.04)
+    means, expected = resampled(values, category, draws=20_000), literal(values, category, 4000)
+    assert means.shape == (20_000,)
+    assert means.mean() == pytest.approx(expected.mean(), rel=0.02)
+    assert means.std() == pytest.approx(expected.std(), rel=0.06)
+    assert np.percentile(means, [2.5, 97.5]) == pytest.approx(np.percentile(expected, [2.5, 97.5]), rel=0.04)
 
 
-def test_only_seeds_that_both_have_are_compared() -> None:
+def test_only_common_seeds_are_compared() -> None:
     base = runs(0, 0.1, seeds=3)
     assert paired({7: base[0], 1: base[1]}, base, CLASSES.tolist()).seeds == 1
     with pytest.raises(ValueError, match="no seed in common"):

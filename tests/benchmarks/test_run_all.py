@@ -1,17 +1,16 @@
-"""The run store, from an experiment to its table."""
+"""Experiments from their definition to stored results and the results page."""
 
-import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import experiment
-import run_all
-import store
-import tables
+from benchmarks import run_all
+from benchmarks.experiments import definition, runs, store, tables
 from sbirlib import load
 from sbirlib.errors import InputError
 
@@ -22,7 +21,7 @@ options = { categories = 10, unseen = 2, instances = 4 }
 against = "plain"
 seeds = 2
 note = "Of nothing."
-part = "validation"
+evaluate_on = "validation"
 evaluator = { name = "instance", metrics = ["Acc@1"], gallery = "category" }
 also."whole gallery" = { name = "instance", metrics = ["Acc@2"] }
 
@@ -43,7 +42,7 @@ train = false
 name = "trained"
 recipe = "mathm"
 paper = { "somewhere mAP@all" = 0.5 }
-asked = { "of larger images" = { "transform.size" = 48 } }
+variants = { "of larger images" = { "transform.size" = 48 } }
 
 [[claims]]
 says = "Training helps"
@@ -60,14 +59,19 @@ settings = { "phases.0.optimizer.lr" = 1e30 }
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(experiment, "EXPERIMENTS", tmp_path / "experiments")
+    monkeypatch.setattr(definition, "DEFINITIONS", tmp_path / "definitions")
     monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(run_all, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(tables, "RESULTS", tmp_path / "docs" / "results.md")
-    (tmp_path / "experiments").mkdir()
+    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(tables, "PAGE", tmp_path / "docs" / "results.md")
+    (tmp_path / "definitions").mkdir()
     (tmp_path / "docs").mkdir()
-    (tmp_path / "experiments" / "tiny.toml").write_text(TINY)
+    (tmp_path / "definitions" / "tiny.toml").write_text(TINY)
     return tmp_path
+
+
+def results(experiment: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """Stored runs by row and seed, in the order of the file."""
+    return {(result["row"], result["seed"]): result for result in store.read(experiment)}
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
@@ -77,9 +81,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
 
 def test_rows_are_run_once_and_stand_in_the_table(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(monkeypatch, "tiny", "--rows", "plain", "trained", "--device", "cpu")
-    files = {p.name: p.stat().st_mtime_ns for p in (here / "results" / "tiny").iterdir()}
-    assert set(files) == {"plain-0.json", "plain-1.json", "trained-0.json", "trained-1.json"}
-    result = json.loads((here / "results" / "tiny" / "trained-0.json").read_text())
+    file = here / "results" / "tiny.jsonl"
+    modified = file.stat().st_mtime_ns
+    assert list(results("tiny")) == [("plain", 0), ("plain", 1), ("trained", 0), ("trained", 1)]
+    result = results("tiny")["trained", 0]
     assert result["recipe"]["phases"][0]["steps"] == 2
     assert result["data"]["part"] == "validation"
     assert list(result["also"]["whole gallery"]) == ["Acc@2"]
@@ -91,58 +96,57 @@ def test_rows_are_run_once_and_stand_in_the_table(here: Path, monkeypatch: pytes
     assert "Of nothing." in page
     assert "| Acc@2, whole gallery | Acc@1, of larger images |" in page
     line = next(line for line in page.splitlines() if line.startswith("| trained"))
-    both = [json.loads((here / "results" / "tiny" / f"trained-{seed}.json").read_text())["metrics"]["Acc@1"] for seed in (0, 1)]
+    both = [results("tiny")["trained", seed]["metrics"]["Acc@1"] for seed in (0, 1)]
     assert f"| {sum(both) / 2:.3f} ± " in line
     assert "0.5000" in line
     assert re.search(r"^- Training helps \(table 0\): .*Acc@1 [+-]0\.\d{3} \(.* to .*\), 2 seeds", page, flags=re.MULTILINE)
     run(monkeypatch, "tiny", "--rows", "plain", "trained", "--device", "cpu")
-    assert {p.name: p.stat().st_mtime_ns for p in (here / "results" / "tiny").iterdir()} == files
+    assert file.stat().st_mtime_ns == modified
     assert not (here / "runs" / "tiny").exists() or list((here / "runs" / "tiny").iterdir()) == []
 
 
-def test_the_page_begins_with_who_is_ahead(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (here / "experiments" / "tiny.toml").write_text(
-        TINY.replace('part = "validation"', 'part = "test"').replace('"Tiny"', '"Tiny, and more"')
+def test_the_page_begins_with_the_best_row_of_each_experiment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "definitions" / "tiny.toml").write_text(
+        TINY.replace('evaluate_on = "validation"', 'evaluate_on = "test"').replace('"Tiny"', '"Tiny, and more"')
     )
     run(monkeypatch, "tiny", "--rows", "plain", "trained", "--seeds", "1", "--device", "cpu")
-    found = {row: json.loads((here / "results" / "tiny" / f"{row}-0.json").read_text())["metrics"]["Acc@1"] for row in ("plain", "trained")}
-    ahead = max(found, key=lambda row: found[row])
+    accuracy = {row: results("tiny")[row, 0]["metrics"]["Acc@1"] for row in ("plain", "trained")}
+    best = max(accuracy, key=lambda row: accuracy[row])
     page = (here / "docs" / "results.md").read_text()
-    assert f"| [Tiny, and more](#tiny-and-more) | {ahead} | Acc@1 {found[ahead]:.3f} |" in page
+    assert f"| [Tiny, and more](#tiny-and-more) | {best} | Acc@1 {accuracy[best]:.3f} |" in page
 
 
-def test_another_way_to_ask_is_of_the_same_weights(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (here / "experiments" / "tiny.toml").write_text(TINY.replace('"transform.size" = 48', '"transform.size" = 32'))
+def test_a_variant_evaluates_the_same_weights(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "definitions" / "tiny.toml").write_text(TINY.replace('"transform.size" = 48', '"transform.size" = 32'))
     run(monkeypatch, "tiny", "--rows", "trained", "--seeds", "1", "--device", "cpu")
-    result = json.loads((here / "results" / "tiny" / "trained-0.json").read_text())
+    result = results("tiny")["trained", 0]
     assert result["also"]["of larger images"] == result["metrics"]
 
 
-def test_trained_models_are_kept_if_asked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trained_models_are_kept_on_request(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, "tiny", "--rows", "trained", "--seeds", "1", "--device", "cpu", "--keep")
     assert load(here / "runs" / "tiny" / "trained-0" / "checkpoint.safetensors").recipe.phases[0].steps == 2
 
 
-def test_how_long_a_run_took_that_went_on_is_not_known(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = here / "results" / "tiny" / "trained-0.json"
+def test_the_training_time_of_a_resumed_run_is_unknown(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, "tiny", "--rows", "trained", "--seeds", "1", "--device", "cpu", "--keep")
-    assert json.loads(path.read_text())["seconds"]["training"] > 0
-    path.unlink()
+    assert results("tiny")["trained", 0]["seconds"]["training"] > 0
+    (here / "results" / "tiny.jsonl").unlink()
     run(monkeypatch, "tiny", "--rows", "trained", "--seeds", "1", "--device", "cpu")
-    assert json.loads(path.read_text())["seconds"]["training"] is None
+    assert results("tiny")["trained", 0]["seconds"]["training"] is None
     line = next(line for line in (here / "docs" / "results.md").read_text().splitlines() if line.startswith("| trained"))
     assert line.endswith("| 1 |  | 0.5000 |")
 
 
-def test_a_row_begins_with_what_another_learnt(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    further = '[[rows]]\nname = "further"\nrecipe = "mathm"\ntrain = false\nbegin = { encoder = "trained" }\n'
-    (here / "experiments" / "tiny.toml").write_text(TINY + further)
+def test_a_row_starts_from_the_weights_of_another(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    addition = '[[rows]]\nname = "further"\nrecipe = "mathm"\ntrain = false\nwarm_start = { encoder = "trained" }\n'
+    (here / "definitions" / "tiny.toml").write_text(TINY + addition)
     run(monkeypatch, "tiny", "--rows", "trained", "further", "--seeds", "1", "--device", "cpu")
-    trained, begun = (json.loads((here / "results" / "tiny" / f"{row}-0.json").read_text()) for row in ("trained", "further"))
-    assert begun["metrics"] == trained["metrics"]
+    trained, further = (results("tiny")[row, 0] for row in ("trained", "further"))
+    assert further["metrics"] == trained["metrics"]
     shutil.rmtree(here / "runs")
     run(monkeypatch, "tiny", "--rows", "further", "--seeds", "2", "--device", "cpu")
-    assert "the trained model of tiny/trained, seed 1, is not under" in (here / "results" / "tiny" / "further-1.json").read_text()
+    assert "the trained model of tiny/trained, seed 1, is not under" in results("tiny")["further", 1]["error"]
 
 
 NAMING = """
@@ -181,10 +185,10 @@ ensemble = ["one"]
 """
 
 
-def test_a_row_weighs_what_others_learnt(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (here / "experiments" / "naming.toml").write_text(NAMING)
+def test_an_ensemble_weights_the_models_of_other_rows(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "definitions" / "naming.toml").write_text(NAMING)
     run(monkeypatch, "naming", "--device", "cpu")
-    one, both, alone = (json.loads((here / "results" / "naming" / f"{row}-0.json").read_text()) for row in ("one", "both", "one-alone"))
+    one, both, alone = (results("naming")[row, 0] for row in ("one", "both", "one alone"))
     assert alone["metrics"] == one["metrics"]
     assert alone["ensemble"] == {"one": 1.0}
     assert alone["log"] == []
@@ -192,66 +196,72 @@ def test_a_row_weighs_what_others_learnt(here: Path, monkeypatch: pytest.MonkeyP
     assert set(both["ensemble"]) == {"one", "other"}
 
 
-def test_a_trial_keeps_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trial_stores_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(monkeypatch, "tiny", "--rows", "trained", "--trial", "1", "--device", "cpu")
-    assert re.search(r"tiny: trained: [\d,]+ parameters; images a second, phase by phase: \d+\n", capsys.readouterr().out)
+    assert re.search(r"tiny: trained: [\d,]+ parameters; images a second by phase: \d+\n", capsys.readouterr().out)
     assert sorted(p.name for p in here.rglob("*") if p.is_file()) == ["tiny.toml"]
 
 
 def test_a_failed_run_stands_in_the_table_with_its_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, "tiny", "--rows", "broken", "--seeds", "1", "--device", "cpu")
-    assert "error" in json.loads((here / "results" / "tiny" / "broken-0.json").read_text())
+    assert "error" in results("tiny")["broken", 0]
     assert "broken: failed | " in (here / "docs" / "results.md").read_text()
 
 
-def test_what_cannot_be_an_experiment_is_refused(here: Path) -> None:
+def test_an_invalid_definition_is_refused(here: Path) -> None:
     with pytest.raises(InputError, match="no experiment 'tinny'; did you mean 'tiny'"):
-        experiment.read("tinny")
-    (here / "experiments" / "odd.toml").write_text(TINY.replace("title", "titel"))
+        definition.read("tinny")
+    (here / "definitions" / "odd.toml").write_text(TINY.replace("title", "titel"))
     with pytest.raises(InputError, match="odd has no key 'titel'; did you mean 'title'"):
-        experiment.read("odd")
-    (here / "experiments" / "alone.toml").write_text(TINY.replace('against = "plain"', 'against = "plane"'))
+        definition.read("odd")
+    (here / "definitions" / "alone.toml").write_text(TINY.replace('against = "plain"', 'against = "plane"'))
     with pytest.raises(InputError, match="no row 'plane'; did you mean 'plain'"):
-        experiment.read("alone")
+        definition.read("alone")
 
 
 def test_rows_may_be_those_of_another_experiment(here: Path) -> None:
-    head = TINY.partition("[[rows]]")[0].replace("seeds = 2", 'seeds = 2\nrows_of = "tiny"')
-    (here / "experiments" / "other.toml").write_text(head)
-    other, tiny = experiment.read("other"), experiment.read("tiny")
+    other_definition = TINY.partition("[[rows]]")[0].replace("seeds = 2", 'seeds = 2\nrows_of = "tiny"')
+    (here / "definitions" / "other.toml").write_text(other_definition)
+    other, tiny = definition.read("other"), definition.read("tiny")
     assert (other.rows, other.claims) == (tiny.rows, tiny.claims)
 
 
-@pytest.mark.parametrize("name", experiment.names())
-def test_every_experiment_of_ours_can_be_read_and_its_rows_built(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", definition.names())
+def test_every_committed_definition_can_be_read_and_its_rows_built(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBIRLIB_DATA", "somewhere")  # weights are read when they are first needed
-    found = experiment.read(name)
-    assert len({row.name for row in found.rows}) == len(found.rows)
-    for row in found.rows:
-        run_all.built(found, row, seed=0)
+    experiment = definition.read(name)
+    assert len({row.name for row in experiment.rows}) == len(experiment.rows)
+    for row in experiment.rows:
+        runs.pipeline_of(experiment, row, seed=0)
+
+
+def test_the_program_runs_by_its_path(here: Path) -> None:
+    script = Path(run_all.__file__)
+    process = subprocess.run([sys.executable, str(script), "tinny"], cwd=here, capture_output=True, text=True, check=False)
+    assert "run_all: there is no experiment 'tinny'" in process.stderr
 
 
 def test_a_claim_is_held_refuted_or_left_open(here: Path) -> None:
-    """By runs that are told apart by nothing but the values of their queries."""
+    """Runs that differ in the values of their queries only."""
     category = [0, 0, 1, 1, 2, 2, 3, 3]
 
-    def runs(low: list[float], high: list[float]) -> dict[str, dict[int, dict[str, object]]]:
+    def runs_with(low: list[float], high: list[float]) -> dict[str, dict[int, dict[str, object]]]:
         return {
             row: {seed: {"queries": {"category": category, "mAP@all": values}} for seed in (0, 1)}
             for row, values in (("plain", low), ("trained", high))
         }
 
-    claim = experiment.read("tiny").claims[0]
+    claim = definition.read("tiny").claims[0]
     low, high = [0.1, 0.2] * 4, [0.5, 0.6] * 4
-    assert "**holds** here: mAP@all +0.400 (+0.400 to +0.400), 2 seeds" in tables.verdict(runs(low, high), claim, "mAP@all")
-    assert "**does not hold** here: mAP@all -0.400" in tables.verdict(runs(high, low), claim, "mAP@all")
-    assert "not decided: mAP@all +0.000" in tables.verdict(runs([0.1, 0.2] * 4, [0.2, 0.1] * 4), claim, "mAP@all")
-    assert tables.verdict({"plain": {}, "trained": {}}, claim, "mAP@all") == "not run yet."
+    assert "**holds** here: mAP@all +0.400 (+0.400 to +0.400), 2 seeds" in tables.claim_text(runs_with(low, high), claim, "mAP@all")
+    assert "**does not hold** here: mAP@all -0.400" in tables.claim_text(runs_with(high, low), claim, "mAP@all")
+    assert "not decided: mAP@all +0.000" in tables.claim_text(runs_with([0.1, 0.2] * 4, [0.2, 0.1] * 4), claim, "mAP@all")
+    assert tables.claim_text({"plain": {}, "trained": {}}, claim, "mAP@all") == "not run yet."
 
 
 def test_a_result_names_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBIRLIB_DATA", "/some/where")
     settings = {"encoder": {"weights": "$SBIRLIB_DATA/weights/a.safetensors"}, "size": 96}
-    there = experiment.expanded(settings)
+    there = definition.expand(settings)
     assert there["encoder"]["weights"] == "/some/where/weights/a.safetensors"
-    assert experiment.portable({**there, "list": ["/some/where/x"]}) == {**settings, "list": ["$SBIRLIB_DATA/x"]}
+    assert definition.portable({**there, "list": ["/some/where/x"]}) == {**settings, "list": ["$SBIRLIB_DATA/x"]}

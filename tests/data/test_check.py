@@ -33,7 +33,7 @@ def tree(tmp_path: Path) -> Path:
 def test_what_is_sound_is_counted(tree: Path) -> None:
     found = check(str(tree), "class8,class9")
     assert found.faults == []
-    assert [(c.role, c.classes, c.sketches, c.photos, c.photos_a_class) for c in found.counts] == [
+    assert [(c.split, c.classes, c.sketches, c.photos, c.photos_a_class) for c in found.counts] == [
         ("train", 7, 14, 14, (2, 2)),
         ("validation", 1, 2, 2, (2, 2)),
         ("test", 2, 4, 4, (2, 2)),
@@ -50,7 +50,7 @@ def test_an_image_that_is_trained_on_and_tested_is_a_fault(tree: Path) -> None:
     assert found.faults == [f"the same image in train ({trained}) and test ({tested})"]
 
 
-def test_an_image_that_repeats_one_of_its_part_is_counted(tree: Path) -> None:
+def test_an_image_that_repeats_one_of_its_split_is_counted(tree: Path) -> None:
     (tree / "photo/class9/1.png").write_bytes((tree / "photo/class9/0.png").read_bytes())
     found = check(str(tree), "class8,class9")
     assert (found.repeated, found.faults) == (1, [])
@@ -87,8 +87,10 @@ def test_the_command_prints_draws_and_fails_on_a_fault(
         return int(ended.value.code or 0), capsys.readouterr().out
 
     drawn = tmp_path / "batch.png"
+    (tree / "photo/class0/9.heic").touch()
     code, printed = run()
-    assert code == 0
+    assert code == 0  # a file that is passed over is named, and is no fault
+    assert f"passed over: {tree / 'photo/class0/9.heic'} (HEIF is not supported)" in printed
     assert "train       7        14        14      2 to 2            2 to 2" in printed
     assert Image.open(drawn).size[1] > 7 * 16
     for file in (tree / "photo").rglob("*.png"):

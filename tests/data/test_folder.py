@@ -1,5 +1,6 @@
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import folder, from_lists, images
+from sbirlib.data.images import PassedOver
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 
@@ -109,7 +111,7 @@ def test_one_modality_altogether_is_allowed(tmp_path: Path, only: str) -> None:
         (["sketch/a/1.png", "photo/a/1.png", "photo/moon/1.png"], [], "'moon' has no sketch: add them, or remove the class"),
         (["sketch/a/1.png", "sketch/sun/1.png", "photo/a/1.png"], [], "'sun' has no photo"),
         (["pictures/1.png"], [], "neither a sketch nor a photo folder; expected <root>/{sketch,photo}/<class>/<file>"),
-        (["sketch/a/1.tiff"], [], "sketch/a holds no image (.bmp, .gif"),
+        (["sketch/a/1.txt"], [], "sketch/a holds no image (."),
         (["x.png"], ["x.png,drawing,cat,"], "manifest.csv, line 2: unknown modality 'drawing'"),
         (["x.png"], ["x.png,skech,cat,"], "did you mean 'sketch'?"),
         (["x.png"], ["x.png,sketch,cat,", "y.png,sketch,cat,"], "manifest.csv, line 3"),
@@ -208,9 +210,10 @@ def test_a_gallery_is_any_folder_of_photos(tmp_path: Path) -> None:
     root = tree(tmp_path / "holiday", "b.jpg", "2020/a.png", "2020/deep/c.PNG", ".thumbnails/b.png", "notes.txt")
     gallery = images(root)
     assert list(gallery.keys) == ["2020/a.png", "2020/deep/c.PNG", "b.jpg"]
-    assert gallery.categories == ()
     assert gallery.modality.tolist() == [PHOTO] * 3
-    assert gallery.category.tolist() == gallery.instance.tolist() == [-1] * 3
+    assert gallery.categories == ("2020",)  # the name of a folder in the root; deeper down, or in the root itself, there is none
+    assert gallery.category.tolist() == [0, -1, -1]
+    assert gallery.instance.tolist() == [-1] * 3
     assert np.asarray(gallery.read(2))[0, 0] == 0
 
 
@@ -219,6 +222,33 @@ def test_a_gallery_from_a_dataset_keeps_its_classes(tmp_path: Path) -> None:
     assert list(gallery.keys) == ["photo/cat/1.png", "photo/dog/1.png"]
     assert gallery.categories == ("cat", "dog")
     assert gallery.category.tolist() == [0, 1]
+
+
+def test_a_folder_of_classes_gives_their_names(tmp_path: Path) -> None:
+    gallery = images(tree(tmp_path, "my-photos/cat/1.jpg", "my-photos/cat/2.jpg", "my-photos/dog/1.jpg") / "my-photos")
+    assert gallery.categories == ("cat", "dog")
+    assert gallery.category.tolist() == [0, 0, 1]
+
+
+def test_image_files_that_cannot_be_read_are_counted_in_one_warning(tmp_path: Path) -> None:
+    root = tree(tmp_path, "sketch/a/1.png", "sketch/a/2.heic", "photo/a/1.svg", "photo/a/2.TIFF", "photo/a/3.JP2", "photo/a/.x.heic")
+    for read in (folder, images):
+        with pytest.warns(
+            PassedOver, match=r"passed over 2 image files .* such as .*photo/a/1\.svg \(a vector format is not sup"
+        ) as caught:
+            keys = set(read(root).keys)
+        assert len(caught) == 1
+        assert {"photo/a/2.TIFF", "photo/a/3.JP2"} <= keys
+    shutil.rmtree(root / "sketch")
+    with pytest.warns(PassedOver, match="passed over 1 image file of"):
+        assert len(images(root / "photo" / "a")) == 2
+
+
+def test_a_missing_file_is_not_called_a_folder(tmp_path: Path) -> None:
+    for name in ("nothere.png", "nothere.HEIC"):
+        with pytest.raises(InputError, match=rf"there is no file .*{name}: check its path") as caught:
+            images(tmp_path / name, modality="sketch")
+        assert "folder" not in str(caught.value).replace(str(tmp_path), "")
 
 
 def test_a_gallery_of_one_file_or_of_a_list(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import importlib.util
 import io
 import re
 import warnings
@@ -5,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from sbirlib.data.images import check_header, good_images, open_image, plain
+from sbirlib.data.images import FORMATS, check_header, good_images, open_image, plain
 from sbirlib.errors import InputError
 
 
@@ -30,14 +31,22 @@ def gradient(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image
         ("RGB", "webp", "RGB"),
         ("RGB", "bmp", "RGB"),
         ("P", "gif", "RGB"),
+        ("RGB", "tiff", "RGB"),
+        ("1", "tif", "L"),
+        ("CMYK", "tiff", "RGB"),
+        ("I;16", "tiff", "L"),
+        ("RGB", "ppm", "RGB"),
+        pytest.param("RGB", "avif", "RGB", marks=pytest.mark.skipif("AVIF" not in FORMATS, reason="Pillow without AVIF")),
+        pytest.param("RGB", "jp2", "RGB", marks=pytest.mark.skipif("JPEG2000" not in FORMATS, reason="Pillow without JPEG 2000")),
     ],
 )
 def test_every_mode_and_format_opens_as_one_of_four_modes(tmp_path: Path, saved: str, suffix: str, mode: str) -> None:
     path = tmp_path / f"a.{suffix}"
-    picture = gradient(saved)
+    picture = Image.fromarray(np.asarray(gradient("L")).astype(np.uint16) << 8) if saved == "I;16" else gradient(saved)
     picture.save(path)
     opened = open_image(path)
     assert (opened.mode, opened.size) == (mode, (40, 30))
+    picture = gradient("L") if saved == "I;16" else picture
     error = np.abs(np.asarray(opened.convert("RGB"), float) - np.asarray(picture.convert("RGB"), float))
     assert error.mean() < 12
 
@@ -73,6 +82,23 @@ def test_a_float_image_is_refused() -> None:
         plain(Image.new("F", (2, 2)))
 
 
+def test_a_float_image_in_a_file_is_named_and_not_called_damaged(tmp_path: Path) -> None:
+    Image.new("F", (2, 2)).save(tmp_path / "depth.tiff")
+    with pytest.raises(InputError, match=r"depth\.tiff: an image of mode F has no agreed range"):
+        open_image(tmp_path / "depth.tiff")
+
+
+def test_a_format_that_this_pillow_lacks_is_unsupported_not_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sbirlib.data import images
+
+    monkeypatch.setattr(features, "get_supported", lambda: ["webp"])
+    bare = importlib.util.module_from_spec(importlib.util.find_spec(images.__name__))  # type: ignore[arg-type]
+    bare.__spec__.loader.exec_module(bare)  # type: ignore[union-attr]
+    assert "AVIF" not in bare.FORMATS
+    assert ".webp" in bare.SUFFIXES
+    assert bare.UNSUPPORTED[".avif"] == "Pillow was installed without AVIF"
+
+
 def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("P", (5, 5), c) for c in (0, 1)]
     for frame in frames:
@@ -96,7 +122,7 @@ def broken(folder: Path) -> dict[str, Path]:
 
 def test_bad_files_are_named_with_what_to_do(tmp_path: Path) -> None:
     bad = broken(tmp_path)
-    for name, words in {"empty.png": "is empty", "noise.png": "is no image in PNG, JPEG", "short.png": "is damaged or cut short"}.items():
+    for name, words in {"empty.png": "is empty", "noise.png": "is no image in .*JPEG", "short.png": "is damaged or cut short"}.items():
         with pytest.raises(InputError, match=rf"{re.escape(str(bad[name]))} {words}.*skip_bad=True"):
             open_image(bad[name])
 
@@ -109,7 +135,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 
 
 def test_formats_that_were_not_asked_for_are_not_decoded(tmp_path: Path) -> None:
-    gradient().save(tmp_path / "a.png", format="TIFF")
+    gradient().save(tmp_path / "a.png", format="PCX")
     with pytest.raises(InputError, match="is no image in"):
         open_image(tmp_path / "a.png")
 
@@ -119,7 +145,9 @@ def test_the_pixel_limit_holds_before_anything_is_decoded(tmp_path: Path) -> Non
     gradient(size=(200, 200)).save(whole, "PNG")
     path = tmp_path / "big.png"
     path.write_bytes(whole.getvalue()[:60])  # the header alone: decoding it would fail in another way
-    with pytest.raises(InputError, match=r"big\.png has 200 x 200 pixels, over the limit max_pixels=39999: .*skip_bad=True"):
+    with pytest.raises(
+        InputError, match=r"big\.png has 200 x 200 pixels, over the limit max_pixels=39999 \(--max-pixels\): .*\(--skip-bad\)"
+    ):
         open_image(path, max_pixels=39_999)
     with pytest.raises(InputError, match="over the limit"):
         check_header(path, max_pixels=39_999)

@@ -171,7 +171,7 @@ def test_all_classes_unseen_but_one_leaves_nothing_to_train_on() -> None:
     [
         ({"unseen": ["c00", "unicorn"]}, "has no class 'unicorn'"),
         ({"unseen": ["c00"], "seen": ["c01", "c99"]}, "classes lacks the classes c99; did you mean"),
-        ({"unseen": ["c00"], "seen": [f"c{i:02}" for i in range(1, 19)]}, "the split does not say what c19 should be"),
+        ({"unseen": ["c00"], "seen": [f"c{i:02}" for i in range(1, 19)]}, "the split does not mention c19"),
         ({"unseen": ["c00"], "seen": ["c00", "c01"]}, "classes both seen and unseen: c00"),
         ({"unseen": ["c00"], "validation": ["c00"]}, "validation classes must be seen ones, but these are unseen: c00"),
         ({"unseen": "c00"}, "'unseen' must be a list of names, got 'c00'"),
@@ -200,8 +200,8 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
     ("change", "words"),
     [
         ({"test_photos": ["000", "001", "777"]}, "shoes has no photo '777'"),
-        ({"test_photos": ["000", "002"]}, "photo/shoe/002.jpg is in two parts of the split"),
-        ({"test_photos": ["000"]}, "images of shoes are in no part of the split, such as photo/shoe/001.jpg"),
+        ({"test_photos": ["000", "002"]}, "photo/shoe/002.jpg is in two lists of the split"),
+        ({"test_photos": ["000"]}, "images of shoes are in no list of the split, such as photo/shoe/001.jpg"),
         ({"left_out_sketches": ["000-9.png"]}, "shoes has no sketch '000-9.png'; did you mean"),
     ],
 )
@@ -214,7 +214,7 @@ def test_what_is_wrong_with_a_split_of_photos_is_said(tmp_path: Path, change: di
 def test_photos_of_one_instance_stay_together_and_names_are_unambiguous(tmp_path: Path) -> None:
     rows = [("p/a/1.jpg", PHOTO, "a", 0), ("p/a/2.jpg", PHOTO, "a", 0), ("p/a/3.jpg", PHOTO, "a", 1), ("s/a/1.png", SKETCH, "a", 0)]
     file = write(tmp_path, {"s": {"test_photos": ["1"], "train_photos": ["2", "3"], "validation_photos": ["3"]}})
-    with pytest.raises(InputError, match=r"p/a/2\.jpg and another photo of the same instance are in different parts"):
+    with pytest.raises(InputError, match=r"p/a/2\.jpg and another photo of the same instance are in different lists"):
         split(named("x", rows), f"{file}:s")
     rows[2] = ("p/b/1.jpg", PHOTO, "b", 1)
     file = write(tmp_path, {"s": {"test_photos": ["1"], "train_photos": ["2"]}})

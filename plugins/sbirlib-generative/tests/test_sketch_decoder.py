@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from generative_pictures import drawings
+from benchmarks.figures.generative import drawings
 from sbirlib import Pipeline, build, load
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features, Step

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sbirlib.edges import as_drawing, sobel
 from sbirlib.encoders.backbone import Backbone
-from sbirlib.encoders.edges import as_drawing, sobel
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features
 from sbirlib_landmarks.landmark import Landmark

@@ -114,7 +114,7 @@ def eval_(
     """Evaluate a saved model: each metric with its definition, its interval over classes and queries, and the queries left out."""
     from sbirlib import load
     from sbirlib.evaluation import evaluation, worst_queries
-    from sbirlib.files import whole_file
+    from sbirlib.files import atomic_write
     from sbirlib.visual.grid import save_picture
 
     dataset = open_dataset(data, split, skip_bad)
@@ -125,7 +125,7 @@ def eval_(
     table(heads, [line.cells() for line in result.lines])
     if out is not None:
         about = {"checkpoint": str(checkpoint), "data": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}
-        with whole_file(out) as partial:
+        with atomic_write(out) as partial:
             partial.write_text(json.dumps({**about, **result.tables()}, indent=1) + "\n", encoding="utf-8")
     if worst is not None:
         save_picture(worst_queries(result, dataset), worst)

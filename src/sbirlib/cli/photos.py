@@ -1,9 +1,12 @@
-"""Photos made searchable, and searched."""
+"""Verbs that index photos and search them."""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,9 +16,11 @@ from sbirlib.cli.options import Device, Fields, OfIndex, SkipBad, pairs, read_fi
 from sbirlib.errors import InputError
 
 if TYPE_CHECKING:
+    from sbirlib.data.dataset import Dataset
     from sbirlib.search import Hit
 
 GRID = 50  # sketches in one picture
+MaxPixels = Annotated[int | None, typer.Option(min=1, help="refuse an image of more pixels than this; 64,000,000 unless given")]
 
 
 def embed(
@@ -27,24 +32,24 @@ def embed(
     rows: Annotated[int, typer.Option(help="images to a file")] = 8192,
     device: Device = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
-    """Turn any number of images into files of vectors; under torchrun each process makes its share."""
+    """Encode any number of images into files of vectors; under torchrun each process makes its share."""
     from sbirlib import load
-    from sbirlib.data.folder import images as open_images
     from sbirlib.embedding import embed_to
 
-    found = open_images(images, modality="sketch" if sketches else "photo", skip_bad=skip_bad)
-    role: Literal["query", "gallery"] = "query" if sketches else "gallery"
-    written = embed_to(load(checkpoint), found, out, role=role, fields=read_fields(fields), rows=rows, device=device)
+    dataset = _open_images(images, "sketch" if sketches else "photo", skip_bad, max_pixels)
+    side: Literal["query", "gallery"] = "query" if sketches else "gallery"
+    files = embed_to(load(checkpoint), dataset, out, role=side, fields=read_fields(fields), rows=rows, device=device)
     typer.echo(
-        f"{len(found)} images, of which this process has {len(written)} files in {out}; index them: sbirlib index {checkpoint} {out} --out INDEX"
+        f"{len(dataset)} images, of which this process has {len(files)} files in {out}; index them: sbirlib index {checkpoint} {out} --out INDEX"
     )
 
 
 def index(
     checkpoint: Path,
-    photos: Annotated[Path, typer.Argument(help="a folder of photos, or of vectors that `sbirlib embed` made")],
-    out: Annotated[Path, typer.Option(help="the index: one folder, which holds all that search needs")],
+    photos: Annotated[Path, typer.Argument(help="a folder of photos, or of vectors made by `sbirlib embed`")],
+    out: Annotated[Path, typer.Option(help="folder of the index, which holds all that a search needs")],
     kind: Annotated[str, typer.Option(help="one of `sbirlib list index`")] = "flat",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE for an option of the index, such as probes=32; repeatable")
@@ -52,51 +57,52 @@ def index(
     fields: Fields = None,
     device: Device = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Make a folder of photos searchable."""
     from sbirlib import load
-    from sbirlib.data.folder import images as open_images
-    from sbirlib.embedding import PARTS, index_embedded
+    from sbirlib.embedding import FILES, index_embedded
 
     options = {"name": kind, **settings(set_)}
-    if any(photos.glob(PARTS)):
+    if any(photos.glob(FILES)):
         if fields is not None:
             raise InputError(f"{photos} holds vectors, whose fields were written with them: give --fields to `sbirlib embed`")
-        made = index_embedded(load(checkpoint), photos, kind=options)
+        search_index = index_embedded(load(checkpoint), photos, kind=options)
     else:
-        made = load(checkpoint).index(open_images(photos, skip_bad=skip_bad), kind=options, fields=read_fields(fields), device=device)
-    made.save(out)
-    typer.echo(f"{len(made)} photos indexed in {out}; search them: sbirlib search SKETCH.png --index {out}")
+        dataset = _open_images(photos, "photo", skip_bad, max_pixels)
+        search_index = load(checkpoint).index(dataset, kind=options, fields=read_fields(fields), device=device)
+    search_index.save(out)
+    typer.echo(f"{len(search_index)} photos indexed in {out}; search them: sbirlib search SKETCH.png --index {out}")
 
 
 def add(
-    photos: Annotated[Path, typer.Argument(help="a folder of photos, or one")],
+    photos: Annotated[Path, typer.Argument(help="a folder of photos, or one photo")],
     index: OfIndex,
     fields: Fields = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
-    """Make more photos searchable; those that are in the index already are passed over."""
+    """Make more photos searchable; those that are in the index already are ignored."""
     from sbirlib import open_index
-    from sbirlib.data.folder import images as open_images
 
-    opened, found = open_index(index), open_images(photos, skip_bad=skip_bad)
-    there = set(opened.vectors.paths())
-    old = {name for i in range(len(found)) if found.path(i) in there for name in (found.path(i), found.key(i))}
-    new = [i for i in range(len(found)) if found.path(i) not in there]
+    search_index, dataset = open_index(index), _open_images(photos, "photo", skip_bad, max_pixels)
+    present = set(search_index.vectors.paths())
+    old = {name for i in range(len(dataset)) if dataset.path(i) in present for name in (dataset.path(i), dataset.key(i))}
+    new = [i for i in range(len(dataset)) if dataset.path(i) not in present]
     if new:
-        opened.add(found.subset(new), fields={path: more for path, more in (read_fields(fields) or {}).items() if path not in old})
-        opened.save(index)
-    typer.echo(f"{len(new)} photos added, {len(found) - len(new)} were there already; {len(opened)} in {index}")
+        search_index.add(dataset.subset(new), fields={path: more for path, more in (read_fields(fields) or {}).items() if path not in old})
+        search_index.save(index)
+    typer.echo(f"{len(new)} photos added, {len(dataset) - len(new)} were there already; {len(search_index)} in {index}")
 
 
 def remove(photos: Annotated[list[Path], typer.Argument(help="paths, as search prints them")], index: OfIndex) -> None:
-    """Let an index forget photos; the files themselves stay."""
+    """Remove photos from an index; the files themselves stay."""
     from sbirlib import open_index
 
-    opened = open_index(index)
-    opened.remove([str(path) for path in photos])
-    opened.save(index)
-    typer.echo(f"{len(photos)} photos removed; {len(opened)} in {index}")
+    search_index = open_index(index)
+    search_index.remove([str(path) for path in photos])
+    search_index.save(index)
+    typer.echo(f"{len(photos)} photos removed; {len(search_index)} in {index}")
 
 
 def search(
@@ -111,44 +117,67 @@ def search(
     json_: Annotated[
         bool, typer.Option("--json", help="one line of JSON for each sketch, and no picture unless --grid asks for it")
     ] = False,
-    grid: Annotated[Path | None, typer.Option(help="where the picture goes; SKETCH-found.png unless given")] = None,
+    grid: Annotated[Path | None, typer.Option(help="file for the picture; SKETCH-found.png in the current folder unless given")] = None,
 ) -> None:
-    """Print the photos that a sketch means, best first, and draw them."""
+    """Print the best photos for a sketch, best first, and draw them."""
     from sbirlib import open_index
     from sbirlib.data.folder import images
+    from sbirlib.search import decoded_once
     from sbirlib.visual.grid import save_picture
 
-    opened = open_index(index)
-    only: dict[str, list[Any]] = {}
-    for field, value in pairs(where, "--where"):
-        only.setdefault(field, []).extend({scalar(value), value})  # a class may be called 7, as a text
-
-    def answer(sketches: list[str]) -> list[list[Hit]]:
-        found = opened.search_all(sketches, k, only)
-        for name, hits in zip(sketches, found, strict=True):
-            if json_:
-                ranked = [{"rank": hit.rank, "score": hit.score, **hit.record} for hit in hits]
-                typer.echo(json.dumps({"sketch": name, "hits": ranked}))
-                continue
-            if len(sketches) > 1:
-                typer.echo(name)
-            for hit in hits:
-                typer.echo(f"{hit.rank:3}  {hit.score:.4f}  {hit.path}" + (f"  ({hit.category})" if hit.category else ""))
-        return found
-
-    if sketch == "-":
-        for line in filter(None, map(str.strip, sys.stdin)):
-            try:
-                answer([line])
-            except InputError as error:  # the next line may be better
-                typer.echo(json.dumps({"sketch": line, "error": str(error)}) if json_ else f"sbirlib: {error}", err=not json_)
-            sys.stdout.flush()
-        return
-    drawn = images(sketch, modality="sketch")
-    sketches = [drawn.path(i) for i in range(len(drawn))]
-    found = answer(sketches)
-    place = Path(sketch)
-    picture = grid or (None if json_ else place.with_name(f"{place.stem}-found.png"))
+    search_index = open_index(index)
+    filters: dict[str, list[Any]] = {}
+    for name, value in pairs(where, "--where"):
+        filters.setdefault(name, []).extend({scalar(value), value})  # a class may be called 7, as a text
+    with _warnings_on_stderr("sbirlib.search"):
+        if sketch == "-":
+            for line in filter(None, map(str.strip, sys.stdin)):
+                try:
+                    dataset = images([line], modality="sketch")
+                    _print_hits(dataset, search_index.search_all(dataset, k, filters), json_)
+                except InputError as error:  # the next line may be better
+                    typer.echo(json.dumps({"sketch": line, "error": str(error)}) if json_ else f"sbirlib: {error}", err=not json_)
+                sys.stdout.flush()
+            return
+        dataset = decoded_once(images(sketch, modality="sketch"), GRID)
+        hits = search_index.search_all(dataset, k, filters)
+    _print_hits(dataset, hits, json_)
+    picture = grid or (
+        None if json_ else Path(f"{Path(sketch).resolve().stem}-found.png")
+    )  # a picture beside the sketch would join its dataset
     if picture is not None:
-        save_picture(opened.picture(sketches[:GRID], found[:GRID]), picture)
+        save_picture(search_index.picture(dataset.subset(slice(GRID)), hits[:GRID]), picture)
         typer.echo(f"picture: {picture}", err=json_)
+
+
+def _open_images(source: Path, modality: Literal["sketch", "photo"], skip_bad: bool, max_pixels: int | None) -> Dataset:
+    from sbirlib.data.folder import images
+    from sbirlib.data.images import MAX_PIXELS
+
+    return images(source, modality=modality, skip_bad=skip_bad, max_pixels=max_pixels or MAX_PIXELS)
+
+
+def _print_hits(sketches: Dataset, hits: list[list[Hit]], as_json: bool) -> None:
+    """Print the hits of each sketch, as lines of JSON or as a table."""
+    for i, row in enumerate(hits):
+        if as_json:
+            ranking = [{"rank": hit.rank, "score": hit.score, **hit.record} for hit in row]
+            typer.echo(json.dumps({"sketch": sketches.path(i), "hits": ranking}))
+            continue
+        if len(hits) > 1:
+            typer.echo(sketches.path(i))
+        for hit in row:
+            typer.echo(f"{hit.rank:3}  {hit.score:.4f}  {hit.path}" + (f"  ({hit.category})" if hit.category else ""))
+
+
+@contextmanager
+def _warnings_on_stderr(name: str) -> Iterator[None]:
+    """Print the warnings of a logger on stderr, one line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("sbirlib: %(message)s"))
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""From lists of indices to batches: pictures are kept in memory, and their random change depends on (seed, epoch, index) alone."""
+"""Batch loading: an in-memory cache of prepared images, and augmentation that depends on (seed, epoch, index) alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CACHE_BYTES = 2 * 2**30
 
 
 class Prepared:
-    """A dataset seen through a transform: uint8 pictures [3, S, S], kept in memory where all n of them fit into 2 GiB.
+    """A dataset with its transform applied: uint8 images [3, S, S], cached in memory if all n of them fit into 2 GiB.
 
     >>> Prepared(dataset, Sbir(size=96)).image(0).shape  # doctest: +SKIP
     torch.Size([3, 96, 96])
@@ -38,7 +38,7 @@ class Prepared:
         return len(self.dataset)
 
     def image(self, i: int) -> Tensor:
-        """The prepared picture, uint8 [3, S, S]; not to be written into."""
+        """The prepared image i, uint8 [3, S, S]; do not write into it."""
         if self.cache is None:
             return self.transform.prepare(self.dataset.read(i), int(self.dataset.modality[i]))
         if not self.ready[i]:
@@ -47,13 +47,13 @@ class Prepared:
         return self.cache[i]
 
     def warm(self, rows: Iterable[int] | None = None, *, progress: bool = True) -> None:
-        """Read these images (all, by default) into memory now, where they fit; `progress` shows a bar once that has taken two seconds."""
+        """Fill the cache, if there is one, with the images `rows` (default: all); `progress` shows a bar after two seconds."""
         if self.cache is None:
             return
         missing = [i for i in (range(len(self)) if rows is None else sorted(set(rows))) if not self.ready[i]]
         with ThreadPoolExecutor(self.dataset.threads) as pool:
-            done = pool.map(self.image, missing)
-            for _ in track(done, total=len(missing), label="reading images") if progress else done:
+            results = pool.map(self.image, missing)
+            for _ in track(results, total=len(missing), label="reading images") if progress else results:
                 pass
 
 
@@ -67,24 +67,24 @@ def load(
     workers: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """A batch for each list of indices, images float32 [B, 3, S, S] in [0, 1], on the device.
+    """Yield a batch for each list of indices: images float32 [B, 3, S, S] in [0, 1], on the device.
 
-    The number of workers changes nothing but the speed, and torch's global random state is as it was before.
+    The number of workers changes the speed alone. torch's global random state is restored.
     """
     batches = _Batches(prepared, index_lists, seed, epoch, augment)
     if workers > 0:
-        prepared.warm(i for rows in index_lists for i in rows)  # once here, not once in every worker
-        own = torch.Generator()  # else the loader would draw from the global one
-        source: Iterable[Batch] = DataLoader(batches, batch_size=None, num_workers=workers, generator=own)
+        prepared.warm(i for rows in index_lists for i in rows)  # once in this process, instead of once in every worker
+        generator = torch.Generator()  # without it the loader would draw from the global one
+        source: Iterable[Batch] = DataLoader(batches, batch_size=None, num_workers=workers, generator=generator)
     else:
         source = (batches[b] for b in range(len(batches)))
     for batch in source:
-        there = batch.to(device)
-        yield replace(there, images=there.images.float().div_(255))
+        on_device = batch.to(device)
+        yield replace(on_device, images=on_device.images.float().div_(255))
 
 
 class _Batches(torch.utils.data.Dataset[Batch]):
-    """Batches by position, their images still uint8, which travel between processes and to the device four times as fast."""
+    """Batches by position, with uint8 images, a quarter of the bytes to move between processes and to the device."""
 
     def __init__(self, prepared: Prepared, index_lists: Sequence[Sequence[int]], seed: int, epoch: int, augment: bool) -> None:
         self.prepared, self.index_lists, self.seed, self.epoch, self.augment = prepared, index_lists, seed, epoch, augment
@@ -98,23 +98,23 @@ class _Batches(torch.utils.data.Dataset[Batch]):
         images = torch.empty((len(rows), 3, size, size), dtype=torch.uint8)
         generator = torch.default_generator  # torch.manual_seed would also touch the devices
         before, threads = generator.get_state(), torch.get_num_threads()
-        torch.set_num_threads(1)  # to share out one small picture costs more than to change it
+        torch.set_num_threads(1)  # intra-op threads cost more than they save on one small image
         try:
-            for place, i in zip(images, rows, strict=True):
+            for target, i in zip(images, rows, strict=True):
                 image = prepared.image(i)
                 if self.augment:
                     generator.manual_seed(mix(self.seed, self.epoch, i))
                     image = prepared.transform.augment(image, int(prepared.dataset.modality[i]))
-                place.copy_(image)
+                target.copy_(image)
         finally:
             torch.set_num_threads(threads)
             generator.set_state(before)
-        chosen = torch.as_tensor(rows, dtype=torch.int64)
-        return Batch(images, prepared.modality[chosen], prepared.category[chosen], prepared.instance[chosen])
+        index = torch.as_tensor(rows, dtype=torch.int64)
+        return Batch(images, prepared.modality[index], prepared.category[index], prepared.instance[index])
 
 
 def mix(*numbers: int) -> int:
-    """Whole numbers to one of 64 bits, each bit depending on all of them (splitmix64, Steele et al. 2014)."""
+    """Hash integers to one of 64 bits, each bit of which depends on all of them (splitmix64, Steele et al. 2014)."""
     mask = 2**64 - 1
     state = 0
     for number in numbers:

@@ -1,4 +1,4 @@
-"""What is in a dataset, and what is wrong with it, before anything trains on it."""
+"""Dataset check before training: counts, unreadable files, duplicates across splits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from sbirlib import registry
 from sbirlib.data.dataset import ROLES, Dataset
+from sbirlib.data.images import PassedOver
 from sbirlib.data.named import dataset as named
 from sbirlib.interfaces import PHOTO, SKETCH
 from sbirlib.options import options_of
@@ -21,9 +22,9 @@ from sbirlib.progress import track
 
 @dataclass(frozen=True)
 class Count:
-    """The images of one role: how many, and the fewest and the most of a class."""
+    """The images of one split: their number, and the fewest and the most in one class."""
 
-    role: str
+    split: str
     classes: int
     sketches: int
     photos: int
@@ -33,9 +34,15 @@ class Count:
 
 @dataclass(frozen=True)
 class Findings:
-    """What `check` found. `orphans`: sketches of an instance that has no photo. `shared`: images whose bytes are the same in more than one
-    role, as (role, key); `repeated`: how many images repeat one of their own role. `published`: (what, expected, found) where the number
-    is another than that published with the split. `unreadable` is empty, or lists what was left out."""
+    """The result of `check`.
+
+    orphans: sketches of an instance that has no photo.
+    shared: groups of images with equal bytes in more than one split, as (split, key).
+    repeated: the number of images that repeat another one of their split.
+    published: (quantity, expected, actual) where a number differs from the one published with the split.
+    unreadable: the list of images that were left out, or "".
+    passed_over: image files of an unsupported format, each with the reason; they are no fault.
+    """
 
     dataset: Dataset
     counts: tuple[Count, ...]
@@ -44,14 +51,15 @@ class Findings:
     repeated: int
     published: tuple[tuple[str, int, int], ...]
     unreadable: str
+    passed_over: tuple[tuple[Path, str], ...] = ()
 
     @property
     def faults(self) -> list[str]:
-        """What should be mended before a measurement is believed."""
-        found = [self.unreadable] if self.unreadable else []
-        found += [f"{what}: {there}, published are {expected}" for what, expected, there in self.published]
-        found += ["the same image in " + " and ".join(f"{role} ({key})" for role, key in group) for group in self.shared]
-        return found
+        """Faults to correct before a result on this dataset is believed."""
+        faults = [self.unreadable] if self.unreadable else []
+        faults += [f"{quantity}: {actual}, published are {expected}" for quantity, expected, actual in self.published]
+        faults += ["the same image in " + " and ".join(f"{split} ({key})" for split, key in group) for group in self.shared]
+        return faults
 
 
 def check(source: str, split: str | None = None) -> Findings:
@@ -61,20 +69,21 @@ def check(source: str, split: str | None = None) -> Findings:
     ['the same image in train (photo/cat/3.jpg) and test (photo/lynx/8.jpg)']
     """
     name = source.partition(":")[0]
-    known = options_of(registry.load("dataset", name if name in registry.list_parts("dataset") else "folder"))
-    with warnings.catch_warnings(record=True) as told:
+    options = options_of(registry.load("dataset", name if name in registry.list_parts("dataset") else "folder"))
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        dataset = named(source, split, **({"skip_bad": True} if "skip_bad" in known else {}))
-    unreadable = "\n".join(str(w.message) for w in told if str(w.message).startswith("skipped"))
-    return examine(dataset, unreadable)
+        dataset = named(source, split, **({"skip_bad": True} if "skip_bad" in options else {}))
+    messages = [w.message for w in caught]
+    unreadable = "\n".join(str(m) for m in messages if str(m).startswith("skipped"))
+    return examine(dataset, unreadable, tuple(file for m in messages if isinstance(m, PassedOver) for file in m.files))
 
 
-def examine(dataset: Dataset, unreadable: str = "") -> Findings:
-    """The findings of a dataset that is open."""
-    roles = np.full(len(dataset), ROLES.index("train")) if dataset.role is None else dataset.role
-    counts = tuple(_count(dataset.subset(roles == role), name) for role, name in enumerate(ROLES) if (roles == role).any())
-    drawn = np.unique(dataset.instance[(dataset.modality == PHOTO) & (dataset.instance >= 0)])
-    alone = np.flatnonzero((dataset.modality == SKETCH) & (dataset.instance >= 0) & ~np.isin(dataset.instance, drawn))
+def examine(dataset: Dataset, unreadable: str = "", passed_over: tuple[tuple[Path, str], ...] = ()) -> Findings:
+    """Findings of an open dataset; `unreadable` and `passed_over` are known from its opening."""
+    assignment = np.full(len(dataset), ROLES.index("train")) if dataset.role is None else dataset.role
+    counts = tuple(_count(dataset.subset(assignment == s), name) for s, name in enumerate(ROLES) if (assignment == s).any())
+    with_photo = np.unique(dataset.instance[(dataset.modality == PHOTO) & (dataset.instance >= 0)])
+    alone = np.flatnonzero((dataset.modality == SKETCH) & (dataset.instance >= 0) & ~np.isin(dataset.instance, with_photo))
     groups: dict[bytes, list[int]] = defaultdict(list)
     with ThreadPoolExecutor(dataset.threads) as pool:
         digests = pool.map(lambda i: _digest(dataset, i), range(len(dataset)))
@@ -82,28 +91,29 @@ def examine(dataset: Dataset, unreadable: str = "") -> Findings:
             groups[digest].append(i)
     shared, repeated = [], 0
     for rows in groups.values():
-        first = {int(roles[i]): i for i in reversed(rows)}
+        first = {int(assignment[i]): i for i in reversed(rows)}
         repeated += len(rows) - len(first)
         if len(first) > 1:
-            shared.append(tuple((ROLES[role], dataset.key(i)) for role, i in sorted(first.items())))
-    return Findings(dataset, counts, tuple(dataset.key(int(i)) for i in alone), tuple(shared), repeated, _published(dataset), unreadable)
+            shared.append(tuple((ROLES[s], dataset.key(i)) for s, i in sorted(first.items())))
+    orphans = tuple(dataset.key(int(i)) for i in alone)
+    return Findings(dataset, counts, orphans, tuple(shared), repeated, _published(dataset), unreadable, passed_over)
 
 
-def _count(part: Dataset, role: str) -> Count:
-    each = [np.bincount(part.category[(part.modality == m) & (part.category >= 0)]) for m in (SKETCH, PHOTO)]
-    ranges = [(int(n[n > 0].min()), int(n.max())) if n.any() else (0, 0) for n in each]
-    classes = len(np.unique(part.category[part.category >= 0]))
-    return Count(role, classes, int((part.modality == SKETCH).sum()), int((part.modality == PHOTO).sum()), ranges[0], ranges[1])
+def _count(images: Dataset, split: str) -> Count:
+    sizes = [np.bincount(images.category[(images.modality == m) & (images.category >= 0)]) for m in (SKETCH, PHOTO)]
+    ranges = [(int(n[n > 0].min()), int(n.max())) if n.any() else (0, 0) for n in sizes]
+    classes = len(np.unique(images.category[images.category >= 0]))
+    return Count(split, classes, int((images.modality == SKETCH).sum()), int((images.modality == PHOTO).sum()), ranges[0], ranges[1])
 
 
 def _published(dataset: Dataset) -> tuple[tuple[str, int, int], ...]:
     expected = dataset.splits.get(dataset.split_name.removeprefix(f"{dataset.name}/"), {}).get("counts", {})
-    found = {"query_sketches": len(dataset.test.sketches), "gallery_photos": len(dataset.test.photos)}
-    return tuple((f"{what.replace('_', ' ')} of the test", n, found[what]) for what, n in expected.items() if found[what] != n)
+    actual = {"query_sketches": len(dataset.test.sketches), "gallery_photos": len(dataset.test.photos)}
+    return tuple((f"{name.replace('_', ' ')} of the test", n, actual[name]) for name, n in expected.items() if actual[name] != n)
 
 
 def _digest(dataset: Dataset, i: int) -> bytes:
-    """Of the file's bytes; of the pixels, where there is no file."""
+    """The SHA-256 of the file's bytes, or of the pixels if there is no file."""
     path = Path(dataset.path(i))
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).digest()

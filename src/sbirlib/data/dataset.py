@@ -1,4 +1,4 @@
-"""A dataset: labelled images that are read one at a time, and the part each plays in an experiment."""
+"""Dataset of labelled images, read one at a time, with the split (train, validation, test) of each."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ ROLES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Dataset:
-    """n images: `modality` (SKETCH or PHOTO), `category` (an index into `categories`) and `instance` (-1: none), each [n].
+    """n labelled images.
 
-    A sketch and its photo share an instance. `keys` names each image as a person would find it (a path relative to `root`, where
-    there is one); `reader` opens one by its place in `keys`, which is `index[i]`. `role` [n] is an index into ROLES, or None where the
-    dataset has not been split. `splits` are those published with it, by name, each as in a split file.
+    modality [n]: SKETCH or PHOTO.
+    category [n]: index into `categories`, -1 for none.
+    instance [n]: number shared by a sketch and its photo, -1 for none.
+    keys: name of each image; its path relative to `root`, if there is one.
+    reader: opens an image by its position in `keys`.
+    index [n]: position of each image in `keys`.
+    role [n]: split of each image as an index into ROLES; None for a dataset that has not been split.
+    split_name, split_digest: name and SHA-256 of the split.
+    splits: the splits published with the dataset, by name, each as in a split file.
     """
 
     name: str
@@ -54,7 +60,7 @@ class Dataset:
         reader: Callable[[int], Image.Image],
         root: str = "",
     ) -> Dataset:
-        """A dataset of all images that `reader` can open by position."""
+        """Make a dataset of all images that `reader` opens by position; modality, category and instance are [n]."""
         arrays: dict[str, Any] = {
             k: np.asarray(v, dtype=np.int64) for k, v in dict(modality=modality, category=category, instance=instance).items()
         }
@@ -70,77 +76,86 @@ class Dataset:
         return len(self.index)
 
     def read(self, i: int) -> Image.Image:
+        """Decode image i."""
         return self.reader(int(self.index[i]))
 
     @property
     def threads(self) -> int:
-        """How many threads read faster than one: several for files, which are decoded outside the interpreter's lock; 1 for what Python draws."""
+        """The number of threads for reading: several for files, which are decoded outside the GIL; 1 for images drawn in Python."""
         return int(getattr(self.reader, "threads", 1))
 
     def key(self, i: int) -> str:
+        """The key of image i."""
         return self.keys[int(self.index[i])]
 
     def path(self, i: int) -> str:
-        """Where the image is, from anywhere on this machine; its key, where it is in no file."""
+        """The absolute path of image i; its key, if it is in no file."""
         key = self.key(i)
         return os.path.join(self.root, key) if self.root else os.path.abspath(key) if os.path.isfile(key) else key
 
     def subset(self, rows: Any) -> Dataset:
-        """The chosen rows (a mask or indices), with categories and instances numbered as before."""
-        taken = {k: getattr(self, k)[rows] for k in ("modality", "category", "instance", "index")}
-        return replace(self, **taken, role=None if self.role is None else self.role[rows])
+        """The images `rows` (a mask [n], indices [m] or a slice); categories and instances keep their numbers."""
+        labels = {k: getattr(self, k)[rows] for k in ("modality", "category", "instance", "index")}
+        return replace(self, **labels, role=None if self.role is None else self.role[rows])
 
     @property
     def sketches(self) -> Dataset:
+        """All sketches."""
         return self.subset(self.modality == SKETCH)
 
     @property
     def photos(self) -> Dataset:
+        """All photos."""
         return self.subset(self.modality == PHOTO)
 
     @property
     def train(self) -> Dataset:
+        """The training split, see `part`."""
         return self.part("train")
 
     @property
     def validation(self) -> Dataset:
+        """The validation split, see `part`."""
         return self.part("validation")
 
     @property
     def test(self) -> Dataset:
+        """The test split, see `part`."""
         return self.part("test")
 
     def part(self, role: str) -> Dataset:
-        """The images of one role, its categories and instances numbered from 0. A dataset without a split is all of it in any role
-        but validation, which is then empty."""
+        """The images of one split ("train", "validation" or "test"), with categories and instances renumbered from 0.
+
+        A dataset that has not been split is its own training and test split, and its validation split is empty.
+        """
         if self.role is None:
             rows = np.full(len(self), role != "validation")
         else:
             rows = self.role == ROLES.index(role)
-        chosen = self.subset(rows)
-        present = np.unique(chosen.category[chosen.category >= 0])
-        category = np.where(chosen.category >= 0, np.searchsorted(present, chosen.category), -1)
-        _, instance = np.unique(chosen.instance[chosen.instance >= 0], return_inverse=True)
-        numbered = np.full(len(chosen), -1, dtype=np.int64)
-        numbered[chosen.instance >= 0] = instance
+        images = self.subset(rows)
+        present = np.unique(images.category[images.category >= 0])
+        category = np.where(images.category >= 0, np.searchsorted(present, images.category), -1)
+        _, numbers = np.unique(images.instance[images.instance >= 0], return_inverse=True)
+        instance = np.full(len(images), -1, dtype=np.int64)
+        instance[images.instance >= 0] = numbers
         names = tuple(self.categories[int(c)] for c in present)
-        return replace(chosen, categories=names, category=category.astype(np.int64), instance=numbered, role=None)
+        return replace(images, categories=names, category=category.astype(np.int64), instance=instance, role=None)
 
     def numbered_as(self, categories: Sequence[str]) -> Dataset:
-        """The same images with categories numbered as in `categories`, which must name all of them."""
+        """The same images with their categories renumbered as in `categories`, which must name all of them."""
         number = {name: i for i, name in enumerate(categories)}
-        if strange := sorted(set(self.categories) - set(number)):
-            raise InputError(f"{self.name} has categories that were not trained on: {', '.join(strange)}")
-        here = np.array([number[name] for name in self.categories], dtype=np.int64)
-        return replace(self, categories=tuple(categories), category=np.where(self.category >= 0, here[self.category], -1))
+        if unknown := sorted(set(self.categories) - set(number)):
+            raise InputError(f"{self.name} has categories that were not trained on: {', '.join(unknown)}")
+        order = np.array([number[name] for name in self.categories], dtype=np.int64)
+        return replace(self, categories=tuple(categories), category=np.where(self.category >= 0, order[self.category], -1))
 
     @property
     def instances(self) -> int:
-        """How many instances there are, as their numbers go."""
+        """The largest instance number plus one."""
         return int(self.instance.max(initial=-1)) + 1
 
     def describe(self) -> str:
-        """One line for people: what is here, and how it was split."""
+        """One line with the name, the counts and the split."""
         sketches, photos = int((self.modality == SKETCH).sum()), int((self.modality == PHOTO).sum())
         split = f"; split {self.split_name} ({self.split_digest[:12]})" if self.split_digest else ""
         return f"{self.name}: {len(self.categories)} categories, {sketches} sketches, {photos} photos{split}"

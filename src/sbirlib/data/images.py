@@ -1,28 +1,64 @@
-"""Reading pictures that nobody vouches for: limits first, every failure named."""
+"""Decoding of untrusted image files: size limits before decoding, and an error that names the file and the fault."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from sbirlib.errors import InputError
 from sbirlib.progress import track
 
 MAX_PIXELS = 64_000_000
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # no other decoder of Pillow is ever handed a file
-REMEDY = "replace or remove it, or pass skip_bad=True to leave such files out"
+OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # formats that Pillow may be built without, by Pillow's feature
+READABLE = {
+    "AVIF": (".avif", ".avifs"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+    "PNG": (".png", ".apng"),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+UNREADABLE = {
+    "a camera's raw format": (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
+    "HEIF": (".heic", ".heif", ".hif"),
+    "JPEG XL": (".jxl",),
+    "an image editor's format": (".psd", ".xcf"),
+    "a format of icons or textures": (".dds", ".icns", ".ico", ".tga"),
+    "a rare or outdated format": (".bw", ".dcx", ".dib", ".fits", ".msp", ".pcd", ".pcx", ".pfm", ".qoi", ".ras", ".sgi", ".xbm", ".xpm"),
+    "a vector format": (".emf", ".eps", ".svg", ".svgz", ".wmf"),
+}
+_AVAILABLE = features.get_supported()
+FORMATS = tuple(name for name in READABLE if name not in OPTIONAL or OPTIONAL[name] in _AVAILABLE)  # the only decoders that see a file
+SUFFIXES = frozenset(suffix for name in FORMATS for suffix in READABLE[name])
+UNSUPPORTED = {suffix: f"{name} is not supported" for name, suffixes in UNREADABLE.items() for suffix in suffixes} | {
+    suffix: f"Pillow was installed without {name}" for name in READABLE if name not in FORMATS for suffix in READABLE[name]
+}
+REMEDY = "replace or remove it, or pass skip_bad=True (--skip-bad) to leave such files out"
+
+
+class PassedOver(UserWarning):
+    """Warning about files whose suffix is that of an image but that cannot be read; `files` lists each path with the reason."""
+
+    def __init__(self, files: Sequence[tuple[Path, str]]) -> None:
+        self.files = tuple(files)
+        path, reason = self.files[0]
+        count = f"{len(files)} image file{'s' * (len(files) > 1)}"
+        super().__init__(f"passed over {count} of an unsupported format, such as {path} ({reason}): convert them to PNG or JPEG")
 
 
 def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture in a file, upright (EXIF), decoded, in mode L, LA, RGB or RGBA; an animation gives its first frame.
+    """Decode an image file, upright (EXIF), in mode L, LA, RGB or RGBA; of an animation or a multi-page file, the first frame.
 
-    The pixel limit is checked from the header, before anything is decoded. An `InputError` names a file that is missing, empty, over
-    the limit, truncated or no image.
+    The pixel limit is checked from the header, before decoding. An `InputError` names a file that is missing, empty, over the limit,
+    truncated or no image.
 
     >>> open_image("sketch/cat/1.png").mode  # doctest: +SKIP
     'L'
@@ -31,17 +67,19 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image
         try:
             image.load()
             return plain(ImageOps.exif_transpose(image))
-        except Exception as error:  # a decoder fed a broken file may raise anything
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        except Exception as error:  # a decoder may raise anything on a broken file
             raise InputError(f"{path} is damaged or cut short ({error}): {REMEDY}") from error
 
 
 def check_header(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
-    """Raise the `InputError` of `open_image` as far as the header tells, without decoding."""
+    """Raise the `InputError` of `open_image` as far as the header shows it, without decoding."""
     _header(path, max_pixels).close()
 
 
 def plain(image: Image.Image) -> Image.Image:
-    """The picture in mode L, LA, RGB or RGBA: 16 bits become 8, palettes and CMYK become RGB, transparency becomes alpha."""
+    """Convert an image to mode L, LA, RGB or RGBA: 16 bits become 8, palettes and CMYK become RGB, transparency becomes alpha."""
     if image.mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16"):
@@ -54,8 +92,10 @@ def plain(image: Image.Image) -> Image.Image:
 
 
 def good_images(paths: list[Path], *, skip_bad: bool, max_pixels: int = MAX_PIXELS) -> list[int]:
-    """The positions of the readable files. The first bad one is an `InputError`; with `skip_bad` every file is decoded in full, and the
-    bad ones are left out and listed in one warning."""
+    """Positions of the readable files in `paths`.
+
+    The first bad file raises an `InputError`. With `skip_bad` every file is decoded, and one warning lists the bad ones.
+    """
 
     def problem(path: Path) -> str | None:
         try:
@@ -66,12 +106,25 @@ def good_images(paths: list[Path], *, skip_bad: bool, max_pixels: int = MAX_PIXE
             return str(error).removesuffix(f": {REMEDY}")
         return None
 
-    with ThreadPoolExecutor(2) as pool:  # Pillow decodes outside the interpreter's lock
+    with ThreadPoolExecutor(2) as pool:  # Pillow decodes outside the GIL
         problems = list(track(pool.map(problem, paths), total=len(paths), label="checking images"))
     bad = [p for p in problems if p is not None]
     if bad:
         warnings.warn(f"skipped {len(bad)} of {len(paths)} images:\n  " + "\n  ".join(bad), stacklevel=3)
     return [i for i, p in enumerate(problems) if p is None]
+
+
+def image_files(paths: Iterable[Path], unsupported: list[Path]) -> list[Path]:
+    """Visible files with the suffix of a readable image, in any case; those of an unsupported format are appended to `unsupported`."""
+    visible = [p for p in paths if not p.name.startswith(".")]
+    unsupported += [p for p in visible if p.suffix.lower() in UNSUPPORTED and p.is_file()]
+    return [p for p in visible if p.suffix.lower() in SUFFIXES and p.is_file()]
+
+
+def warn_unsupported(files: Sequence[Path]) -> None:
+    """Issue one `PassedOver` warning for files that `image_files` found to be unsupported, if there are any."""
+    if files:
+        warnings.warn(PassedOver([(path, UNSUPPORTED[path.suffix.lower()]) for path in sorted(files)]), stacklevel=3)
 
 
 def _header(path: str | Path, max_pixels: int) -> Image.Image:
@@ -89,5 +142,5 @@ def _header(path: str | Path, max_pixels: int) -> Image.Image:
     width, height = image.size
     if width * height > max_pixels:
         image.close()
-        raise InputError(f"{path} has {width} x {height} pixels, over the limit max_pixels={max_pixels}: {REMEDY}")
+        raise InputError(f"{path} has {width} x {height} pixels, over the limit max_pixels={max_pixels} (--max-pixels): {REMEDY}")
     return image

@@ -1,15 +1,14 @@
-"""Which image files a dataset's folder holds, and what each one is."""
+"""Entries of a dataset's folder: image paths with modality, category and instance."""
 
 from __future__ import annotations
 
 import csv
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from sbirlib.data.images import SUFFIXES
+from sbirlib.data.images import SUFFIXES, image_files, warn_unsupported
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import PHOTO, SKETCH
 
@@ -29,7 +28,7 @@ class Entry(NamedTuple):
 
 
 def entries(root: Path) -> list[Entry]:
-    """What `root` holds, from its manifest where there is one, else from its folders; an `InputError` where it has neither."""
+    """The entries of `root`, from its manifest.csv if there is one, else from its folders; an `InputError` if it has neither."""
     if not root.is_dir():
         raise InputError(f"no such folder: {root}; expected {LAYOUT}")
     if (root / "manifest.csv").is_file():
@@ -40,40 +39,58 @@ def entries(root: Path) -> list[Entry]:
 
 
 def from_folders(root: Path) -> list[Entry]:
-    """<root>/{sketch,photo}/<class>/<file>; the sketch X.png, X-2.png or X_2.png belongs to the photo X.* of its class."""
-    found: list[Entry] = []
+    """The entries of <root>/{sketch,photo}/<class>/<file>; the sketch X.png, X-2.png or X_2.png belongs to the photo X.* of its class."""
+    rows: list[Entry] = []
+    unsupported: list[Path] = []
     for name, modality in MODALITIES.items():
         folder = root / name
         inside = sorted(folder.iterdir()) if folder.is_dir() else []
-        for place in (p for p in inside if p.is_dir() and not p.name.startswith(".")):
-            files = sorted(image_files(place.iterdir()))
+        for class_folder in (p for p in inside if p.is_dir() and not p.name.startswith(".")):
+            files = sorted(image_files(class_folder.iterdir(), unsupported))
             if not files:
-                raise InputError(f"{place} holds no image ({', '.join(sorted(SUFFIXES))}): add some, or remove the folder")
-            found += [Entry(f.relative_to(root).as_posix(), modality, place.name, "") for f in files]
-    return paired(found)
+                warn_unsupported(unsupported)
+                raise InputError(f"{class_folder} holds no image ({', '.join(sorted(SUFFIXES))}): add some, or remove the folder")
+            rows += [Entry(f.relative_to(root).as_posix(), modality, class_folder.name, "") for f in files]
+    warn_unsupported(unsupported)
+    return paired(rows)
 
 
-def paired(found: list[Entry]) -> list[Entry]:
-    """The entries with sketches and their photos, matched by file name within the class, sharing an instance."""
+def from_tree(root: Path, modality: int) -> list[Entry]:
+    """The entries of every image below `root`, sorted; hidden folders and links to folders are ignored.
+
+    An image in <root>/<class>/ has that folder's name as its category; an image elsewhere has none.
+    """
+    files: list[Path] = []
+    unsupported: list[Path] = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [f for f in subfolders if not f.startswith(".")]
+        files += image_files((Path(folder) / n for n in names), unsupported)
+    warn_unsupported(unsupported)
+    keys = [f.relative_to(root) for f in sorted(files)]
+    return [Entry(key.as_posix(), modality, key.parent.name if len(key.parts) == 2 else "", "") for key in keys]
+
+
+def paired(rows: list[Entry]) -> list[Entry]:
+    """The entries with the instance of each sketch and its photo, which are matched by file name within the class."""
     photos: dict[tuple[str, str], list[Entry]] = {}
-    for entry in found:
+    for entry in rows:
         if entry.modality == PHOTO:
             photos.setdefault((entry.category, Path(entry.path).stem), []).append(entry)
     instance: dict[str, str] = {}
-    for entry in found:
+    for entry in rows:
         if entry.modality == SKETCH:
             stem = Path(entry.path).stem
-            numbered = NUMBERED.fullmatch(stem)
-            own = photos.get((entry.category, stem)) or photos.get((entry.category, numbered[1] if numbered else ""), [])
-            if len(own) > 1:
-                both = " or ".join(p.path for p in own)
+            number = NUMBERED.fullmatch(stem)
+            matches = photos.get((entry.category, stem)) or photos.get((entry.category, number[1] if number else ""), [])
+            if len(matches) > 1:
+                both = " or ".join(p.path for p in matches)
                 raise InputError(f"the sketch {entry.path} may belong to {both}: rename one, or say which in a manifest.csv")
-            instance |= {e.path: own[0].path for e in (entry, *own)} if own else {}
-    return [e._replace(instance=instance.get(e.path, "")) for e in found]
+            instance |= {e.path: matches[0].path for e in (entry, *matches)} if matches else {}
+    return [e._replace(instance=instance.get(e.path, "")) for e in rows]
 
 
 def from_manifest(root: Path) -> list[Entry]:
-    """The rows of <root>/manifest.csv; an instance_id names an instance within its class, and may be left empty."""
+    """The entries of <root>/manifest.csv; an instance_id names an instance within its class, and may be empty."""
     file = root / "manifest.csv"
     with file.open(newline="", encoding="utf-8-sig") as lines:
         table = csv.DictReader(lines)
@@ -81,8 +98,8 @@ def from_manifest(root: Path) -> list[Entry]:
         if missing:
             raise InputError(f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
         rows = [(f"{file}, line {table.line_num}", *((row[c] or "").strip() for c in COLUMNS)) for row in table]
-    seen: dict[str, str] = {}
-    found = []
+    lines_of: dict[str, str] = {}
+    listing = []
     for where, path, modality, category, instance in rows:
         if modality not in MODALITIES:
             raise InputError(f"{where}: unknown modality {modality!r}{nearest(modality, MODALITIES)}")
@@ -90,22 +107,8 @@ def from_manifest(root: Path) -> list[Entry]:
             raise InputError(f"{where}: the class of {path} is empty; give every row a class")
         if not (root / path).is_file():
             raise InputError(f"{where}: {root / path} does not exist; paths are relative to {root}")
-        if path in seen:
-            raise InputError(f"{where}: {path} was listed before ({seen[path]}); keep one of the rows")
-        seen[path] = where
-        found.append(Entry(path, MODALITIES[modality], category, f"{category}/{instance}" if instance else ""))
-    return found
-
-
-def image_files(paths: Iterable[Path]) -> list[Path]:
-    """Those that an image's ending marks, in any case; hidden files are passed over."""
-    return [p for p in paths if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
-
-
-def image_tree(root: Path) -> list[Path]:
-    """Every image in `root` and the folders below it, sorted; hidden folders and links to folders are passed over."""
-    found: list[Path] = []
-    for place, folders, names in os.walk(root):
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        found += image_files(Path(place) / n for n in names)
-    return sorted(found)
+        if path in lines_of:
+            raise InputError(f"{where}: {path} was listed before ({lines_of[path]}); keep one of the rows")
+        lines_of[path] = where
+        listing.append(Entry(path, MODALITIES[modality], category, f"{category}/{instance}" if instance else ""))
+    return listing

@@ -1,4 +1,4 @@
-"""Splits as data: the entries of a JSON file, such as `splits.json:qdphoto/zero_shot_15`."""
+"""Split files: named splits as entries of a JSON file, such as `splits.json:qdphoto/zero_shot_15`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sbirlib.data.dataset import Dataset, IntArray
-from sbirlib.data.roles import TEST, by_class, by_file_name, by_photo
+from sbirlib.data.split_rules import TEST, by_class, by_file_name, by_photo
 from sbirlib.errors import InputError, nearest
 
 RULE = "per class, file names sorted: the first floor(0.7 n) train, the rest test"
@@ -22,15 +22,15 @@ KINDS = {
 
 
 def from_file(dataset: Dataset, file: Path, name: str, *, seed: int) -> IntArray:
-    """The roles that the entry `name` of `file` gives the images of `dataset`."""
-    known = read_splits(file)
-    if name not in known:
-        raise InputError(f"{file} has no split {name!r}{nearest(name, known)}")
-    return from_entry(dataset, known[name], f"{file}:{name}", seed=seed)
+    """The split [n] of `dataset` by the entry `name` of `file`."""
+    table = read_splits(file)
+    if name not in table:
+        raise InputError(f"{file} has no split {name!r}{nearest(name, table)}")
+    return from_entry(dataset, table[name], f"{file}:{name}", seed=seed)
 
 
 def from_entry(dataset: Dataset, entry: Mapping[str, Any], where: str, *, seed: int) -> IntArray:
-    """The roles that an entry, found at `where`, gives the images of `dataset`."""
+    """The split [n] of `dataset` by an entry; `where` names the entry in errors."""
     for key, value in entry.items():
         if key in LISTS and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
             raise InputError(f"{where}: {key!r} must be a list of names, got {value!r}")
@@ -45,7 +45,7 @@ def from_entry(dataset: Dataset, entry: Mapping[str, Any], where: str, *, seed: 
 
 
 def read_splits(file: Path) -> dict[str, Mapping[str, Any]]:
-    """Every split in a file, by its path of keys."""
+    """All splits of a file, by their path of keys."""
     if not file.is_file():
         raise InputError(
             f"no such split file: {file}; a split in a file is written FILE.json:ENTRY, such as splits.json:qdphoto/zero_shot_15"
@@ -62,22 +62,22 @@ def read_splits(file: Path) -> dict[str, Mapping[str, Any]]:
             return {path: node}
         return {k: v for name, child in node.items() for k, v in walk(child, f"{path}/{name}".lstrip("/")).items()}
 
-    found = walk(content, "")
-    if not found:
+    table = walk(content, "")
+    if not table:
         raise InputError(f"{file} holds no split; an entry has one of " + "; ".join(f"{k!r} ({v})" for k, v in KINDS.items()))
-    return found
+    return table
 
 
 def _classes(dataset: Dataset, entry: Mapping[str, Any], seed: int) -> IntArray:
     unseen, validation = entry["unseen"], entry.get("validation", [])
     if "seen" in entry:
-        seen = set(entry["seen"])
-        if both := sorted(seen & set(unseen)):
+        seen_classes = set(entry["seen"])
+        if both := sorted(seen_classes & set(unseen)):
             raise InputError(f"classes both seen and unseen: {', '.join(both)}")
-        if missing := sorted(seen - set(dataset.categories)):
+        if missing := sorted(seen_classes - set(dataset.categories)):
             raise InputError(f"{dataset.name} lacks the classes {', '.join(missing)}{nearest(missing[0], dataset.categories)}")
-        if extra := sorted(set(dataset.categories) - seen - set(unseen)):
-            raise InputError(f"the split does not say what {', '.join(extra)} should be: list them as seen, or leave 'seen' out")
+        if extra := sorted(set(dataset.categories) - seen_classes - set(unseen)):
+            raise InputError(f"the split does not mention {', '.join(extra)}: list them as seen, or leave 'seen' out")
     return by_class(dataset, unseen, validation, seed=seed)
 
 
@@ -96,10 +96,9 @@ def _photos(dataset: Dataset, entry: Mapping[str, Any], seed: int) -> IntArray:
 def _rule(dataset: Dataset, entry: Mapping[str, Any]) -> IntArray:
     if entry["rule"] != RULE or entry.get("validation_rule", VALIDATION_RULE) != VALIDATION_RULE:
         raise InputError(f"unknown rule {entry['rule']!r}; expected {RULE!r} and, for validation, {VALIDATION_RULE!r}")
-    role = by_file_name(dataset)
-    tested = int((role == TEST).sum())
-    found = {"train": len(role) - tested, "test": tested}
-    for part, count in found.items():
-        if entry.get(part, count) != count:
-            raise InputError(f"the rule gives {count} images to {part}, the file says {entry[part]}: is this the whole dataset?")
-    return role
+    assignment = by_file_name(dataset)
+    test = int((assignment == TEST).sum())
+    for split, actual in {"train": len(assignment) - test, "test": test}.items():
+        if entry.get(split, actual) != actual:
+            raise InputError(f"the rule gives {actual} images to {split}, the file says {entry[split]}: is this the whole dataset?")
+    return assignment

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from sbirlib.encoders.edges import DETECTORS, as_drawing
+from sbirlib.edges import DETECTORS, as_drawing
 from sbirlib.interfaces import SKETCH, Component
 
 INK = 16  # grey levels that separate ink from paper

@@ -9,7 +9,7 @@ from string import Template
 
 from sbirlib import registry
 from sbirlib.errors import InputError, nearest
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 
 KINDS = ("encoder", "miner", "loss", "evaluator", "recipe")
 
@@ -51,7 +51,7 @@ def new_plugin(name: str, *, kind: str, folder: str | Path = ".") -> Path:
     for path, template in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         text = Template(templates.joinpath(f"{template}.in").read_text(encoding="utf-8")).substitute(words)
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
     return root
 

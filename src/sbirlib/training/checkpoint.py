@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sbirlib.errors import InputError
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write tensors, of any shape, and their description, in one atomic write."""
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         save_file(dict(tensors), partial, metadata={"sbirlib": json.dumps(about)})
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 from sbirlib.training.steps import StepEvent
 
 
@@ -75,7 +75,7 @@ def _drop_lines_after(path: Path, done: int) -> None:
     """Remove the lines of steps after the checkpoint, which are trained again."""
     if path.is_file():
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}") and json.loads(line)["step"] <= done]
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("".join(f"{line}\n" for line in lines if done), encoding="utf-8")
 
 

@@ -24,6 +24,7 @@ from sbirlib.training.randomness import RandomStream, drawn_from
 from sbirlib.training.steps import Position, StepEvent, steps
 
 logger = logging.getLogger(__name__)
+SAVING, SAVED = "saving %s", "saved %s"  # log messages around each checkpoint
 
 Metrics = Mapping[str, float]
 
@@ -136,7 +137,9 @@ def _save(plan: Plan, event: StepEvent, run: Run, stream: RandomStream, about: M
         return
     tensors, optimizers = checkpoint.pack(plan.phases[event.phase].optimizers)
     training = {"position": asdict(event.position), "optimizers": optimizers, "recipe_digest": plan.recipe.digest}
+    logger.debug(SAVING, run.checkpoint)
     checkpoint.write(run.checkpoint, plan.model.tensors() | tensors | stream.state, {**about, "training": training})
+    logger.debug(SAVED, run.checkpoint)
 
 
 def _restore(plan: Plan, run: Run, stream: RandomStream) -> Position:

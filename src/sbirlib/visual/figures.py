@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sbirlib.errors import InputError
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 
 
 def figure(width: float, height: float) -> Any:
@@ -20,5 +20,5 @@ def figure(width: float, height: float) -> Any:
 
 def save_figure(drawn: Any, path: str | Path) -> None:
     """Write a PNG, whole or not at all."""
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         drawn.savefig(partial, format="png", dpi=110)

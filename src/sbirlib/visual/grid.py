@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sbirlib.errors import InputError
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 
 RIGHT, WRONG, INK, FAINT = "#2e9e4f", "#d64545", "#333333", "#8a8a8a"
 FRAME, GAP, MARGIN, LINE = 4, 8, 16, 16  # pixels; LINE is a line of text
@@ -50,7 +50,7 @@ def retrieval_grid(
 
 def save_picture(image: Image.Image, path: str | Path) -> None:
     """Write a PNG, whole or not at all."""
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         image.save(partial, format="PNG")
 
 

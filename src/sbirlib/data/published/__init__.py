@@ -1,1 +1,1 @@
-"""The datasets of the literature, read from the folders in which they are published, with the splits that are published for them."""
+"""Published datasets, read from the folders of their archives, with the splits published for them."""

@@ -1,4 +1,4 @@
-"""What is published about the datasets: their classes, their lists of unseen classes, and how many images those leave to be searched."""
+"""Published facts of the datasets: classes, lists of unseen classes, and the sizes of the resulting test splits."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sbirlib.errors import InputError, nearest
 
 @dataclass(frozen=True)
 class Facts:
-    """The classes of a dataset, its splits as in a split file, and the folders that another name was given to."""
+    """The classes of a dataset, its splits as in a split file, and the classes of folders with another name (`aliases`)."""
 
     classes: tuple[str, ...]
     splits: Mapping[str, Mapping[str, Any]]
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def class_of(self, folder: str) -> str:
-        """The class whose images are in `folder`: by the list of renamed folders, else by its letters and digits alone."""
+        """The class of a folder's name: by `aliases`, else by its letters and digits alone."""
         if folder in self.aliases:
             return self.aliases[folder]
         plain = {letters(name): name for name in self.classes}
@@ -29,15 +29,15 @@ class Facts:
             raise InputError(f"the folder {folder!r} is of no class{nearest(folder, self.classes)}")
         return plain[letters(folder)]
 
-    def check(self, found: Iterable[str], what: str) -> None:
-        """Raise an `InputError` that names the classes of which no image was found."""
-        if missing := sorted(set(self.classes) - set(found)):
-            shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
-            raise InputError(f"{what} lack {len(missing)} of the {len(self.classes)} published classes: {shown}")
+    def check(self, classes: Iterable[str], subject: str) -> None:
+        """Raise an `InputError` that names the published classes missing from `classes`; `subject` begins the message."""
+        if missing := sorted(set(self.classes) - set(classes)):
+            names = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+            raise InputError(f"{subject} lack {len(missing)} of the {len(self.classes)} published classes: {names}")
 
 
 def facts(name: str) -> Facts:
-    """The facts of "sketchy", "tuberlin" or "quickdraw"; every list is held to its digest."""
+    """The facts of "sketchy", "tuberlin" or "quickdraw"; the digest of every list is checked."""
     table = json.loads((files(__package__) / "splits.json").read_text(encoding="utf-8"))[name]
     lists = [(name, table["classes"], table["sha256"])]
     lists += [(f"{name}/{split}", entry["unseen"], entry["sha256"]) for split, entry in table["splits"].items()]
@@ -53,4 +53,5 @@ def digest(names: Iterable[str]) -> str:
 
 
 def letters(name: str) -> str:
+    """The letters and digits of a name, in lower case."""
     return "".join(character for character in name.lower() if character.isalnum())

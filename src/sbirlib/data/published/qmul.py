@@ -6,15 +6,15 @@ from pathlib import Path
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import from_entries
-from sbirlib.data.images import MAX_PIXELS
-from sbirlib.data.layout import Entry, image_files, paired
+from sbirlib.data.images import MAX_PIXELS, image_files, warn_unsupported
+from sbirlib.data.layout import Entry, paired
 from sbirlib.data.published.tree import find, place
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 
 
 def shoe_v2(root: str | Path, *, skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
-    """<root>/ShoeV2_photo/ID.png and <root>/ShoeV2_sketch_png/ID_1.png with <root>/photo_{train,test}.txt, or <root>/{train,test}{A,B}.
+    """ShoeV2: <root>/ShoeV2_photo/ID.png and <root>/ShoeV2_sketch_png/ID_1.png with <root>/photo_{train,test}.txt, or <root>/{train,test}{A,B}.
 
     The sketch `ID_1.png` belongs to the photo `ID.png`; its drawing is in the alpha channel. The split is `published`; a tenth of the
     training photos validates.
@@ -23,37 +23,40 @@ def shoe_v2(root: str | Path, *, skip_bad: bool = False, max_pixels: int = MAX_P
 
 
 def chair_v2(root: str | Path, *, skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
-    """<root>/ChairV2_photo/ID.png and <root>/ChairV2_sketch_png/ID_1.png, and as ShoeV2."""
+    """ChairV2: <root>/ChairV2_photo/ID.png and <root>/ChairV2_sketch_png/ID_1.png, otherwise as ShoeV2."""
     return _of("chair", root, skip_bad=skip_bad, max_pixels=max_pixels)
 
 
 def _of(category: str, root: str | Path, *, skip_bad: bool, max_pixels: int) -> Dataset:
-    at, prefix = place(root), f"{category.capitalize()}V2"
-    if (at / "trainB").is_dir():
-        sketches = [f for part in ("trainA", "testA") for f in _files(at / part)]
-        parts = {part: _files(at / f"{part}B") for part in ("train", "test")}
-        photos = [*parts["train"], *parts["test"]]
+    path, prefix = place(root), f"{category.capitalize()}V2"
+    if (path / "trainB").is_dir():
+        sketches = [f for split in ("trainA", "testA") for f in _files(path / split)]
+        splits = {split: _files(path / f"{split}B") for split in ("train", "test")}
+        photos = [*splits["train"], *splits["test"]]
     else:
-        sketches = _files(find(at, (f"{prefix}_sketch_png", f"{prefix}_sketch", "sketch_png", "sketch")))
-        photos = _files(find(at, (f"{prefix}_photo", "photo")))
-        parts = {part: _listed(at / f"photo_{part}.txt", photos) for part in ("train", "test")}
-    found = [
-        Entry(file.relative_to(at).as_posix(), modality, category, "")
+        sketches = _files(find(path, (f"{prefix}_sketch_png", f"{prefix}_sketch", "sketch_png", "sketch")))
+        photos = _files(find(path, (f"{prefix}_photo", "photo")))
+        splits = {split: _listed(path / f"photo_{split}.txt", photos) for split in ("train", "test")}
+    rows = [
+        Entry(file.relative_to(path).as_posix(), modality, category, "")
         for modality, files in ((SKETCH, sketches), (PHOTO, photos))
         for file in files
     ]
-    split = {f"{part}_photos": [file.relative_to(at).as_posix() for file in files] for part, files in parts.items()}
-    return from_entries(f"{category}_v2", at, paired(found), skip_bad=skip_bad, max_pixels=max_pixels, splits={"published": split})
+    published = {f"{split}_photos": [file.relative_to(path).as_posix() for file in files] for split, files in splits.items()}
+    return from_entries(f"{category}_v2", path, paired(rows), skip_bad=skip_bad, max_pixels=max_pixels, splits={"published": published})
 
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}; the four folders {{train,test}}{{A,B}} are published together")
-    return sorted(image_files(folder.iterdir()))
+    unsupported: list[Path] = []
+    files = sorted(image_files(folder.iterdir(), unsupported))
+    warn_unsupported(unsupported)
+    return files
 
 
 def _listed(file: Path, photos: list[Path]) -> list[Path]:
-    """The photos that a published list names, one file name a line."""
+    """The photos named by a published list, one file name a line."""
     if not file.is_file():
         raise InputError(f"no such file: {file}; it is published with the photos, and says which are {file.stem.rpartition('_')[2]}ed on")
     by_stem = {photo.stem: photo for photo in photos}

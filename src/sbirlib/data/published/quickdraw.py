@@ -13,8 +13,8 @@ from sbirlib.interfaces import PHOTO, SKETCH
 
 
 def quickdraw_extended(root: str | Path, *, skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
-    """<root>/QuickDraw_sketches_final/<class>/ and <root>/QuickDraw_images_final/<class>/."""
-    at, known = place(root), facts("quickdraw")
-    sketches = by_class(at, find(at, ("QuickDraw_sketches_final", "sketches")), SKETCH, known)
-    photos = by_class(at, find(at, ("QuickDraw_images_final", "images")), PHOTO, known)
-    return from_entries("quickdraw_extended", at, sketches + photos, skip_bad=skip_bad, max_pixels=max_pixels, splits=known.splits)
+    """QuickDraw Extended: <root>/QuickDraw_sketches_final/<class>/ and <root>/QuickDraw_images_final/<class>/."""
+    path, table = place(root), facts("quickdraw")
+    sketches = by_class(path, find(path, ("QuickDraw_sketches_final", "sketches")), SKETCH, table)
+    photos = by_class(path, find(path, ("QuickDraw_images_final", "images")), PHOTO, table)
+    return from_entries("quickdraw_extended", path, sketches + photos, skip_bad=skip_bad, max_pixels=max_pixels, splits=table.splits)

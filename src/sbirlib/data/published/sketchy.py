@@ -18,7 +18,7 @@ INVALID = ("error", "ambiguous", "pose", "context")
 
 
 def sketchy(root: str | Path, *, variant: str = "tx_000000000000", skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
-    """<root>/256x256/{photo,sketch}/<variant>/<class>/, and <root>/info where the split `fg_sangkloy` is wanted.
+    """Sketchy: <root>/256x256/{photo,sketch}/<variant>/<class>/, and <root>/info for the split `fg_sangkloy`.
 
     12,500 photos and 75,481 sketches; the sketch `X-2.png` belongs to the photo `X.jpg`. `variant` is one of the published renderings
     of the sketches (their photos are all read from tx_000000000000).
@@ -26,10 +26,10 @@ def sketchy(root: str | Path, *, variant: str = "tx_000000000000", skip_bad: boo
     >>> dataset("sketchy:Sketchy", "zeroshot1_sake25").describe()  # doctest: +SKIP
     'sketchy: 125 categories, 75481 sketches, 12500 photos; split sketchy/zeroshot1_sake25 (...)'
     """
-    at = place(root)
-    found = paired(_sketches(at, variant) + _photos(at))
-    splits = {**_without_extended_counts(), **_fine_grained(at, found)}
-    return from_entries("sketchy", at, found, skip_bad=skip_bad, max_pixels=max_pixels, splits=splits)
+    path = place(root)
+    rows = paired(_sketches(path, variant) + _photos(path))
+    splits = {**_without_extended_counts(), **_fine_grained(path, rows)}
+    return from_entries("sketchy", path, rows, skip_bad=skip_bad, max_pixels=max_pixels, splits=splits)
 
 
 def sketchy_extended(
@@ -37,23 +37,25 @@ def sketchy_extended(
 ) -> Dataset:
     """Sketchy with the photos of <root>/EXTEND_image_sketchy/<class>/: 73,003 in all.
 
-    That folder repeats the photos of Sketchy but for one, under their own names, and the lists of several works hold both: here each
-    photo is one.
+    That folder repeats all photos of Sketchy but one, under their own names, and the file lists of several works have both copies; here
+    each photo is in the dataset once.
     """
-    at = place(root)
-    extended = by_class(at, find(at, ("EXTEND_image_sketchy", "256x256/EXTEND_image_sketchy", "extended_photo")), PHOTO, facts("sketchy"))
-    there = {_name(entry) for entry in extended}
-    photos = extended + [entry for entry in _photos(at) if _name(entry) not in there]
-    found = paired(_sketches(at, variant) + photos)
-    return from_entries("sketchy_extended", at, found, skip_bad=skip_bad, max_pixels=max_pixels, splits=facts("sketchy").splits)
+    path = place(root)
+    extended = by_class(
+        path, find(path, ("EXTEND_image_sketchy", "256x256/EXTEND_image_sketchy", "extended_photo")), PHOTO, facts("sketchy")
+    )
+    names = {_name(entry) for entry in extended}
+    photos = extended + [entry for entry in _photos(path) if _name(entry) not in names]
+    rows = paired(_sketches(path, variant) + photos)
+    return from_entries("sketchy_extended", path, rows, skip_bad=skip_bad, max_pixels=max_pixels, splits=facts("sketchy").splits)
 
 
 def _without_extended_counts() -> dict[str, Mapping[str, Any]]:
-    """The splits by class; the published numbers of gallery photos are those of Sketchy Extended."""
-    known = facts("sketchy").splits
+    """The splits by class, without the numbers of gallery photos, which are published for Sketchy Extended."""
+    splits = facts("sketchy").splits
     return {
         name: {**entry, "counts": {k: n for k, n in entry.get("counts", {}).items() if k != "gallery_photos"}}
-        for name, entry in known.items()
+        for name, entry in splits.items()
     }
 
 
@@ -69,17 +71,17 @@ def _name(entry: Entry) -> tuple[str, str]:
     return entry.category, PurePosixPath(entry.path).stem
 
 
-def _fine_grained(root: Path, found: list[Entry]) -> dict[str, Mapping[str, Any]]:
-    """The split within classes: the photos of info/testset.txt are tested, without the sketches that the lists of invalid ones name."""
+def _fine_grained(root: Path, rows: list[Entry]) -> dict[str, Mapping[str, Any]]:
+    """The split within classes: the photos of info/testset.txt are the test split, without the sketches in the lists of invalid ones."""
     info = next((f for f in (root / "info", root / "info-06-04/info", root / "256x256/info") if (f / "testset.txt").is_file()), None)
     if info is None:
         return {}
-    tested = {PurePosixPath(line).stem for line in _lines(info / "testset.txt")}
+    test_stems = {PurePosixPath(line).stem for line in _lines(info / "testset.txt")}
     invalid = {line for kind in INVALID for line in _lines(info / f"invalid-{kind}.txt")}
-    photos = [entry.path for entry in found if entry.modality == PHOTO]
-    test = [path for path in photos if PurePosixPath(path).stem in tested]
-    of_test = [e for e in found if e.modality == SKETCH and e.instance and PurePosixPath(e.instance).stem in tested]
-    left_out = [entry.path for entry in of_test if PurePosixPath(entry.path).stem in invalid]
+    photos = [entry.path for entry in rows if entry.modality == PHOTO]
+    test = [path for path in photos if PurePosixPath(path).stem in test_stems]
+    sketches = [e for e in rows if e.modality == SKETCH and e.instance and PurePosixPath(e.instance).stem in test_stems]
+    left_out = [entry.path for entry in sketches if PurePosixPath(entry.path).stem in invalid]
     train = sorted(set(photos) - set(test))
     return {"fg_sangkloy": {"test_photos": test, "train_photos": train, "left_out_sketches": left_out}}
 

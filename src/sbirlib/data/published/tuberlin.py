@@ -13,11 +13,11 @@ from sbirlib.interfaces import PHOTO, SKETCH
 
 
 def tuberlin_extended(root: str | Path, *, skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
-    """<root>/png/<class>/ and <root>/ImageResized/<class>/: 20,000 sketches, and photos that end in .jpg and .JPEG.
+    """TU-Berlin Extended: <root>/png/<class>/ and <root>/ImageResized/<class>/: 20,000 sketches, and photos that end in .jpg and .JPEG.
 
-    52 folders of photos have other names than those of sketches; the published names are those of the sketches.
+    52 folders of photos are named otherwise than those of sketches; the names of the sketches are the published ones.
     """
-    at, known = place(root), facts("tuberlin")
-    sketches = by_class(at, find(at, ("png", "sketches")), SKETCH, known)
-    photos = by_class(at, find(at, ("ImageResized", "images")), PHOTO, known)
-    return from_entries("tuberlin_extended", at, sketches + photos, skip_bad=skip_bad, max_pixels=max_pixels, splits=known.splits)
+    path, table = place(root), facts("tuberlin")
+    sketches = by_class(path, find(path, ("png", "sketches")), SKETCH, table)
+    photos = by_class(path, find(path, ("ImageResized", "images")), PHOTO, table)
+    return from_entries("tuberlin_extended", path, sketches + photos, skip_bad=skip_bad, max_pixels=max_pixels, splits=table.splits)

@@ -1,4 +1,4 @@
-"""The synthetic set: endless categories in which only shape tells category and instance, rendered on demand."""
+"""Synthetic dataset, rendered on demand, in which only shape identifies category and instance."""
 
 from sbirlib.data.synthetic.dataset import abstraction, synthetic
 from sbirlib.data.synthetic.renderer import Synthetic

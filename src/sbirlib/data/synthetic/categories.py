@@ -1,4 +1,4 @@
-"""Categories drawn from (seed, c): every one unlike those before it, but for the siblings, which differ from another by one rule."""
+"""Random categories from (seed, c): each unlike the earlier ones, except siblings, which differ from the one before by one rule."""
 
 from dataclasses import replace
 from functools import cache
@@ -7,11 +7,11 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
-from sbirlib.data.synthetic.grammar import Figure, Grammar, Part, figure
+from sbirlib.data.synthetic.grammar import Figure, Grammar, Primitive, figure
 from sbirlib.data.synthetic.outline import SHAPES, FloatArray
 
-SIBLINGS = (3, 6, 9)  # of every ten categories these are siblings of the one before: 30 %
-TOO_NEAR = 0.72  # overlap (intersection over union) of two silhouettes of unit size
+SIBLINGS = (3, 6, 9)  # categories, modulo ten, that are siblings of the one before: 30 %
+TOO_NEAR = 0.72  # least intersection over union of two silhouettes of unit size that are too similar
 SIBLING_OVERLAP = (0.35, 0.9)
 MOST_OUTLINES = 24
 LONGEST = 1.8  # sides, so that an instance can always fill a quarter of the frame
@@ -19,55 +19,55 @@ TRIALS = 64
 
 
 def family(category: int) -> int:
-    """The category that a category is a sibling of; itself where it is none."""
+    """The category whose sibling this one is; itself, if it is no sibling."""
     return category - 1 if category % 10 in SIBLINGS else category
 
 
 @cache
 def grammars(seed: int, count: int) -> tuple[Grammar, ...]:
-    """The first `count` categories of a seed. More of them leave the first ones as they are."""
-    chosen: list[Grammar] = []
+    """The first `count` categories of a seed; a larger `count` leaves the first ones unchanged."""
+    categories: list[Grammar] = []
     shapes: list[FloatArray] = []
     for category in range(count):
         rng = np.random.default_rng([seed, category])
-        grammar, shape = _sibling(rng, chosen[-1], shapes) if family(category) < category else _unlike(rng, shapes)
-        chosen.append(grammar)
+        grammar, shape = _sibling(rng, categories[-1], shapes) if family(category) < category else _unlike(rng, shapes)
+        categories.append(grammar)
         shapes.append(shape)
-    return tuple(chosen)
+    return tuple(categories)
 
 
 def typical(grammar: Grammar) -> Figure:
-    """The figure in the middle of a category."""
+    """The central figure of a category: all values 0."""
     return figure(grammar, np.zeros(grammar.values))
 
 
 def _unlike(rng: Generator, shapes: list[FloatArray]) -> tuple[Grammar, FloatArray]:
-    """The first of some trials that is near no other category, or else the one farthest from all."""
+    """The first of TRIALS random grammars that is unlike all earlier categories, or else the least similar one, with its silhouette."""
     best, nearest = None, np.inf
     for _ in range(TRIALS):
         grammar = _draw(rng)
-        seen = typical(grammar)
-        if not _fits(seen):
+        middle = typical(grammar)
+        if not _fits(middle):
             continue
-        shape = silhouette(seen)
+        shape = silhouette(middle)
         overlap = max((_overlap(shape, other) for other in shapes), default=0.0)
         if overlap < nearest:
             best, nearest = (grammar, shape), overlap
         if nearest < TOO_NEAR:
             break
-    assert best is not None, "no trial made a figure that fits its frame"
+    assert best is not None, "no trial gave a figure that fits its frame"
     return best
 
 
 def _sibling(rng: Generator, other: Grammar, shapes: list[FloatArray]) -> tuple[Grammar, FloatArray]:
-    """The other category with one rule changed, so that it shows, and near no third."""
+    """The other category with one rule visibly changed, unlike all third ones, with its silhouette."""
     best, badness = None, np.inf
     for _ in range(TRIALS):
         grammar = _changed(rng, other)
-        seen = typical(grammar)
-        if not _fits(seen):
+        middle = typical(grammar)
+        if not _fits(middle):
             continue
-        shape = silhouette(seen)
+        shape = silhouette(middle)
         low, high = SIBLING_OVERLAP
         overlap = _overlap(shape, shapes[-1])
         bad = max(low - overlap, overlap - high, 0.0) + max([0.0, *(_overlap(shape, third) - TOO_NEAR for third in shapes[:-1])])
@@ -75,19 +75,19 @@ def _sibling(rng: Generator, other: Grammar, shapes: list[FloatArray]) -> tuple[
             best, badness = (grammar, shape), bad
         if bad == 0:
             break
-    assert best is not None, "no trial made a figure that fits its frame"
+    assert best is not None, "no trial gave a figure that fits its frame"
     return best
 
 
-def _fits(seen: Figure) -> bool:
-    return len(seen.outlines) <= MOST_OUTLINES and seen.extent.min() * LONGEST >= 1
+def _fits(candidate: Figure) -> bool:
+    return len(candidate.outlines) <= MOST_OUTLINES and candidate.extent.min() * LONGEST >= 1
 
 
-def silhouette(seen: Figure, side: int = 40) -> FloatArray:
-    """The filled figure [side, side] in 0 and 1."""
+def silhouette(figure: Figure, side: int = 40) -> FloatArray:
+    """Mask of the filled figure, [side, side], 0 or 1."""
     image = Image.new("L", (side, side))
     draw = ImageDraw.Draw(image)
-    for points, hole in zip((seen.outlines + 0.5) * side, seen.hole, strict=True):
+    for points, hole in zip((figure.outlines + 0.5) * side, figure.hole, strict=True):
         draw.polygon(points.ravel().tolist(), fill=0 if hole else 1)
     return np.asarray(image, dtype=np.float64)
 
@@ -97,12 +97,12 @@ def _overlap(one: FloatArray, other: FloatArray) -> float:
 
 
 def _draw(rng: Generator) -> Grammar:
-    """A root and 2 to 6 parts; half the categories are upright and symmetric, the others are seen from the side."""
+    """Draw a root and 2 to 6 attached primitives; half of the categories are upright and symmetric, the others lie on their side."""
     upright = bool(rng.random() < 0.5)
-    parts = [_root(rng, upright)]
+    primitives = [_root(rng, upright)]
     for _ in range(rng.choice([2, 3, 4, 5, 6], p=[0.3, 0.3, 0.2, 0.1, 0.1])):
-        parts.append(_attachment(rng, parts, upright))
-    return Grammar(tuple(parts), joint=int(rng.integers(1, len(parts))), upright=upright)
+        primitives.append(_attachment(rng, primitives, upright))
+    return Grammar(tuple(primitives), joint=int(rng.integers(1, len(primitives))), upright=upright)
 
 
 def _form(rng: Generator, shape: str, mirrored: bool) -> tuple[float, ...]:
@@ -126,9 +126,9 @@ def _bend(rng: Generator, shape: str) -> float:
     return sign * float(rng.uniform(2.6, 4.4)) if shape == "arc" else sign * float(rng.uniform(0, 0.9)) if shape == "limb" else 0.0
 
 
-def _root(rng: Generator, upright: bool) -> Part:
+def _root(rng: Generator, upright: bool) -> Primitive:
     shape = str(rng.choice(["ellipse", "superellipse", "polygon", "blob", "limb"]))
-    return Part(
+    return Primitive(
         shape=shape,
         form=_form(rng, shape, upright),
         width=float(np.exp(rng.uniform(np.log(0.4), np.log(1.1)))),
@@ -137,9 +137,9 @@ def _root(rng: Generator, upright: bool) -> Part:
     )
 
 
-def _attachment(rng: Generator, parts: list[Part], upright: bool) -> Part:
-    """A part on the root, or on a part of which there is one copy."""
-    single = [k for k, part in enumerate(parts) if k > 0 and part.copies == 1]
+def _attachment(rng: Generator, primitives: list[Primitive], upright: bool) -> Primitive:
+    """Draw a primitive that is attached to the root, or to a primitive of one copy."""
+    single = [k for k, primitive in enumerate(primitives) if k > 0 and primitive.copies == 1]
     parent = int(rng.choice(single)) if single and rng.random() < 0.3 else 0
     shape = str(rng.choice(SHAPES, p=[0.17, 0.12, 0.18, 0.27, 0.12, 0.14]))
     slim = shape in ("limb", "arc")
@@ -152,7 +152,7 @@ def _attachment(rng: Generator, parts: list[Part], upright: bool) -> Part:
     on_axis = upright and rng.random() < 0.4
     at = float(rng.choice([0.0, 0.5])) if on_axis or (copies > 2 and upright) else float(rng.integers(0, 12)) / 12
     size = float(rng.uniform(0.55, 1.1)) if copies == 1 else float(rng.uniform(0.3, 0.75))
-    return Part(
+    return Primitive(
         shape=shape,
         form=_form(rng, shape, upright),
         width=float(rng.uniform(0.16, 0.34)) if slim else float(np.exp(rng.uniform(np.log(0.35), np.log(1.2)))),
@@ -170,19 +170,19 @@ def _attachment(rng: Generator, parts: list[Part], upright: bool) -> Part:
 
 
 def _changed(rng: Generator, other: Grammar) -> Grammar:
-    """One rule of one part changed: its shape, its place, its size, its number or its hole."""
-    number = int(rng.integers(1, len(other.parts)))
-    part = other.parts[number]
+    """Change one rule of one primitive: its shape, place, size, number or hole."""
+    number = int(rng.integers(1, len(other.primitives)))
+    primitive = other.primitives[number]
     match rng.choice(["shape", "place", "size", "number", "hole"]):
         case "shape":
-            shape = str(rng.choice([s for s in SHAPES if s != part.shape]))
-            part = replace(part, shape=shape, form=_form(rng, shape, other.upright), bend=_bend(rng, shape))
+            shape = str(rng.choice([s for s in SHAPES if s != primitive.shape]))
+            primitive = replace(primitive, shape=shape, form=_form(rng, shape, other.upright), bend=_bend(rng, shape))
         case "place":
-            part = replace(part, at=(part.at + float(rng.choice([0.25, 0.5, 0.75]))) % 1)
+            primitive = replace(primitive, at=(primitive.at + float(rng.choice([0.25, 0.5, 0.75]))) % 1)
         case "size":
-            part = replace(part, size=part.size * float(rng.choice([0.55, 1.8])))
+            primitive = replace(primitive, size=primitive.size * float(rng.choice([0.55, 1.8])))
         case "number":
-            part = replace(part, copies=int(rng.choice([k for k in (1, 3, 4, 5, 6) if abs(k - part.copies) > 1])))
+            primitive = replace(primitive, copies=int(rng.choice([k for k in (1, 3, 4, 5, 6) if abs(k - primitive.copies) > 1])))
         case _:
-            part = replace(part, hole=0.0 if part.hole else 0.55)
-    return replace(other, parts=(*other.parts[:number], part, *other.parts[number + 1 :]))
+            primitive = replace(primitive, hole=0.0 if primitive.hole else 0.55)
+    return replace(other, primitives=(*other.primitives[:number], primitive, *other.primitives[number + 1 :]))

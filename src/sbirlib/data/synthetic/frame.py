@@ -1,4 +1,4 @@
-"""Where a figure stands in the picture: turned, foreshortened, scaled and placed."""
+"""Placement of a figure in the image frame: rotation, foreshortening, scale and position."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ MARGIN = 0.03
 
 
 def turned(figure: Figure, rng: Generator, *, degrees: float, squeeze: float) -> Figure:
-    """Turned by up to `degrees` and foreshortened, along any direction, to `squeeze` at the least."""
+    """Rotate a figure by up to `degrees`, and foreshorten it along a random direction by a factor of at least `squeeze`."""
     angle, axis, short = rng.uniform(-degrees, degrees) * np.pi / 180, rng.uniform(0, np.pi), rng.uniform(squeeze, 1)
     along = np.array([np.cos(axis), np.sin(axis)])
     matrix = _rotation(angle) @ (np.eye(2) - (1 - short) * np.outer(along, along))
@@ -21,7 +21,8 @@ def turned(figure: Figure, rng: Generator, *, degrees: float, squeeze: float) ->
 
 
 def fitted(figure: Figure, rng: Generator, *, cover: float) -> Figure:
-    """Scaled so that its bounding box covers the share `cover` of the frame [0, 1]^2, as far as its longer side allows; placed anywhere inside."""
+    """Scale a figure until its bounding box covers the share `cover` of the frame [0, 1]^2, or its longer side reaches the margins; place it
+    at random inside."""
     points = figure.outlines.reshape(-1, 2)
     low, extent = points.min(0), figure.extent
     scale = min(np.sqrt(cover / extent.prod()), (1 - 2 * MARGIN) / extent.max())
@@ -31,7 +32,7 @@ def fitted(figure: Figure, rng: Generator, *, cover: float) -> Figure:
 
 
 def paint(draw: ImageDraw.ImageDraw, figure: Figure, side: int, first: int) -> int:
-    """Fill outline k with the label first + k, holes with 0; the next free label."""
+    """Fill outline k with the label first + k, and holes with 0; return the next free label."""
     for label, (points, hole) in enumerate(zip(figure.outlines * side, figure.hole, strict=True), start=first):
         draw.polygon(points.ravel().tolist(), fill=0 if hole else label)
     return first + len(figure.outlines)

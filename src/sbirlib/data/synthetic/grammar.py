@@ -1,4 +1,4 @@
-"""A category is a grammar: a root body and the parts attached to it. Values of the grammar make an instance, a `Figure`."""
+"""Shape grammars: a category is a grammar of attached primitives, and its values give an instance, a `Figure`."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,22 @@ from numpy.typing import NDArray
 
 from sbirlib.data.synthetic.outline import POINTS, FloatArray, outline
 
-QUARTER = 0.25  # how far an instance may stray from its category
+QUARTER = 0.25  # largest relative deviation of an instance from its category
 
 
 @dataclass(frozen=True)
-class Part:
-    """One shape, and where it sits: `at` is the place on the parent's contour (0 to 1), `angle` is counted from the contour's normal.
+class Primitive:
+    """One shape with its attachment to its parent.
 
-    `size` is relative to the parent; `copies` are spread over the share `spread` of the parent's contour (1: radially, all around);
-    `mirror` adds the reflection in the vertical axis; `hole` is the relative size of a hole; `behind` is drawn before its parent.
+    shape, form, width, bend: arguments of `outline`.
+    parent: number of the parent.
+    at: position on the parent's contour, 0 to 1.
+    angle: angle from the normal of that contour, in radians.
+    size: size relative to the parent.
+    copies: number of copies, spread over the share `spread` of the parent's contour (1: radially, all around).
+    mirror: whether the reflection in the vertical axis is added.
+    hole: relative size of a hole, 0 for none.
+    behind: whether it is drawn before its parent.
     """
 
     shape: str
@@ -35,39 +42,45 @@ class Part:
 
 @dataclass(frozen=True)
 class Grammar:
-    """Parts, the root first; the part `joint` swings. An upright root stands along the mirror axis, another lies."""
+    """Primitives, the root first; the primitive number `joint` swings. An upright root stands along the mirror axis, another one lies."""
 
-    parts: tuple[Part, ...]
+    primitives: tuple[Primitive, ...]
     joint: int
     upright: bool
 
     @property
     def values(self) -> int:
-        """How many values make an instance: width and bend of the root; size, width and angle of every other part."""
-        return 3 * len(self.parts) - 1
+        """The number of values of an instance: width and bend of the root; size, width and angle of every other primitive."""
+        return 3 * len(self.primitives) - 1
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Outlines [K, POINTS, 2] in drawing order (y down, centred, the longer side 1), the part [K] each belongs to, and which are holes [K]."""
+    """Outlines in drawing order (y down, centred, the longer side 1).
+
+    outlines: [K, POINTS, 2].
+    primitive: the number of the primitive of each outline [K].
+    hole: mask of the outlines that are holes [K].
+    """
 
     outlines: FloatArray
-    part: NDArray[np.int64]
+    primitive: NDArray[np.int64]
     hole: NDArray[np.bool_]
 
     @property
     def extent(self) -> FloatArray:
-        """Width and height."""
+        """Width and height, [2]."""
         points = self.outlines.reshape(-1, 2)
         size: FloatArray = np.ptp(points, axis=0)
         return size
 
 
 def figure(grammar: Grammar, values: FloatArray) -> Figure:
-    """The instance that `values` in [-1, 1] make of a grammar: proportions stray by a quarter, angles by a quarter radian (the joint: three)."""
+    """The instance of a grammar with `values` [n] in [-1, 1]: proportions deviate by up to a quarter, angles by up to a quarter radian, that of
+    the joint by three times as much."""
     contours: list[FloatArray] = []
     frames: list[FloatArray] = []
-    for number, part in enumerate(grammar.parts):
+    for number, primitive in enumerate(grammar.primitives):
         if number == 0:
             grow, widen, swing = 1.0, values[0], values[1]
             frame = _root_frame(grammar.upright)
@@ -75,14 +88,14 @@ def figure(grammar: Grammar, values: FloatArray) -> Figure:
         else:
             grow, widen, swing = 1 + QUARTER * values[3 * number - 1], values[3 * number], values[3 * number + 1]
             swing *= 3.0 if number == grammar.joint else 1.0
-            frame = frames[part.parent][:, None] @ _attached(part, contours[part.parent], grow, QUARTER * swing)[None]
+            frame = frames[primitive.parent][:, None] @ _attached(primitive, contours[primitive.parent], grow, QUARTER * swing)[None]
             frame = frame.reshape(-1, 3, 3)
-            if part.mirror:
+            if primitive.mirror:
                 frame = np.concatenate([frame, _MIRROR @ frame])
-        bend = part.bend * (1 + QUARTER * swing) + (QUARTER * swing if part.shape in ("limb", "arc") else 0.0)
-        contours.append(outline(part.shape, part.form, part.width * (1 + QUARTER * widen), bend))
+        bend = primitive.bend * (1 + QUARTER * swing) + (QUARTER * swing if primitive.shape in ("limb", "arc") else 0.0)
+        contours.append(outline(primitive.shape, primitive.form, primitive.width * (1 + QUARTER * widen), bend))
         frames.append(frame)
-    return _drawn(grammar, contours, frames)
+    return _layered(grammar, contours, frames)
 
 
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
@@ -93,36 +106,36 @@ def _root_frame(upright: bool) -> FloatArray:
     return frame[None]
 
 
-def _attached(part: Part, contour: FloatArray, grow: float, swing: float) -> FloatArray:
-    """Frames [copies, 3, 3] within the parent's: on its contour, along the outward normal, a little inside."""
-    steps = np.arange(part.copies) / part.copies
-    if part.spread < 1:
-        steps = part.spread * (np.arange(part.copies) / max(part.copies - 1, 1) - 0.5)
-    place = np.round((part.at + steps) * POINTS).astype(int)
+def _attached(primitive: Primitive, contour: FloatArray, grow: float, swing: float) -> FloatArray:
+    """Frames [copies, 3, 3] in the parent's frame: on its contour, along the outward normal, slightly inside."""
+    steps = np.arange(primitive.copies) / primitive.copies
+    if primitive.spread < 1:
+        steps = primitive.spread * (np.arange(primitive.copies) / max(primitive.copies - 1, 1) - 0.5)
+    place = np.round((primitive.at + steps) * POINTS).astype(int)
     along = contour[(place + 2) % POINTS] - contour[(place - 2) % POINTS]
-    direction = np.arctan2(along[:, 1], along[:, 0]) + np.pi / 2 + part.angle + swing
-    cos, sin = part.size * grow * np.cos(direction), part.size * grow * np.sin(direction)
+    direction = np.arctan2(along[:, 1], along[:, 0]) + np.pi / 2 + primitive.angle + swing
+    cos, sin = primitive.size * grow * np.cos(direction), primitive.size * grow * np.sin(direction)
     foot = contour[place % POINTS] - 0.12 * np.array([cos, sin]).T
-    frames = np.zeros((part.copies, 3, 3))
+    frames = np.zeros((primitive.copies, 3, 3))
     frames[:, 0, 0], frames[:, 0, 1], frames[:, 0, 2] = cos, -sin, foot[:, 0]
     frames[:, 1, 0], frames[:, 1, 1], frames[:, 1, 2] = sin, cos, foot[:, 1]
     frames[:, 2, 2] = 1
     return frames
 
 
-def _drawn(grammar: Grammar, contours: list[FloatArray], frames: list[FloatArray]) -> Figure:
-    """All copies of all parts, each followed by its hole, what lies behind first; centred and scaled to unit size."""
-    outlines, part, hole = [], [], []
-    for number in sorted(range(len(frames)), key=lambda k: (not grammar.parts[k].behind, k)):
-        contour, opening = contours[number], grammar.parts[number].hole
+def _layered(grammar: Grammar, contours: list[FloatArray], frames: list[FloatArray]) -> Figure:
+    """The figure of all copies, each followed by its hole, those behind their parent first; centred and scaled to unit size."""
+    outlines, primitive, hole = [], [], []
+    for number in sorted(range(len(frames)), key=lambda k: (not grammar.primitives[k].behind, k)):
+        contour, opening = contours[number], grammar.primitives[number].hole
         layers = contour[None]
         if opening:
             centre = contour.mean(0)
             layers = np.array([contour, (contour - centre) * opening + centre])
         matrices, shifts = frames[number][:, None, :2, :2], frames[number][:, None, None, :2, 2]
         outlines.append((layers @ matrices.swapaxes(-1, -2) + shifts).reshape(-1, POINTS, 2))
-        part += [number] * len(outlines[-1])
+        primitive += [number] * len(outlines[-1])
         hole += [False, True][: len(layers)] * len(frames[number])
     points = np.concatenate(outlines) * [1, -1]
     low, high = points.min((0, 1)), points.max((0, 1))
-    return Figure((points - (low + high) / 2) / (high - low).max(), np.array(part), np.array(hole))
+    return Figure((points - (low + high) / 2) / (high - low).max(), np.array(primitive), np.array(hole))

@@ -1,4 +1,4 @@
-"""The shapes that parts are made of, as closed outlines [POINTS, 2] that lie along the x axis from 0 to 1, clockwise (y up)."""
+"""Elementary shapes as closed outlines [POINTS, 2] along the x axis from 0 to 1, clockwise (y up)."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _COS, _SIN = np.cos(_TURN), np.sin(_TURN)
 
 
 def outline(shape: str, form: Sequence[float], width: float, bend: float) -> FloatArray:
-    """The outline of one shape of unit length, `width` wide, its axis bent by `bend` radians from base to tip.
+    """The outline [POINTS, 2] of a shape of unit length, `width` wide, its axis bent by `bend` radians from base to tip.
 
     `form` is the exponent of a superellipse, the corners of a polygon, the taper of a limb or an arc (1: to a point), or the radii of a blob.
     """
@@ -32,7 +32,7 @@ def outline(shape: str, form: Sequence[float], width: float, bend: float) -> Flo
 
 
 def _polygon(corners: int) -> tuple[FloatArray, FloatArray]:
-    """A regular polygon that has its first corner at the tip, POINTS / corners points to an edge."""
+    """A regular polygon with its first corner at the tip and POINTS / corners points on each edge."""
     angle = np.arange(corners + 1) * (2 * np.pi / corners)
     at = np.arange(POINTS) * (corners / POINTS)
     x, y = (np.interp(at, np.arange(corners + 1), f(angle)) for f in (np.cos, np.sin))
@@ -40,7 +40,7 @@ def _polygon(corners: int) -> tuple[FloatArray, FloatArray]:
 
 
 def _spline(radii: FloatArray) -> FloatArray:
-    """A closed Catmull-Rom spline through the radii."""
+    """The closed Catmull-Rom spline [POINTS] through the radii."""
     at = np.arange(POINTS) * (len(radii) / POINTS)
     knot = at.astype(int)
     t = at - knot
@@ -50,7 +50,7 @@ def _spline(radii: FloatArray) -> FloatArray:
 
 
 def _bent(x: FloatArray, y: FloatArray, bend: float) -> FloatArray:
-    """The axis becomes an arc of a circle; lengths along it are kept."""
+    """Bend the axis into an arc of a circle; lengths along it are preserved."""
     if abs(bend) < 1e-6:
         return np.array([x, y]).T
     angle = bend * x

@@ -1,4 +1,4 @@
-"""A photo: the figure in colour, light and shadow, before a background with distractors. All but the figure comes from the style stream."""
+"""Rendering of photos: a figure in colour, light and shadow, in front of a background with distractors, all but the figure from the style stream."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ Plane = NDArray[np.floating[Any]]  # float32
 
 
 def photo(figure: Figure, rng: Generator, *, size: int, others: Sequence[Figure], turn: bool) -> Image.Image:
-    """An RGB photo of the figure, `size` x `size`, with small figures of `others` behind it; drawn at twice the size."""
+    """Render an RGB photo of the figure, `size` x `size`, with small figures of `others` behind it; drawn at twice the size."""
     standing = turned(figure, rng, degrees=TURN if turn else 0.0, squeeze=SQUEEZE if turn else 1.0)
     standing = fitted(standing, rng, cover=rng.uniform(*COVER))
     side = 2 * size
@@ -39,20 +39,20 @@ def photo(figure: Figure, rng: Generator, *, size: int, others: Sequence[Figure]
 
 
 def _distractor(other: Figure, rng: Generator) -> Figure:
-    """Small, and anywhere: it may be cut by the frame."""
+    """A small figure at a random position, where the frame may cut it."""
     small = fitted(turned(other, rng, degrees=TURN, squeeze=SQUEEZE), rng, cover=rng.uniform(0.02, 0.08))
     return replace(small, outlines=small.outlines + rng.uniform(0, 1, 2) - small.outlines.mean((0, 1)))
 
 
 def _occlude(labels: Image.Image, rng: Generator, of: tuple[int, int]) -> None:
-    """Something (label 255) before the figure's edge; it shrinks until it hides no more than the drawn share of the figure."""
+    """Paint an occluder (label 255) over the figure's edge; it shrinks until it hides at most a random share of the figure."""
     share = rng.uniform(-OCCLUDED, OCCLUDED)
     angle, turns = rng.uniform(0, 2 * np.pi), np.arange(12) * (np.pi / 6)
     blob = rng.uniform(0.6, 1.2, (12, 1)) * np.array([np.cos(turns), np.sin(turns)]).T
     if share <= 0:
         return
-    seen = np.asarray(labels)
-    figure = (seen >= of[0]) & (seen < of[1])
+    pixels = np.asarray(labels)
+    figure = (pixels >= of[0]) & (pixels < of[1])
     rows, columns = np.nonzero(figure)
     reach = (columns - columns.mean()) * np.cos(angle) + (rows - rows.mean()) * np.sin(angle)
     edge = int(reach.argmax())
@@ -67,7 +67,7 @@ def _occlude(labels: Image.Image, rng: Generator, of: tuple[int, int]) -> None:
 
 
 def _shaded(labels: Image.Image, scene: list[Figure], rng: Generator) -> Plane:
-    """[size, size, 3] in 0 to 255: background, cast shadow, then each outline in a colour of its figure's palette, lit from one side."""
+    """The shaded scene [size, size, 3] in 0 to 255: background, cast shadow, and each outline in its figure's palette, lit from one side."""
     size = labels.width // 2
     light = rng.uniform(0, 2 * np.pi)
     ramp = (np.arange(size, dtype=np.float32) + 0.5) / size
@@ -77,7 +77,7 @@ def _shaded(labels: Image.Image, scene: list[Figure], rng: Generator) -> Plane:
     first = 1
     for figure in scene:
         of = slice(first, first + len(figure.outlines))
-        colours[of] = (_palette(rng, ground, 3)[rng.integers(0, 3, 8)] * rng.uniform(0.85, 1.15, (8, 1)))[figure.part]
+        colours[of] = (_palette(rng, ground, 3)[rng.integers(0, 3, 8)] * rng.uniform(0.85, 1.15, (8, 1)))[figure.primitive]
         slope[of] = rng.uniform(0.3, 1.0) / np.maximum(np.ptp(figure.outlines, axis=1).max(1), 0.1)
         level[of] = 1 + slope[of] * (figure.outlines.mean(1) @ [np.cos(light), np.sin(light)])
         first = of.stop
@@ -93,7 +93,7 @@ def _shaded(labels: Image.Image, scene: list[Figure], rng: Generator) -> Plane:
 
 
 def _background(rng: Generator, size: int, ground: float, toward: Plane) -> Plane:
-    """A gradient between two colours under soft noise."""
+    """A gradient between two colours with smooth noise, [size, size, 3]."""
     one, two = _palette(rng, (ground + 0.5) % 1, 2)
     cells = int(rng.choice([3, 6, 12, 24]))
     noise = Image.fromarray(rng.integers(0, 255, (cells, cells), dtype=np.uint8)).resize((size, size), Image.Resampling.BILINEAR)
@@ -105,7 +105,7 @@ def _background(rng: Generator, size: int, ground: float, toward: Plane) -> Plan
 
 
 def _palette(rng: Generator, ground: float, count: int) -> Plane:
-    """Colours [count, 3] whose lightness stands off from that of the ground."""
+    """Colours [count, 3] whose lightness differs from that of the background."""
     lightness = 255 * ((ground + rng.uniform(0.3, 0.7, (count, 1))) % 1 * 0.85 + 0.1)
     tint = rng.uniform(-1, 1, (count, 3))
     palette: Plane = (lightness + 60 * (tint - tint.mean(1, keepdims=True))).astype(np.float32)
@@ -113,16 +113,16 @@ def _palette(rng: Generator, ground: float, count: int) -> Plane:
 
 
 def _shadow(covered: Plane, light: float, rng: Generator) -> Plane:
-    """The scene's shadow [size, size] in 0 to 1, thrown away from the light and blurred."""
+    """The scene's blurred shadow [size, size] in 0 to 1, cast away from the light."""
     small = Image.fromarray((covered * 255).astype(np.uint8)).reduce(2)
     step = rng.uniform(0.02, 0.08) * small.width
-    moved = small.transform(small.size, Image.Transform.AFFINE, (1, 0, -step * np.cos(light), 0, 1, -step * np.sin(light)))
-    blurred = moved.filter(ImageFilter.BoxBlur(1)).resize(covered.shape, Image.Resampling.BILINEAR)
+    shifted = small.transform(small.size, Image.Transform.AFFINE, (1, 0, -step * np.cos(light), 0, 1, -step * np.sin(light)))
+    blurred = shifted.filter(ImageFilter.BoxBlur(1)).resize(covered.shape, Image.Resampling.BILINEAR)
     return np.asarray(blurred, dtype=np.float32) / 255
 
 
 def _texture(rng: Generator, size: int) -> Plane:
-    """Stripes [size, size] around 1."""
+    """Multiplicative stripes [size, size] around 1."""
     angle, pitch, phase = rng.uniform(0, np.pi), rng.uniform(0.03, 0.2), rng.uniform(0, 2 * np.pi)
     strength = max(rng.uniform(-0.2, 0.2), 0)
     at = np.arange(size, dtype=np.float32) * np.float32(2 * np.pi / pitch / size)
@@ -133,7 +133,7 @@ def _texture(rng: Generator, size: int) -> Plane:
 
 
 def _developed(picture: Plane, rng: Generator) -> Image.Image:
-    """With sensor noise (the sum of two even ones) and the marks of JPEG."""
+    """Add sensor noise (the sum of two uniform ones) and JPEG artefacts."""
     noise = rng.integers(0, 256, (2, *picture.shape), dtype=np.uint8)
     picture += (noise[0].astype(np.float32) + noise[1] - 255) * np.float32(rng.uniform(0, 0.1))
     buffer = BytesIO()

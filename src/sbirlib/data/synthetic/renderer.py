@@ -1,4 +1,4 @@
-"""Item i of the synthetic set, drawn on demand from (seed, i)."""
+"""Renderer of item i of the synthetic dataset from (seed, i), without state."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -20,10 +20,10 @@ _ABSTRACTION, _STYLE = 0, 1  # streams of an item
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Photos first (category by category, instance by instance), then `sketches` of each instance in the same order.
+    """Reader that renders item i: the photos by category and instance, then the `sketches` of each instance in the same order.
 
-    The figure of an item comes from `seed` and its category and instance; everything else from (`style_seed`, i), so no style knows a shape.
-    `extras` are the categories whose figures may stand in the background.
+    The figure of an item depends on `seed`, its category and its instance; everything else on (`style_seed`, i), so that style is
+    independent of shape. `extras` are the categories whose figures may be in the background.
     """
 
     categories: int
@@ -38,24 +38,24 @@ class Synthetic:
 
     @property
     def photos(self) -> int:
-        """How many of the items are photos: those before this position."""
+        """The number of photos, which are the first items."""
         return self.categories * self.instances
 
     def __len__(self) -> int:
         return self.photos * (1 + self.sketches)
 
     def instance(self, i: int) -> int:
-        """The instance, numbered through all categories, that item i shows."""
+        """The instance of item i, numbered through all categories."""
         return i if i < self.photos else (i - self.photos) // self.sketches
 
     def figure(self, i: int) -> Figure:
-        """The shape of item i, before any style."""
+        """The figure of item i, without style."""
         category, k = divmod(self.instance(i), self.instances)
         grammar = grammars(self.seed, self.categories)[category]
         return figure(grammar, _values(self.seed, category, grammar.values, self.instances)[k])
 
     def abstraction(self, i: int) -> float:
-        """How freely sketch i is drawn, in [0, 1]: uniform around the difficulty, as far as there is room on both sides."""
+        """The abstraction of sketch i in [0, 1]: uniform around the difficulty, as wide as both ends allow; 0 for a photo."""
         if i < self.photos:
             return 0.0
         room = min(self.difficulty, 1 - self.difficulty)
@@ -76,9 +76,9 @@ class Synthetic:
 
     def _others(self, i: int, rng: Generator) -> list[Figure]:
         own = i // self.instances
-        there = [c for c in self.extras if c != own]
-        count = rng.integers(0, DISTRACTORS + 1) if there else 0
-        return [_typical(self.seed, self.categories, int(c)) for c in rng.choice(there, count)] if count else []
+        candidates = [c for c in self.extras if c != own]
+        count = rng.integers(0, DISTRACTORS + 1) if candidates else 0
+        return [_typical(self.seed, self.categories, int(c)) for c in rng.choice(candidates, count)] if count else []
 
     def _stream(self, i: int, stream: int) -> Generator:
         return np.random.default_rng([self.style_seed, i, stream])
@@ -91,7 +91,7 @@ def _typical(seed: int, categories: int, category: int) -> Figure:
 
 @cache
 def _values(seed: int, category: int, count: int, instances: int) -> FloatArray:
-    """Values in [-1, 1], [instances, count]: a Sobol sequence, scrambled for each category."""
+    """Values [instances, count] in [-1, 1]: a Sobol sequence, scrambled for each category."""
     scramble = int(np.random.default_rng([seed, category, 1]).integers(2**31))
     points: FloatArray = SobolEngine(count, scramble=True, seed=scramble).draw(instances).double().numpy() * 2 - 1
     return points

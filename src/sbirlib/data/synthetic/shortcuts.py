@@ -1,4 +1,4 @@
-"""What can be had without knowing the object: simple features that the synthetic set must leave near chance. HOG is the honest exception."""
+"""Shortcut features: simple image statistics that must stay near chance on the synthetic dataset, and HOG, which may exceed it."""
 
 from collections.abc import Callable
 
@@ -11,26 +11,26 @@ SIDE = 64
 
 
 def pixels(image: Image.Image) -> FloatArray:
-    """The grey picture itself, at 32 x 32, as standard scores."""
+    """Standard scores of the grey image at 32 x 32, [1024]."""
     grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
     values: FloatArray = (grey - grey.mean()).ravel() / (grey.std() + 1e-6)
     return values
 
 
 def colour(image: Image.Image) -> FloatArray:
-    """Mean red, green and blue."""
+    """Mean red, green and blue, [3]."""
     means: FloatArray = np.asarray(image.convert("RGB"), dtype=np.float64).mean((0, 1))
     return means
 
 
 def ink(image: Image.Image) -> FloatArray:
-    """The share of the picture that is edge."""
+    """The share of edge pixels, [1]."""
     size, _ = _edges(image)
     return np.array([(size > 0.25 * size.max()).mean()])
 
 
 def aspect(image: Image.Image) -> FloatArray:
-    """Log of width by height, as the spread of the edges."""
+    """Logarithm of width over height, estimated from the spread of the edges, [1]."""
     size, _ = _edges(image)
     at = np.arange(SIDE)
     spread = [np.sqrt(np.cov(at, aweights=size.sum(axis) + 1e-9)) for axis in (0, 1)]
@@ -38,7 +38,8 @@ def aspect(image: Image.Image) -> FloatArray:
 
 
 def hog(image: Image.Image) -> FloatArray:
-    """Histograms of oriented gradients (Dalal and Triggs 2005): 8 x 8 cells of 9 directions, blocks of 2 x 2 cells of unit length."""
+    """Histograms of oriented gradients (Dalal and Triggs 2005): 8 x 8 cells of 9 directions, in unit-length blocks
+    of 2 x 2 cells, [1764]."""
     size, direction = _edges(image)
     bins = np.minimum((direction / np.pi * 9).astype(int), 8)
     row, column = np.indices(size.shape) // (SIDE // 8)
@@ -58,7 +59,7 @@ SHORTCUTS: dict[str, Callable[[Image.Image], FloatArray]] = {
 
 
 def _edges(image: Image.Image) -> tuple[FloatArray, FloatArray]:
-    """Size and direction (0 to pi) of the grey gradient, [SIDE, SIDE] each."""
+    """Magnitude and direction (0 to pi) of the grey gradient, [SIDE, SIDE] each."""
     grey = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64)
     down, right = np.gradient(grey)
     return np.hypot(down, right), np.arctan2(down, right) % np.pi

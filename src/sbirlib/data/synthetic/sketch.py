@@ -1,4 +1,4 @@
-"""A sketch: the visible contours of the figure's parts as strokes, drawn with a hand that `abstraction` makes freer."""
+"""Rendering of sketches: the visible contours of a figure as strokes, with deviations that grow with `abstraction`."""
 
 from itertools import pairwise
 
@@ -11,19 +11,19 @@ from sbirlib.data.synthetic.frame import fitted, paint, turned
 from sbirlib.data.synthetic.grammar import Figure
 from sbirlib.data.synthetic.outline import POINTS, FloatArray
 
-CORNER = 0.7  # radians between neighbouring segments: a stroke ends here
-RASTER = 160  # pixels, to see what hides what
+CORNER = 0.7  # angle between neighbouring segments, in radians, at which a stroke ends
+RASTER = 160  # side of the raster for hidden-line removal, in pixels
 Indices = NDArray[np.int64]
 
 
 def strokes(figure: Figure, rng: Generator, *, abstraction: float, turn: bool) -> list[FloatArray]:
-    """Polylines [P, 2] in the frame [0, 1]^2 (x to the right, y down); every deviation from the contour scales with `abstraction` in [0, 1]."""
-    lines = _drawn(_contours(figure, rng), figure.part, rng, abstraction)
+    """Strokes as polylines [P, 2] in the frame [0, 1]^2 (x to the right, y down), whose deviations scale with `abstraction` in [0, 1]."""
+    lines = _selected(_contours(figure, rng), figure.primitive, rng, abstraction)
     points = figure.outlines.reshape(-1, 2)[np.concatenate(lines)]
-    part = np.repeat([figure.part[line[0] // POINTS] for line in lines], [len(line) for line in lines])
+    primitive = np.repeat([figure.primitive[line[0] // POINTS] for line in lines], [len(line) for line in lines])
     ends = np.cumsum([len(line) for line in lines])
-    points = _jittered(points, part, rng, abstraction) + _wobble(len(points), rng, 0.004 + 0.014 * abstraction)
-    for end, past in ((ends - 1, -1), (np.r_[0, ends[:-1]], 1)):  # overshoot: past the corner, along the last steps
+    points = _jittered(points, primitive, rng, abstraction) + _wobble(len(points), rng, 0.004 + 0.014 * abstraction)
+    for end, past in ((ends - 1, -1), (np.r_[0, ends[:-1]], 1)):  # overshoot past the corner, in the direction of the last steps
         points[end] += (points[end] - points[end + 2 * past]) * rng.uniform(0, 1.2 * abstraction, (len(lines), 1))
     count = len(points)
     cloud = Figure(points.reshape(count, 1, 2), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_))
@@ -33,7 +33,7 @@ def strokes(figure: Figure, rng: Generator, *, abstraction: float, turn: bool) -
 
 
 def sketch(lines: list[FloatArray], rng: Generator, *, size: int) -> Image.Image:
-    """Black ink, 1 to 4 px wide, on white, `size` x `size`; drawn at twice the size."""
+    """Draw polylines [P, 2] in black ink, 1 to 4 px wide, on white, `size` x `size`; drawn at twice the size."""
     image = Image.new("L", (2 * size, 2 * size), 255)
     draw = ImageDraw.Draw(image)
     width = round(2 * rng.uniform(1, 4))
@@ -45,7 +45,7 @@ def sketch(lines: list[FloatArray], rng: Generator, *, size: int) -> Image.Image
 def _contours(figure: Figure, rng: Generator) -> list[Indices]:
     """The visible runs of all outlines, cut at corners, as indices into the figure's points [K * POINTS]."""
     raster = Image.new("L", (RASTER, RASTER))
-    framed = Figure(figure.outlines * 0.96 + 0.5, figure.part, np.zeros_like(figure.hole))
+    framed = Figure(figure.outlines * 0.96 + 0.5, figure.primitive, np.zeros_like(figure.hole))
     paint(ImageDraw.Draw(raster), framed, RASTER, 1)
     column, row = np.moveaxis((framed.outlines * RASTER).astype(int), -1, 0)
     visible = np.asarray(raster)[row, column] <= 1 + np.arange(len(figure.outlines))[:, None]
@@ -53,21 +53,21 @@ def _contours(figure: Figure, rng: Generator) -> list[Indices]:
     angle = np.arctan2(step[:, :, 1], step[:, :, 0])
     corner = np.abs((angle - np.roll(angle, 1, axis=1) + np.pi) % (2 * np.pi) - np.pi) > CORNER
     runs = []
-    for k, (shown, cut, start) in enumerate(zip(visible, corner | ~visible, rng.integers(0, POINTS, len(visible)), strict=True)):
+    for k, (inside, cut, start) in enumerate(zip(visible, corner | ~visible, rng.integers(0, POINTS, len(visible)), strict=True)):
         first = int(cut.argmax()) if cut.any() else int(start)
         order = (first + np.arange(POINTS + 1)) % POINTS
         bounds = [0, *(np.flatnonzero(cut[order[1:-1]]) + 1).tolist(), POINTS]
-        seen = shown[order]
+        in_view = inside[order]
         for a, b in pairwise(bounds):  # only the ends of a piece may be hidden
-            piece = order[a + (not seen[a]) : b + bool(seen[b])]
+            piece = order[a + (not in_view[a]) : b + bool(in_view[b])]
             if len(piece) > 2:
                 runs.append(k * POINTS + piece)
     return runs
 
 
-def _drawn(runs: list[Indices], part: Indices, rng: Generator, abstraction: float) -> list[Indices]:
-    """The strokes that are put down: some left out (never of the root), some with a gap, some traced twice."""
-    loose = [k for k, run in enumerate(runs) if part[run[0] // POINTS] > 0]
+def _selected(runs: list[Indices], primitive: Indices, rng: Generator, abstraction: float) -> list[Indices]:
+    """A selection of the runs as strokes: some are left out (never of the root), some get a gap, some are traced twice."""
+    loose = [k for k, run in enumerate(runs) if primitive[run[0] // POINTS] > 0]
     missing = int((0.05 + 0.2 * abstraction) * len(runs) + rng.random())
     left_out = set(rng.permutation(loose)[:missing].tolist())
     lines = []
@@ -85,19 +85,19 @@ def _drawn(runs: list[Indices], part: Indices, rng: Generator, abstraction: floa
     return lines
 
 
-def _jittered(points: FloatArray, part: Indices, rng: Generator, abstraction: float) -> FloatArray:
-    """Every part under an affine map of its own, about its own centre."""
-    number = int(part.max()) + 1
+def _jittered(points: FloatArray, primitive: Indices, rng: Generator, abstraction: float) -> FloatArray:
+    """Apply a random affine map to each primitive about its centre; points [P, 2], primitive [P]."""
+    number = int(primitive.max()) + 1
     matrices = np.eye(2) + rng.normal(0, 0.08 * abstraction, (number, 2, 2))
     shift = rng.normal(0, 0.02 * abstraction, (number, 2))
-    count = np.maximum(np.bincount(part, minlength=number), 1)
-    centre = np.stack([np.bincount(part, axis, number) / count for axis in points.T], axis=1)
-    away: FloatArray = np.einsum("nij,nj->ni", matrices[part], points - centre[part])
-    return away + (centre + shift)[part]
+    count = np.maximum(np.bincount(primitive, minlength=number), 1)
+    centre = np.stack([np.bincount(primitive, axis, number) / count for axis in points.T], axis=1)
+    away: FloatArray = np.einsum("nij,nj->ni", matrices[primitive], points - centre[primitive])
+    return away + (centre + shift)[primitive]
 
 
 def _wobble(count: int, rng: Generator, amplitude: float) -> FloatArray:
-    """A smooth random walk about 0, [count, 2]."""
+    """Smooth random noise around 0, [count, 2]."""
     knots = rng.standard_normal((count // 6 + 3, 2))
     at = np.arange(count) / 6
     knot = at.astype(int)

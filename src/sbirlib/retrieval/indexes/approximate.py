@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from sbirlib.errors import InputError
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 from sbirlib.retrieval.indexes.base import State, new_name
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.local import Local
@@ -81,7 +81,7 @@ class Approximate(Local):
         state = super().write(folder)
         if self.structure is not None and self._structure_file is None:
             name = new_name(self.kind, self.suffix)
-            with whole_file(folder / name) as partial:
+            with atomic_write(folder / name) as partial:
                 self.write_structure(partial)
             self._structure_file = name
         structure = [self._structure_file] if self.structure is not None else []

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sbirlib import registry
 from sbirlib.errors import InputError, nearest
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 from sbirlib.retrieval.indexes.exhaustive import in_order
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Value
 
@@ -98,7 +98,7 @@ class Index(ABC):
             raise InputError(f"{place} was changed by another process since it was opened here: open it again and repeat the change")
         state = self.write(place)
         text = json.dumps({"format": FORMAT, "kind": self.kind, "state": state, **(about or {})}, indent=1)
-        with whole_file(place / MANIFEST) as partial:
+        with atomic_write(place / MANIFEST) as partial:
             partial.write_text(text, encoding="utf-8")
         self.seen = (place.resolve(), text)
         for left in place.iterdir():

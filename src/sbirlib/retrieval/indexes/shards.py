@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from sbirlib.errors import InputError
-from sbirlib.files import whole_file
+from sbirlib.files import atomic_write
 
 FloatArray = NDArray[np.float32]
 Value = str | int | float | bool | None
@@ -37,7 +37,7 @@ def write_shard(path: str | Path, shard: Shard) -> None:
     """Write one file, whole or not at all."""
     described = np.frombuffer(json.dumps(list(shard.records)).encode(), dtype=np.uint8)
     tensors: dict[str, NDArray[Any]] = {"vectors": np.ascontiguousarray(shard.vectors), "records": described}
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         save_file(tensors, partial, metadata={"encoder": shard.encoder})
 
 

@@ -1,0 +1,1 @@
+"""Training runs under SIGKILL and on a full disk."""

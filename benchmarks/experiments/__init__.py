@@ -1,0 +1,1 @@
+"""Experiments: definitions in TOML, training and evaluation of their rows, the store of results, and the results page."""

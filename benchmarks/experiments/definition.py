@@ -1,0 +1,182 @@
+"""Definition of an experiment in TOML: data, settings shared by all rows, the rows, and the claims of its paper."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sbirlib import recipe_file
+from sbirlib.data.dataset import Dataset
+from sbirlib.data.named import dataset
+from sbirlib.errors import InputError, nearest
+
+DEFINITIONS = Path(__file__).parent / "definitions"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe with its settings: one line of the results table.
+
+    train: `false` evaluates the encoder untrained.
+    warm_start: initial weights of a module, {module path: row of the source model}. The row is "ROW" or "EXPERIMENT/ROW", the seed is the
+        same, and the source model is kept. A path "mine:theirs" names two different module paths.
+    pretrained: share of the pretrained weights mixed into a module before evaluation (`Pipeline.interpolate`), by module path.
+    variants: settings for further evaluations of the trained weights, by name; each adds a column.
+    ensemble: rows whose trained models are weighted on validation sketches and evaluated as one. Such a row trains nothing, and its recipe
+        is that of one of its members.
+    paper: published figures, by their conditions.
+    """
+
+    name: str
+    recipe: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    train: bool = True
+    warm_start: dict[str, str] = field(default_factory=dict)
+    pretrained: dict[str, float] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ensemble: tuple[str, ...] = ()
+    paper: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Claim of a paper, with the table or figure that makes it, as a comparison of two rows: `better` beats `worse`."""
+
+    says: str
+    where: str
+    better: str
+    worse: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Rows trained on the same batches of one dataset and evaluated on the same queries.
+
+    against: the row that all others are compared with.
+    rows_of: another experiment, whose rows and claims are used on this data.
+    inner: settings of the innermost encoder of each recipe.
+    evaluator: its first metric is the one that rows are compared by.
+    also: further evaluators, by name; each adds columns.
+    evaluate_on: the split to evaluate, "test", or "validation" where rows are settings to select from.
+    code_bits: length of the binary codes (ITQ, fitted on the training photos) that are evaluated too; 0 for none.
+    """
+
+    name: str
+    title: str
+    data: str
+    against: str
+    rows: tuple[Row, ...]
+    claims: tuple[Claim, ...] = ()
+    rows_of: str = ""
+    split: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    seeds: int = 3
+    settings: dict[str, Any] = field(default_factory=dict)
+    inner: dict[str, Any] = field(default_factory=dict)
+    evaluator: dict[str, Any] = field(default_factory=lambda: {"name": "category", "metrics": ["mAP@all", "Prec@100"]})
+    also: dict[str, dict[str, Any]] = field(default_factory=dict)
+    evaluate_on: str = "test"
+    code_bits: int = 0
+    note: str = ""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that the evaluator computes for each query."""
+        return metrics_of(self.evaluator)
+
+
+def metrics_of(evaluator: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the metrics of an evaluator's table."""
+    return tuple(evaluator.get("metrics", ("accuracy",)))
+
+
+def names() -> list[str]:
+    """Names of all experiments, sorted."""
+    return sorted(path.stem for path in DEFINITIONS.glob("*.toml"))
+
+
+def read(name: str) -> Experiment:
+    """Read an experiment by name; InputError, with the nearest name, for an unknown experiment, key or row."""
+    path = DEFINITIONS / f"{name}.toml"
+    if not path.is_file():
+        raise InputError(f"there is no experiment {name!r}{nearest(name, names())}")
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    rows = tuple(_instance(Row, row, f"{name}: row") for row in table.pop("rows", []))
+    claims = tuple(_instance(Claim, claim, f"{name}: claim") for claim in table.pop("claims", []))
+    if "rows_of" in table:
+        source = read(table["rows_of"])
+        rows, claims = rows + source.rows, claims + source.claims
+    experiment: Experiment = _instance(Experiment, {"name": name, "rows": rows, "claims": claims, **table}, name)
+    if experiment.evaluate_on not in ("test", "validation"):
+        raise InputError(f"{name}: evaluate_on is 'test' or 'validation', got {experiment.evaluate_on!r}")
+    row_names = [row.name for row in rows]
+    for row in (experiment.against, *(row for claim in claims for row in (claim.better, claim.worse))):
+        if row not in row_names:
+            raise InputError(f"{name}: there is no row {row!r}{nearest(row, row_names)}")
+    return experiment
+
+
+def source_models() -> set[str]:
+    """Rows, as EXPERIMENT/ROW, whose trained models other rows start from or ensemble."""
+    return {
+        model_name(experiment, source)
+        for experiment in map(read, names())
+        for row in experiment.rows
+        for source in (*row.warm_start.values(), *row.ensemble)
+    }
+
+
+def model_name(experiment: Experiment, row: str) -> str:
+    """EXPERIMENT/ROW of a row that a definition refers to."""
+    return row if "/" in row else f"{experiment.name}/{row}"
+
+
+def settings(experiment: Experiment, row: Row, variant: str | None = None) -> dict[str, Any]:
+    """Settings of a row's recipe; later ones win: the experiment's, those of the innermost encoder, the row's, the variant's."""
+    table, path = recipe_file.read(row.recipe)["encoder"], "encoder"
+    while isinstance(table.get("encoder"), dict):
+        table, path = table["encoder"], f"{path}.encoder"
+    merged: dict[str, Any] = expand(
+        experiment.settings
+        | {f"{path}.{option}": value for option, value in experiment.inner.items()}
+        | row.settings
+        | (row.variants[variant] if variant else {})
+    )
+    return merged
+
+
+def data(experiment: Experiment) -> Dataset:
+    """The dataset of an experiment."""
+    return dataset(expand(experiment.data), expand(experiment.split), **experiment.options)
+
+
+def expand(value: Any) -> Any:
+    """Replace `$SBIRLIB_DATA` in strings by the folder that the environment variable names; InputError where it is not set."""
+    if isinstance(value, dict):
+        return {k: expand(v) for k, v in value.items()}
+    if not isinstance(value, str) or "$SBIRLIB_DATA" not in value:
+        return value
+    if "SBIRLIB_DATA" not in os.environ:
+        raise InputError("this experiment reads real data: set SBIRLIB_DATA to its folder")
+    return value.replace("$SBIRLIB_DATA", os.environ["SBIRLIB_DATA"])
+
+
+def portable(value: Any) -> Any:
+    """The inverse of `expand`, so that a committed result names no folder of the machine that made it."""
+    if isinstance(value, dict):
+        return {k: portable(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [portable(v) for v in value]
+    root = os.environ.get("SBIRLIB_DATA")
+    return value.replace(root, "$SBIRLIB_DATA") if root and isinstance(value, str) else value
+
+
+def _instance(kind: Any, table: dict[str, Any], place: str) -> Any:
+    keys = [f.name for f in fields(kind)]
+    for key in table:
+        if key not in keys:
+            raise InputError(f"{place} has no key {key!r}{nearest(key, keys)}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})

@@ -1,0 +1,174 @@
+"""The results page, docs/results.md, rendered from the results store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.experiments import definition, store
+from benchmarks.experiments.compare import Difference, paired
+from benchmarks.experiments.definition import Claim, Experiment, Row, metrics_of
+from sbirlib.files import atomic_write
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
+HEAD = """# Results
+
+Rendered by `python benchmarks/run_all.py --render` from the runs in `benchmarks/results`; no figure here was typed. Every row of a table was trained
+on the same batches for each seed and asked the same queries. A difference is against the row named above its column, paired by seed and query;
+its interval is a bootstrap of 95 % over seeds, classes and queries; in brackets stands the smallest true difference that would have been seen
+four times in five. **Bold**: the interval leaves out zero. Training times are of runs that nothing stopped in between. The paper's figures are
+of other data and other training, as said below each table.
+"""
+VERDICTS = ("holds", "does not hold", "not decided", "not run yet")
+
+Run = Mapping[str, Any]
+Runs = Mapping[str, Mapping[int, Run]]  # by row and seed
+
+
+def render() -> None:
+    """Write the results page atomically."""
+    with atomic_write(PAGE) as partial:
+        partial.write_text(page(), encoding="utf-8")
+    print(f"tables: {PAGE.relative_to(PAGE.parent.parent)}")
+
+
+def page() -> str:
+    """Text of the results page."""
+    experiments = [definition.read(name) for name in definition.names()]
+    return "\n".join([HEAD, summary(experiments), *map(section, experiments)])
+
+
+def summary(experiments: Sequence[Experiment]) -> str:
+    """Table of all experiments with runs on the test split: the best row, and the number of claims by verdict."""
+    lines = ["| experiment | ahead | | claims that hold | that do not | undecided | not run |", "| --- | --- | ---: |" + " ---: |" * 4]
+    for experiment in experiments:
+        runs, first = runs_of(experiment), experiment.metrics[0]
+        means = {row: np.mean([r["metrics"][first] for r in own]) for row, own in finished(runs).items()}
+        if means and experiment.evaluate_on == "test":
+            best = max(means, key=lambda row: means[row])
+            verdicts = [verdict(difference(runs, claim.better, claim.worse, first)) for claim in experiment.claims]
+            counts = [str(verdicts.count(each)) for each in VERDICTS] if verdicts else [""] * len(VERDICTS)
+            link = f"[{experiment.title}](#{anchor(experiment.title)})"
+            lines.append(f"| {link} | {best} | {first} {means[best]:.3f} | " + " | ".join(counts) + " |")
+    return "\n".join([*lines, ""])
+
+
+def anchor(title: str) -> str:
+    """Anchor of a Markdown heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def runs_of(experiment: Experiment) -> Runs:
+    """Stored runs of an experiment, by row and seed; rows without a run are empty."""
+    runs: dict[str, dict[int, dict[str, Any]]] = {row.name: {} for row in experiment.rows}
+    for result in store.read(experiment.name):
+        runs.setdefault(result["row"], {})[result["seed"]] = result
+    return runs
+
+
+def finished(runs: Runs) -> dict[str, list[Run]]:
+    """Runs without an error, by row; rows without such runs are left out."""
+    succeeded = {row: [r for r in own.values() if "error" not in r] for row, own in runs.items()}
+    return {row: own for row, own in succeeded.items() if own}
+
+
+def section(experiment: Experiment) -> str:
+    """Section of one experiment: its table, the conditions of its runs, its note and its claims."""
+    runs, first = runs_of(experiment), experiment.metrics[0]
+    papers = list(dict.fromkeys(condition for row in experiment.rows for condition in row.paper))
+    also = [(kind, metric) for kind, evaluator in experiment.also.items() for metric in metrics_of(evaluator)]
+    also += [(variant, first) for variant in dict.fromkeys(variant for row in experiment.rows for variant in row.variants)]
+    codes = [f"{first}, {experiment.code_bits}-bit codes"] if experiment.code_bits else []
+    columns = ["row", *experiment.metrics, f"{first}, difference to {experiment.against}", *(f"{metric}, {kind}" for kind, metric in also)]
+    columns += [*codes, "seeds", "training, s", *(f"paper: {p}" for p in papers)]
+    lines = [f"## {experiment.title}", "", "| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
+    for row in experiment.rows:
+        lines.append("| " + " | ".join(cells(experiment, row, runs, also, papers)) + " |")
+        errors = [r["error"] for r in runs[row.name].values() if "error" in r]
+        lines += [f"| {row.name}: failed | {error[:120].replace('|', '/')} |" + " |" * (len(columns) - 2) for error in errors]
+    claims = [f"- {claim.says} ({claim.where}): {claim_text(runs, claim, first)}" for claim in experiment.claims]
+    return "\n".join([*lines, "", conditions(runs), "", experiment.note, "", *claims, ""])
+
+
+def cells(experiment: Experiment, row: Row, runs: Runs, also: Sequence[tuple[str, str]], papers: Sequence[str]) -> list[str]:
+    """Cells of one row of an experiment's table."""
+    first = experiment.metrics[0]
+    own = [r for r in runs[row.name].values() if "error" not in r]
+    return [
+        row.name,
+        *(mean_and_deviation([r["metrics"][m] for r in own]) for m in experiment.metrics),
+        difference_text(runs, row.name, experiment.against, first),
+        *(mean_and_deviation([r["also"][kind][metric] for r in own if kind in r["also"]]) for kind, metric in also),
+        *([mean_and_deviation([r["codes"][first] for r in own if r["codes"]])] if experiment.code_bits else []),
+        str(len(own)),
+        mean_and_deviation([seconds for r in own if (seconds := r["seconds"]["training"]) is not None], 0),
+        *(f"{row.paper[p]:.4f}" if p in row.paper else "" for p in papers),
+    ]
+
+
+def difference(runs: Runs, row: str, against: str, metric: str) -> Difference | None:
+    """Paired difference of two rows; None where they have no seed in common."""
+    ours, theirs = ({s: r["queries"] for s, r in runs[name].items() if "error" not in r} for name in (row, against))
+    if not ours.keys() & theirs.keys():
+        return None
+    category: Sequence[int] = next(iter(theirs.values()))["category"]
+    return paired({s: q[metric] for s, q in ours.items()}, {s: q[metric] for s, q in theirs.items()}, category)
+
+
+def difference_text(runs: Runs, row: str, against: str, metric: str) -> str:
+    """Cell of a paired difference, bold where it is significant; empty without one."""
+    d = None if row == against else difference(runs, row, against, metric)
+    if d is None:
+        return ""
+    text = f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}) [{d.detectable:.3f}]"
+    return f"**{text}**" if d.significant else text
+
+
+def verdict(claim_difference: Difference | None) -> str:
+    """One of VERDICTS on a claim, from the difference of its two rows."""
+    if claim_difference is None:
+        return "not run yet"
+    return "not decided" if not claim_difference.significant else "holds" if claim_difference.mean > 0 else "does not hold"
+
+
+def claim_text(runs: Runs, claim: Claim, metric: str) -> str:
+    """Verdict on a claim with its figures, in one line."""
+    d = difference(runs, claim.better, claim.worse, metric)
+    if d is None:
+        return f"{verdict(d)}."
+    figures = f"{metric} {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), {d.seeds} seed{'s' * (d.seeds > 1)}"
+    if not d.significant:
+        return f"{verdict(d)}: {figures}; a true difference of {d.detectable:.3f} would have been seen four times in five."
+    return f"**{verdict(d)}** here: {figures}."
+
+
+def mean_and_deviation(values: Sequence[float], digits: int = 3) -> str:
+    """Mean over seeds, with the standard deviation where there are several; empty without values."""
+    if not values:
+        return ""
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def conditions(runs: Runs) -> str:
+    """Data, model, devices, versions and commits of the finished runs."""
+    results = [r for own in finished(runs).values() for r in own]
+    if not results:
+        return "Not run yet."
+    example = next((r for r in results if r["log"]), results[0])
+    recipe, data = example["recipe"], example["data"]
+    steps = ", ".join(str(phase["steps"]) for phase in recipe["phases"])
+    clauses = [
+        f"{data['name']}, split {data['split']} ({data['digest'][:12]}), {data.get('part', 'test')} part",
+        f"{data['queries']} queries, {data['photos']} photos",
+        f"{recipe['encoder'].get('backbone', recipe['encoder']['name'])} at {recipe['transform']['size']} px, {steps} steps",
+        "devices: " + ", ".join(sorted({r["device"] for r in results})),
+        "Python " + ", ".join(sorted({r["python"] for r in results})),
+        ", ".join(f"{k} {v}" for k, v in example["versions"].items() if k != "sbirlib"),
+        "commits: " + ", ".join(sorted({r["commit"] + "+" * r["changed"] for r in results})),
+    ]
+    return "; ".join(clauses) + "."
