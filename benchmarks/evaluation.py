@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbirlib.memory import keep_freed_memory
-from sbirlib.retrieval.metrics import MEMORY, measure
-from sbirlib.retrieval.product import Product
+from sbirlib.retrieval.exact.evaluate import MEMORY, evaluate_queries
+from sbirlib.retrieval.exact.product import Product
 from sbirlib.threads import in_threads
 
 SIZES = {"TU-Berlin Extended": (2400, 27_989, 30), "Sketchy Extended": (12_694, 12_553, 25)}
@@ -97,9 +97,9 @@ def beside_the_product(world: World, repeats: int) -> dict[str, Any]:
 
     def tiled() -> None:
         multiply = Product(gallery, rows)
-        with in_threads(torch.get_num_threads()) as each:
+        with in_threads(torch.get_num_threads()) as run:
             for some in queries.split(rows):
-                each(multiply(some)[1])
+                run(multiply(some)[1])
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ours(world)  # first, so that nothing has been held for the product yet
@@ -120,7 +120,7 @@ def beside_the_product(world: World, repeats: int) -> dict[str, Any]:
 
 def ours(world: World) -> dict[str, float]:
     queries, gallery, query_labels, gallery_labels = world
-    return measure(queries[:, None], gallery, query_labels, gallery_labels, metrics=METRICS).means
+    return evaluate_queries(queries[:, None], gallery, query_labels, gallery_labels, metrics=METRICS).means
 
 
 def pml(world: World, k: str | None = None) -> Any:

@@ -30,7 +30,7 @@ from torch import Tensor
 from evaluation import processor
 from sbirlib import part
 from sbirlib.memory import keep_freed_memory
-from sbirlib.retrieval.indexes.base import Index, open_vectors
+from sbirlib.retrieval.indexes.base import Index, read_index
 
 DIM, CLUSTERS, SPREAD, SHIFT, K = 512, 2000, 1.0, 1.0, 10
 KINDS = ("flat", "hnsw", "ivfpq", "itq")
@@ -105,7 +105,7 @@ def sizes(index: Index, photos: int) -> dict[str, float]:
     """Bytes a photo: of the folder, and of what is held in memory once it is opened."""
     with tempfile.TemporaryDirectory() as folder:
         index.save(folder)
-        open_vectors(folder)
+        read_index(folder)
         files = {file.name: file.stat().st_size for file in Path(folder).iterdir()}
     held = sum(size for name, size in files.items() if not name.startswith("vectors"))
     return {"bytes_on_disk": round(sum(files.values()) / photos, 1), "bytes_in_memory": round(held / photos, 1)}

@@ -114,7 +114,7 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
         evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
         measured = fused(found, row, seed, data, device) if row.ensemble else pipeline
         queries, gallery = measured.encode(data, role=found.part, device=device)
-        values = evaluator.measured(queries, gallery).values
+        values = evaluator.per_query(queries, gallery).values
         kept = ~next(iter(values.values())).isnan()
         result |= {
             "recipe": experiments.portable(pipeline.recipe.tables()),
@@ -131,7 +131,7 @@ def run(found: Experiment, row: Row, seed: int, data: Dataset, device: str, *, k
                 "photos": len(gallery),
             },
             "metrics": {name: float(v[kept].mean()) for name, v in values.items()},
-            "also": {kind: construct("evaluator", table).measured(queries, gallery).means for kind, table in found.also.items()}
+            "also": {kind: construct("evaluator", table).per_query(queries, gallery).means for kind, table in found.also.items()}
             | {asked: asked_again(found, row, seed, asked, pipeline, data, device) for asked in row.asked},
             "queries": {"category": queries.category[kept].tolist()}
             | {n: [round(x, 5) for x in v[kept].tolist()] for n, v in values.items()},
@@ -201,7 +201,7 @@ def asked_again(found: Experiment, row: Row, seed: int, asked: str, trained: Pip
     pipeline = built(found, row, seed, asked)
     pipeline.encoder.load_state_dict(trained.encoder.state_dict())
     evaluator: Any = pipeline.evaluators[found.evaluator["name"]]
-    means: dict[str, float] = evaluator.measured(*pipeline.encode(data, role=found.part, device=device)).means
+    means: dict[str, float] = evaluator.per_query(*pipeline.encode(data, role=found.part, device=device)).means
     return means
 
 
@@ -211,7 +211,7 @@ def of_codes(
     """The same metrics of codes, in Hamming distance."""
     itq = ITQ(bits=bits).fit(pipeline.embed(data.train.photos, device=device))
     coded = (replace(encoded, vectors=itq.codes(encoded.vectors)) for encoded in (queries, gallery))
-    means: dict[str, float] = evaluator.measured(*coded).means
+    means: dict[str, float] = evaluator.per_query(*coded).means
     return means
 
 

@@ -22,7 +22,7 @@ from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoded, Encoder, Evaluator, Loss, Miner, Transform
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
-from sbirlib.retrieval.indexes.base import Index, manifest, open_vectors
+from sbirlib.retrieval.indexes.base import Index, read_index, read_manifest
 from sbirlib.search import SearchIndex
 from sbirlib.training import checkpoint
 from sbirlib.training.gather import rank
@@ -71,18 +71,16 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
 
 def open_index(folder: str | Path) -> SearchIndex:
     """An index as `Pipeline.index(...).save(folder)` left it, with the encoder that made it."""
-    place, about = Path(folder), manifest(folder)
+    place, about = Path(folder), read_manifest(folder)
     if "model" not in about:
-        raise InputError(f"{folder} holds vectors but no encoder: open it with `open_vectors`, or index the photos with Pipeline.index")
+        raise InputError(f"{folder} holds vectors but no encoder: open it with `read_index`, or index the photos with Pipeline.index")
     pipeline = load(place / about["model"])
     digest = pipeline.encoder_digest()
     if digest != about["encoder"]:
         raise InputError(
             f"{place / about['model']} is not the encoder that made this index ({about['encoder'][:12]}): index the photos again"
         )
-    return SearchIndex(
-        pipeline.encoder, pipeline.transform, open_vectors(place), digest=digest, export=pipeline.export, model=about["model"]
-    )
+    return SearchIndex(pipeline.encoder, pipeline.transform, read_index(place), digest=digest, export=pipeline.export, model=about["model"])
 
 
 class Pipeline:
@@ -229,8 +227,8 @@ class Pipeline:
         self.model.load_weights()
         self.model.to(_device(device))
         common: dict[str, Any] = {"batch_size": batch_size, "device": str(_device(device)), "progress": progress}
-        queries = encode(self.encoder, measured.sketches, self.transform, role="query", classifier=classifier, **common)
-        gallery = encode(self.encoder, measured.photos, self.transform, role="gallery", **common) if len(measured.photos) else queries[:0]
+        queries = encode(self.encoder, measured.sketches, self.transform, side="query", classifier=classifier, **common)
+        gallery = encode(self.encoder, measured.photos, self.transform, side="gallery", **common) if len(measured.photos) else queries[:0]
         return queries, gallery
 
     def embed(
@@ -247,7 +245,7 @@ class Pipeline:
         self.model.load_weights()
         self.model.to(_device(device))
         return encode(
-            self.encoder, dataset, self.transform, role=role, batch_size=batch_size, device=str(_device(device)), progress=progress
+            self.encoder, dataset, self.transform, side=role, batch_size=batch_size, device=str(_device(device)), progress=progress
         ).vectors
 
     def index(
@@ -264,7 +262,7 @@ class Pipeline:
 
         `kind` is an index by name, a table of its name and options, or an object; `fields` has more of each photo, by path, to filter by.
 
-        >>> pipeline.index("photos", kind={"name": "hnsw", "breadth": 256})  # doctest: +SKIP
+        >>> pipeline.index("photos", kind={"name": "hnsw", "efSearch": 256})  # doctest: +SKIP
         """
         vectors = kind if isinstance(kind, Index) else registry.part("index", kind)
         dataset = photos if isinstance(photos, Dataset) else images(photos)
@@ -295,7 +293,7 @@ class Pipeline:
             self.encoder,
             dataset,
             self.transform,
-            role="query",
+            side="query",
             batch_size=batch_size,
             device=str(_device(device)),
             progress=True,

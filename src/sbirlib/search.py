@@ -16,7 +16,7 @@ from sbirlib.data.images import open_image
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Transform
 from sbirlib.retrieval.encode import encode
-from sbirlib.retrieval.indexes.base import Index, Where, new_name, own_folder
+from sbirlib.retrieval.indexes.base import Index, Where, index_folder, new_name
 from sbirlib.retrieval.indexes.shards import Record, Value
 from sbirlib.visual.grid import retrieval_grid
 
@@ -75,7 +75,7 @@ class SearchIndex:
         dataset = (photos if isinstance(photos, Dataset) else images(photos)).photos
         found = records(dataset, fields)
         if vectors is None:
-            vectors = encode(self.encoder, dataset, self.transform, role="gallery", device=device, progress=progress).vectors
+            vectors = encode(self.encoder, dataset, self.transform, side="gallery", device=device, progress=progress).vectors
         self.vectors.add(vectors, found)
         for i, record in enumerate(found):
             path = str(record["path"])
@@ -92,7 +92,7 @@ class SearchIndex:
 
     def search_all(self, sketches: Sequence[Any], k: int = 10, where: Where | None = None) -> list[list[Hit]]:
         """The k best photos for each sketch."""
-        vectors = encode(self.encoder, images(list(sketches), modality="sketch"), self.transform, role="query").vectors
+        vectors = encode(self.encoder, images(list(sketches), modality="sketch"), self.transform, side="query").vectors
         return self.search_vectors(vectors, k, where)
 
     def search_vectors(self, queries: Tensor, k: int = 10, where: Where | None = None) -> list[list[Hit]]:
@@ -127,8 +127,8 @@ class SearchIndex:
 
     def save(self, folder: str | Path) -> None:
         """Vectors, records and the encoder, as one folder: after a failure, or a kill, it holds what it held before."""
-        place = own_folder(folder)
-        here = self.vectors.seen is not None and self.vectors.seen[0] == place.resolve()
+        place = index_folder(folder)
+        here = self.vectors.origin is not None and self.vectors.origin[0] == place.resolve()
         model = self._model if here and self._model else new_name("model")
         if model != self._model or not here:
             self.export(place / model)

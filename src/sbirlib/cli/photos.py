@@ -47,7 +47,7 @@ def index(
     out: Annotated[Path, typer.Option(help="the index: one folder, which holds all that search needs")],
     kind: Annotated[str, typer.Option(help="one of `sbirlib list index`")] = "flat",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE for an option of the index, such as probes=32; repeatable")
+        list[str] | None, typer.Option("--set", help="KEY=VALUE for an option of the index, such as nprobe=32; repeatable")
     ] = None,
     fields: Fields = None,
     device: Device = None,

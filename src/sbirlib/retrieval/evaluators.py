@@ -1,4 +1,4 @@
-"""What is asked of a retrieval: photos of the right category, the very photo that was drawn, or the name of the category."""
+"""Evaluators: category-level retrieval, instance-level retrieval, classification."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from torch import Tensor
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import Encoded
-from sbirlib.retrieval.metrics import MEMORY, Measured, measure, read_metrics
+from sbirlib.retrieval.exact.evaluate import MEMORY, evaluate_queries
+from sbirlib.retrieval.exact.metrics import read_metrics
+from sbirlib.retrieval.exact.per_query import PerQuery
 
 
 class Category:
-    """Category-level retrieval: a photo is relevant if it is of the query's category. Metric names are those of `retrieval.metrics`.
+    """Category-level retrieval: a photo is relevant if it is of the query's category. Metric names are those of `retrieval.exact.metrics`.
 
-    Goes with any encoder; needs categories. `queries_left_out` is reported when some query's category has no photo in the gallery.
-    `memory` bounds the bytes that are worked on at once; it does not change the result.
+    Works with any encoder; needs categories. `queries_left_out` is reported when some query's category has no photo in the gallery.
+    `memory` bounds the bytes in use at once; it does not change the result.
 
     >>> Category(metrics=["mAP@all"]).evaluate(sketches, photos)
     {'mAP@all': 0.3312}
@@ -30,12 +32,12 @@ class Category:
         self.metrics, self.ties = metrics, ties
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
-        return _report(self.measured(queries, gallery))
+        return _report(self.per_query(queries, gallery))
 
-    def measured(self, queries: Encoded, gallery: Encoded) -> Measured:
-        """The same, query by query."""
+    def per_query(self, queries: Encoded, gallery: Encoded) -> PerQuery:
+        """The metrics of each query."""
         labels = queries.category, gallery.category
-        return measure(queries.vectors, gallery.vectors, *labels, metrics=self.metrics, ties=self.ties, memory=self.memory)
+        return evaluate_queries(queries.vectors, gallery.vectors, *labels, metrics=self.metrics, ties=self.ties, memory=self.memory)
 
 
 class Instance:
@@ -57,27 +59,27 @@ class Instance:
         self.metrics, self.gallery = metrics, gallery
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
-        return _report(self.measured(queries, gallery))
+        return _report(self.per_query(queries, gallery))
 
-    def measured(self, queries: Encoded, gallery: Encoded) -> Measured:
-        """The same, query by query."""
+    def per_query(self, queries: Encoded, gallery: Encoded) -> PerQuery:
+        """The metrics of each query."""
         if self.gallery == "all":
-            return self._measure(queries, gallery)
+            return self._evaluate(queries, gallery)
         values = {name: torch.full((len(queries),), torch.nan, dtype=torch.float64) for name in self.metrics}
         for category in set(queries.category.tolist()):
             own, photos = queries.category == category, gallery.category == category
             if photos.any():
-                for name, found in self._measure(queries[own], gallery[photos]).values.items():
-                    values[name][own] = found
-        return Measured(values)
+                for name, column in self._evaluate(queries[own], gallery[photos]).values.items():
+                    values[name][own] = column
+        return PerQuery(values)
 
-    def _measure(self, queries: Encoded, gallery: Encoded) -> Measured:
+    def _evaluate(self, queries: Encoded, gallery: Encoded) -> PerQuery:
         labels = queries.instance, gallery.instance
-        return measure(queries.vectors, gallery.vectors, *labels, metrics=self.metrics, memory=self.memory)
+        return evaluate_queries(queries.vectors, gallery.vectors, *labels, metrics=self.metrics, memory=self.memory)
 
 
 class Classification:
-    """Naming the query's category from its logits [Q, C]: the share named rightly, its mean over classes, and the classes' mean AP.
+    """Classification of the queries by their logits [Q, C]: accuracy, its mean over classes, and the mean over classes of the AP.
 
     The AP of a class ranks all queries by the class's probability. Needs a recipe with a classifier (a loss with `logits`).
 
@@ -89,26 +91,27 @@ class Classification:
     memory = MEMORY
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
-        right = self.measured(queries, gallery).values["accuracy"]
+        right = self.per_query(queries, gallery).values["accuracy"]
         classes = self.by_class(queries).values()
-        means = {f"class_{name}": sum(found[name] for found in classes) / len(classes) for name in ("accuracy", "AP")}
+        means = {f"class_{name}": sum(metrics[name] for metrics in classes) / len(classes) for name in ("accuracy", "AP")}
         return {"accuracy": float(right.mean()), **means}
 
     def by_class(self, queries: Encoded) -> dict[int, dict[str, float]]:
-        """Each class's accuracy and AP."""
-        logits, category = self._checked(queries), queries.category
+        """The accuracy and AP of each class."""
+        logits, category = self._logits(queries), queries.category
         right = (logits.argmax(1) == category).double()
         classes = torch.tensor(sorted(set(category.tolist())))
-        of_classes = torch.eye(logits.shape[1], dtype=torch.float64)[classes, None]
-        ranked = measure(of_classes, logits.double().softmax(1), classes, category, metrics=["mAP@all"], memory=self.memory)
-        precision = ranked.values["mAP@all"].tolist()
+        one_hot = torch.eye(logits.shape[1], dtype=torch.float64)[classes, None]
+        per_class = evaluate_queries(one_hot, logits.double().softmax(1), classes, category, metrics=["mAP@all"], memory=self.memory)
+        precision = per_class.values["mAP@all"].tolist()
         return {c: {"accuracy": float(right[category == c].mean()), "AP": ap} for c, ap in zip(classes.tolist(), precision, strict=True)}
 
-    def measured(self, queries: Encoded, gallery: Encoded) -> Measured:
-        """The accuracy, query by query: 1 where the likeliest category is the right one."""
-        return Measured({"accuracy": (self._checked(queries).argmax(1) == queries.category).double()})
+    def per_query(self, queries: Encoded, gallery: Encoded) -> PerQuery:
+        """The accuracy of each query: 1 where the most probable category is the right one, else 0."""
+        return PerQuery({"accuracy": (self._logits(queries).argmax(1) == queries.category).double()})
 
-    def _checked(self, queries: Encoded) -> Tensor:
+    def _logits(self, queries: Encoded) -> Tensor:
+        """The logits [Q, C], checked against the categories."""
         if queries.logits is None:
             raise InputError("classification needs logits: give the recipe a loss that classifies, such as losses=['cross_entropy']")
         least, most, count = int(queries.category.min()), int(queries.category.max()), queries.logits.shape[1]
@@ -120,9 +123,9 @@ class Classification:
 def chance(queries: Encoded, gallery: Encoded) -> dict[str, float]:
     """Category's mAP@all and Prec@100 of a random ranking, exactly: their expectation where all photos tie."""
     blank = torch.zeros(len(queries), 1, 1), torch.zeros(len(gallery), 1)
-    return measure(*blank, queries.category, gallery.category, metrics=["mAP@all", "Prec@100"]).means
+    return evaluate_queries(*blank, queries.category, gallery.category, metrics=["mAP@all", "Prec@100"]).means
 
 
-def _report(measured: Measured) -> dict[str, float]:
+def _report(result: PerQuery) -> dict[str, float]:
     """The means, and `queries_left_out` if there are any."""
-    return measured.means | ({"queries_left_out": float(measured.left_out)} if measured.left_out else {})
+    return result.means | ({"queries_left_out": float(result.left_out)} if result.left_out else {})

@@ -1,4 +1,4 @@
-"""The plain index: every photo is compared, and the answer is exact."""
+"""Flat index: exact exhaustive search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Flat(Local):
 
     kind = "flat"
 
-    def learn(self, rows: FloatArray) -> None:
+    def insert(self, rows: FloatArray) -> None:
         pass
 
     def shortlist(self, queries: FloatArray, k: int, allowed: Mask | None) -> IntArray | None:
