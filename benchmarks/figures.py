@@ -33,7 +33,7 @@ from sbirlib.data.named import dataset
 from sbirlib.pipeline import Pipeline
 from sbirlib.visual.curves import training_curves
 from sbirlib.visual.figures import save_figure
-from sbirlib.visual.grid import save_picture
+from sbirlib.visual.layout import save_picture
 from sbirlib.visual.tsne import embedding_map
 from trait_pictures import spread, traits
 

@@ -10,7 +10,8 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.pipeline import Pipeline
 from sbirlib.progress import track
-from sbirlib.visual.columns import columns, to_pictures
+from sbirlib.visual.columns import columns
+from sbirlib.visual.layout import to_pictures
 from sbirlib_vtd.descriptor import Descriptor
 
 AT_ONCE = 256

@@ -16,7 +16,8 @@ from sbirlib.data.synthetic import synthetic
 from sbirlib.interfaces import Encoded
 from sbirlib.pipeline import Pipeline, build
 from sbirlib.retrieval.evaluators import chance
-from sbirlib.visual.grid import retrieval_grid, save_picture
+from sbirlib.visual.grid import retrieval_grid
+from sbirlib.visual.layout import save_picture
 
 SMALL: dict[str, Any] = {  # a network of 1.3 million weights, from scratch, for two cores
     "encoder": {

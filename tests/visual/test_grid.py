@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageColor
 
 from sbirlib.errors import InputError
-from sbirlib.visual.grid import FRAME, GAP, RIGHT, WRONG, retrieval_grid, save_picture
+from sbirlib.visual.grid import RIGHT, WRONG, retrieval_grid
+from sbirlib.visual.layout import FRAME, GAP, save_picture
 
 
 def colours(image: Image.Image) -> set[tuple[int, ...]]:

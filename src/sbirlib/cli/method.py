@@ -116,7 +116,7 @@ def eval_(
     from sbirlib import load
     from sbirlib.evaluation import evaluation, worst_queries
     from sbirlib.files import whole_file
-    from sbirlib.visual.grid import save_picture
+    from sbirlib.visual.layout import save_picture
 
     dataset = open_dataset(data, split, skip_bad)
     pipeline = load(checkpoint)

@@ -116,7 +116,7 @@ def search(
     """Print the photos that a sketch means, best first, and draw them."""
     from sbirlib import open_index
     from sbirlib.data.folder import images
-    from sbirlib.visual.grid import save_picture
+    from sbirlib.visual.layout import save_picture
 
     opened = open_index(index)
     only: dict[str, list[Any]] = {}
