@@ -6,6 +6,7 @@ Blocks of 20 steps in turn, in one process: the real loop (reading and augmentin
 logs) and bare steps of a copy of its encoder with a linear classifier on one batch that is in memory. The median of the blocks' ratios
 with its quartiles, by the clock and by processor time, which other programs disturb less; the first pair of blocks warms up and is left out.
 Norms are in training mode, as an untrained network's activations else vanish, and a processor is slow with the denormal numbers that follow.
+As in the command line, freed memory is kept.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from sbirlib import build, folder, synthetic
 from sbirlib.interfaces import Batch, Encoder, Loss, Step
+from sbirlib.memory import keep_freed_memory
 
 BLOCK = 20
 
@@ -84,6 +86,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=7)
     parser.add_argument("--categories", type=int, default=16, help="of a batch, which has 4 sketches and 4 photos of each")
     chosen = parser.parse_args()
+    keep_freed_memory()
     dataset = folder(chosen.data) if chosen.data else synthetic(categories=40, unseen=8, instances=10, size=chosen.size)
     stopwatch = Stopwatch()
     losses: dict[str, Any] = {"cross_entropy": {}, "balanced_triplet": {}, "stopwatch": stopwatch}

@@ -4,7 +4,7 @@
     python benchmarks/parts.py points     # landmarks: the points, and the pooling, beside a ResNet-50's forward
 
 Both sides run in turns. Re-weighting every photo for every query and draw, as eq. 8 of Pang et al. 2019 reads, is timed on a few
-draws and multiplied, which the output says. As in training, freed memory is kept.
+draws and multiplied, which the output says. As in the command line, freed memory is kept.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Both take embeddings [N, 512] and give the mean of the hinge over all anchors for cross, within and hybrid (Huang et al. 2022,
 eq. 4, 7, 8), first checked to be equal, gradients too. PML's side mines each pair of modalities once, and hybrid reuses it.
 The two run in turns; times are medians, the ratio is the median of the ratios of neighbours, with quartiles; the best
-of each side stands beside it. As in training, freed memory is kept.
+of each side stands beside it. As in the command line, freed memory is kept.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Encoding: order, modes, labels and what is refused."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -152,19 +153,23 @@ def test_modes_are_put_back_after_an_unreadable_image(encoder: Small) -> None:
     assert not encoder.norm.training
 
 
-def test_a_bar_is_shown_on_stderr_only_when_it_takes_long(
+def test_a_bar_is_shown_on_a_terminal_only_when_it_takes_long(
     encoder: Small, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode(encoder, pictures(3), Plain(), side="gallery", progress=True)
-    assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("sbirlib.progress.PATIENCE", -1.0)
-    encode(encoder, pictures(3), Plain(), side="gallery")
-    assert capsys.readouterr() == ("", "")
-    encode(encoder, pictures(3), Plain(), side="gallery", progress=True)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "encoding pictures" in err
-    assert "100%" in err
+    def output(progress: bool, terminal: bool) -> str:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+        encode(encoder, pictures(3), Plain(), side="gallery", progress=progress)
+        out, err = capsys.readouterr()
+        assert out == ""
+        return err
+
+    assert output(progress=True, terminal=True) == ""  # as it is over at once
+    monkeypatch.setattr("sbirlib.progress.PATIENCE", 0.0)
+    assert output(progress=False, terminal=True) == ""
+    assert output(progress=True, terminal=False) == ""
+    bar = output(progress=True, terminal=True)
+    assert "encoding pictures" in bar
+    assert "100%" in bar
 
 
 def test_bad_input_is_refused(encoder: Small) -> None:

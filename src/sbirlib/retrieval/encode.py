@@ -28,7 +28,7 @@ def encode(
     progress: bool = False,
     classifier: Loss | None = None,
 ) -> Encoded:
-    """Encode all images, as queries [n, S, V] or a gallery [n, V], in float32 on the CPU, with labels and the classifier's logits [n, C].
+    """Encode all images, as queries [N, S, V] or a gallery [N, V], in float32 on the CPU, with labels and the classifier's logits [N, C].
 
     The encoder and classifier are moved to `device` and run in eval mode; the modes of their modules are restored afterwards. `progress`
     shows a bar after two seconds.

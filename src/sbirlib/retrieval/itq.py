@@ -34,7 +34,7 @@ class ITQ:
         self._rotation = torch.empty(0)
 
     def fit(self, vectors: Tensor) -> ITQ:
-        """Fit to vectors [n, V] of training photos, n >= bits and V >= bits."""
+        """Fit to vectors [N, V] of training photos, n >= bits and V >= bits."""
         rows = _finite(vectors)
         count, dim = rows.shape
         if min(count, dim) < self.bits:
@@ -51,7 +51,7 @@ class ITQ:
         return torch.where(self._rotated(vectors) >= 0, 1.0, -1.0) / math.sqrt(self.bits)
 
     def packed(self, vectors: Tensor) -> Tensor:
-        """Packed codes of vectors [n, V]: uint8 [n, bits / 8], the first bit lowest; `bits` is a multiple of 8."""
+        """Packed codes of vectors [N, V]: uint8 [N, bits / 8], the first bit lowest; `bits` is a multiple of 8."""
         if self.bits % 8:
             raise InputError(f"a code of {self.bits} bits is not whole bytes: take a multiple of 8")
         bits = (self._rotated(vectors) >= 0).numpy()
@@ -81,13 +81,13 @@ class ITQ:
 
 
 def principal_components(rows: Tensor, count: int) -> Tensor:
-    """The first principal components [V, count] of centred rows [n, V], largest variance first."""
+    """The first principal components [V, count] of centred rows [N, V], largest variance first."""
     components: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)[:, :count]
     return components
 
 
 def rotation(components: Tensor, *, rounds: int = ROUNDS) -> Tensor:
-    """The rotation R [c, c] that minimises |sgn(V R) - V R| for V [n, c], from a fixed start (Gong et al. 2013, section 3.2)."""
+    """The rotation R [c, c] that minimises |sgn(V R) - V R| for V [N, c], from a fixed start (Gong et al. 2013, section 3.2)."""
     matrix = start(components.shape[1])
     for _ in range(rounds):
         signs = torch.where(components @ matrix >= 0, 1.0, -1.0).to(components)
@@ -97,7 +97,7 @@ def rotation(components: Tensor, *, rounds: int = ROUNDS) -> Tensor:
 
 
 def start(size: int) -> Tensor:
-    """A random rotation [size, size] from a fixed seed."""
+    """A random rotation R [C, C] with C = size, from a fixed seed."""
     normal = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     matrix: Tensor = torch.linalg.qr(normal).Q
     return matrix

@@ -17,7 +17,6 @@ from sbirlib import registry
 from sbirlib.data.batches import Prepared, load
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Sampler, Step
-from sbirlib.memory import keep_freed_memory
 from sbirlib.recipe import Phase, Recipe
 from sbirlib.training import checkpoint
 from sbirlib.training.gather import average_gradients, gather, rank, world_size
@@ -74,8 +73,6 @@ def train(
     done, total = before + position.step, sum(phase.steps for phase in recipe.phases)
     if done == total:
         return
-    if run.device.type == "cpu":
-        keep_freed_memory()
     speaks = rank() == 0
     log = Log(run.out if speaks else None, total=total, done=done, show=run.show and speaks, tensorboard=run.tensorboard)
     with log, _interruptible() as interrupted:

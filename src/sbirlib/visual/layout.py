@@ -39,7 +39,7 @@ def layout(
     stand apart from the columns before.
 
     >>> layout([[Cell(sketch), Cell(photo, frame="green")]], cell=96, headings=["sketch", "1"], apart=1).size    # doctest: +SKIP
-    (256, 168)
+    (256, 160)
     """
     step, columns = cell + STEP, max(len(row) for row in rows)
     left, top = MARGIN + (LABEL if labels else 0), MARGIN + (LINE + GAP if headings else 0)

@@ -19,9 +19,9 @@ BLOCK = 400_000  # distances in a block: few enough for the cache, and enough to
 
 
 def ranks(distances: Tensor, own: Tensor, relevant: Tensor) -> tuple[Tensor, Tensor]:
-    """The numbers of entries in a row of `distances` [q, G] below each of `own` [q, R], and equal to it; int64 [q, R] each.
+    """The numbers of entries in a row of `distances` [Q, G] below each of `own` [Q, R], and equal to it; int64 [Q, R] each.
 
-    A row of `own` holds some of its row of distances, ascending: the first `relevant` [q, 1] entries, then infinity, for which the
+    A row of `own` holds some of its row of distances, ascending: the first `relevant` [Q, 1] entries, then infinity, for which the
     result has no meaning. On a CPU the distances are counted into bins, with no sort and no binary search.
     """
     if distances.device.type != "cpu":
@@ -38,7 +38,7 @@ def ranks(distances: Tensor, own: Tensor, relevant: Tensor) -> tuple[Tensor, Ten
 
 
 def ascending(rows: Tensor) -> Tensor:
-    """Rows [n, m] in ascending order, NaN last; on a CPU by NumPy, whose sort uses vector instructions."""
+    """Rows [N, m] in ascending order, NaN last; on a CPU by NumPy, whose sort uses vector instructions."""
     return torch.from_numpy(np.sort(rows.numpy(), axis=1)) if rows.device.type == "cpu" else rows.sort(dim=1).values
 
 
@@ -89,9 +89,9 @@ def _count(rows: Array, own: Array, relevant: Array) -> tuple[Array, Array] | No
 
 
 def _binning(low: Array, high: Array, bins: int, rows: Array) -> Callable[[Array], Tensor] | None:
-    """Return a function that maps distances [q, n] to int32 bin ids [q, n]; row i uses ids from i * (bins + 4).
+    """Return a function that maps distances [Q, n] to int32 bin ids [Q, n]; row i uses ids from i * (bins + 4).
 
-    Distances below `low` [q, 1] get the first of these ids and distances above `high` [q, 1] the one at bins + 2, roughly. None where a
+    Distances below `low` [Q, 1] get the first of these ids and distances above `high` [Q, 1] the one at bins + 2, roughly. None where a
     bound or an entry of `rows` is not finite.
     """
     with np.errstate(all="ignore"):
@@ -109,7 +109,7 @@ def _binning(low: Array, high: Array, bins: int, rows: Array) -> Callable[[Array
 
 
 def _compare(distances: Array, at: Array, keys: Array, followed: Array) -> tuple[Array, Array]:
-    """Positions in `keys`: of the key that each distance [n] lies below, searched from `at` [n], the first of its bin; and of every key it equals."""
+    """Positions in `keys`: of the key that each distance [N] lies below, searched from `at` [N], the first of its bin; and of every key it equals."""
     key = keys.take(at)
     passed = distances >= key
     same = at.take(np.flatnonzero(distances == key))

@@ -23,7 +23,7 @@ Formula = Callable[[Ranking, float], Tensor]
 
 
 class Entry(NamedTuple):
-    """A row of the table: the definition in words, and the formula that maps a ranking of q queries and k to values [q, 1]."""
+    """A row of the table: the definition in words, and the formula that maps a ranking of Q queries and k to values [Q, 1]."""
 
     definition: str
     formula: Formula

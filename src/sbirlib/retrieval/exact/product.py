@@ -16,7 +16,7 @@ MIN_ROWS = 8  # rows that are multiplied at once: with fewer than four, MKL roun
 
 
 class Product:
-    """Inner products of rows [n, V], n <= `rows`, with a gallery [G, V], in one buffer that every call reuses.
+    """Inner products of rows [N, V], n <= `rows`, with a gallery [G, V], in one buffer that every call reuses.
 
     Each row of the buffer begins on a cache line, which some libraries need to be fast: MKL on an AMD processor writes other rows at two
     thirds of the speed. On a CPU the gallery is split into tiles, which fit the cache and which threads can share.
@@ -30,7 +30,7 @@ class Product:
         self._buffer = gallery.new_empty(max(rows, MIN_ROWS), -(-len(gallery) // LINE) * LINE)[:, : len(gallery)]
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, list[Job]]:
-        """Return the output buffer [n, G], valid until the next call, and the jobs that fill it, in any order, on any thread."""
+        """Return the output buffer [N, G], valid until the next call, and the jobs that fill it, in any order, on any thread."""
         padded = rows if len(rows) >= MIN_ROWS else rows[torch.arange(MIN_ROWS, device=rows.device) % len(rows)]
         out = self._buffer[: len(padded)]
         return out[: len(rows)], [partial(torch.mm, padded, self._gallery[tile].T, out=out[:, tile]) for tile in self._tiles]

@@ -1,6 +1,6 @@
 """Ranks of the relevant photos of each query: all that a metric needs of a ranking, exact at ties.
 
-G photos are ranked for each of q queries; R is the largest number of relevant photos that any of these queries has.
+G photos are ranked for each of Q queries; R is the largest number of relevant photos that any of these queries has.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ TIES = ("expected", "stable", "optimistic", "pessimistic")
 
 @dataclass(frozen=True)
 class Ranking:
-    """The relevant photos of q queries, best first, as float64 [q, R].
+    """The relevant photos of Q queries, best first, as float64 [Q, R].
 
     A photo shares its score with `size` photos, itself included, of which `peers` are relevant; `above` photos score higher, of
     which `hits` are relevant. Once ties are settled every size is 1. Where a query has fewer than R, the rest is padding with
-    above = G and size = 1. `relevant` [q, 1] counts the relevant photos, and `harmonic` [G + 1] holds 1 + 1/2 + ... + 1/n for n = 0 to G.
+    above = G and size = 1. `relevant` [Q, 1] counts the relevant photos, and `harmonic` [G + 1] holds 1 + 1/2 + ... + 1/n for n = 0 to G.
     `tied` holds the rows and columns where size is not 1, usually few; None: nowhere.
     """
 
@@ -34,16 +34,16 @@ class Ranking:
     tied: tuple[Tensor, Tensor] | None = None
 
     def places(self, k: float | Tensor) -> Tensor:
-        """The number of places in the top k (one k, or [q, 1]) that each photo's group of equal scores has, [q, R]; 0 for padding."""
+        """The number of places in the top k (one k, or [Q, 1]) that each photo's group of equal scores has, [Q, R]; 0 for padding."""
         cut = k if isinstance(k, Tensor) else min(k, len(self.harmonic) - 1)
         return torch.minimum((cut - self.above).clamp_(min=0), self.size)
 
     def hits_in(self, k: float | Tensor) -> Tensor:
-        """The expected number of relevant photos in the top k, [q, 1]."""
+        """The expected number of relevant photos in the top k, [Q, 1]."""
         return (self.places(k) / self.size).sum(1, keepdim=True)
 
     def precisions(self, k: float) -> Tensor:
-        """The expected precision at each relevant photo's own place, zero where that is not in the top k, [q, R].
+        """The expected precision at each relevant photo's own place, zero where that is not in the top k, [Q, R].
 
         With t photos above, c of them relevant, and n equal scores, r of them relevant, of which m places are in the top k, and all orders
         of equal scores equally likely: (1/n) sum_{i=1..m} (c + 1 + (i-1)(r-1)/(n-1)) / (t + i) (McSherry & Najork 2008).
@@ -56,7 +56,7 @@ class Ranking:
         return precisions
 
     def mean_precision(self, k: float) -> Tensor:
-        """The expected mean over the hits in the top k of the precision there, zero without a hit, [q, 1].
+        """The expected mean over the hits in the top k of the precision there, zero without a hit, [Q, 1].
 
         Where the cut divides a group of equal scores, the number of hits is itself random: a sum over its hypergeometric distribution.
         """
@@ -76,9 +76,9 @@ class Ranking:
 
 
 def rank(distances: Tensor, columns: Tensor, relevant: Tensor, harmonic: Tensor) -> Ranking:
-    """Ranks by ascending `distances` [q, G].
+    """Ranks by ascending `distances` [Q, G].
 
-    `columns` [q, R] holds each query's relevant photos, the first `relevant` [q, 1] of them; `harmonic` is `harmonics(G)`.
+    `columns` [Q, R] holds each query's relevant photos, the first `relevant` [Q, 1] of them; `harmonic` is `harmonics(G)`.
     """
     count = distances.shape[1]
     place = torch.arange(columns.shape[1], device=columns.device)
@@ -99,7 +99,7 @@ def rank(distances: Tensor, columns: Tensor, relevant: Tensor, harmonic: Tensor)
 
 
 def _with_ties(ranking: Ranking, own: Tensor, size: Tensor, tied: Tensor) -> Ranking:
-    """The ranking with `hits`, `size` and `peers` where some relevant photos [q, R] share their score; computed for those alone."""
+    """The ranking with `hits`, `size` and `peers` where some relevant photos [Q, R] share their score; computed for those alone."""
     row, column = tied.nonzero(as_tuple=True)
     number = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)  # among those of its row
     scores = own.new_full((len(own), int(number.max()) + 1), torch.inf)
@@ -120,7 +120,7 @@ def harmonics(count: int, device: torch.device | str = "cpu") -> Tensor:
 def settle(ranking: Ranking, rule: str, distances: Tensor, columns: Tensor) -> Ranking:
     """Put equal scores in order: `stable` in gallery order, `optimistic` the relevant first, `pessimistic` last; `expected` keeps the ties.
 
-    `distances` [q, G] and `columns` [q, R] are those of `rank`; only `stable` reads the distances.
+    `distances` [Q, G] and `columns` [Q, R] are those of `rank`; only `stable` reads the distances.
     """
     if rule == "expected" or ranking.tied is None:
         return ranking

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, combinations, product
 
 
@@ -41,8 +41,12 @@ def orders(scores: Sequence[float], relevant: Sequence[bool], ties: str) -> Iter
             list(chain.from_iterable([i in hits for i in range(len(group))] for group, hits in zip(groups, choice, strict=True)))
             for choice in product(*places)
         )
-    second = {"stable": lambda i: i, "optimistic": lambda i: not relevant[i], "pessimistic": lambda i: relevant[i]}[ties]
-    return [[relevant[i] for i in sorted(range(len(scores)), key=lambda i: (-scores[i], second(i)))]]
+    second: dict[str, Callable[[int], int]] = {
+        "stable": lambda i: i,
+        "optimistic": lambda i: not relevant[i],
+        "pessimistic": lambda i: relevant[i],
+    }
+    return [[relevant[i] for i in sorted(range(len(scores)), key=lambda i: (-scores[i], second[ties](i)))]]
 
 
 def reference(scores: Sequence[float], relevant: Sequence[bool], name: str, ties: str = "expected") -> float:

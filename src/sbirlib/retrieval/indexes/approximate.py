@@ -39,6 +39,7 @@ class Approximate(Local):
         self._structure_file: str | None = None
 
     def insert(self, rows: FloatArray) -> None:
+        """Train the structure at `exhaustive` rows, then append every new row of rows [N, V]."""
         if self.structure is not None:
             self.add_rows(rows)
         elif self.size + len(rows) >= self.exhaustive:
@@ -50,6 +51,7 @@ class Approximate(Local):
         self._structure_file = None
 
     def shortlist(self, queries: FloatArray, k: int, allowed: Mask | None) -> IntArray | None:
+        """Row ids [N, at least k] from the structure; None where few photos are allowed."""
         count = self.size if allowed is None else int(allowed.sum())
         if self.structure is None or count < self.exhaustive:
             return None
@@ -57,15 +59,15 @@ class Approximate(Local):
 
     @abstractmethod
     def train(self, rows: FloatArray) -> Any:
-        """An empty structure, trained on rows [n, V]."""
+        """An empty structure, trained on rows [N, V]."""
 
     @abstractmethod
     def add_rows(self, rows: FloatArray) -> None:
-        """Append rows [n, V] to the structure."""
+        """Append rows [N, V] to the structure."""
 
     @abstractmethod
     def candidates(self, queries: FloatArray, count: int, allowed: Mask | None) -> IntArray:
-        """Row ids [n, count] for queries [n, V], best first by the structure's own scores, -1 where it finds fewer; `allowed` is [size]."""
+        """Row ids [N, count] for queries [N, V], best first by the structure's own scores, -1 where it finds fewer; `allowed` is [size]."""
 
     def write_structure(self, path: Path) -> None:
         """Write the structure to a file; overridden where it is not a FAISS index."""

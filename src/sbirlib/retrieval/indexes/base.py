@@ -57,7 +57,7 @@ class Index(ABC):
 
     @abstractmethod
     def add(self, vectors: Tensor, records: Sequence[Record]) -> None:
-        """Add photos by their vectors [n, V], with a record each, all or none: a path that is in the index raises InputError."""
+        """Add photos by their vectors [N, V], with a record each, all or none: a path that is in the index raises InputError."""
 
     @abstractmethod
     def remove(self, paths: Collection[str]) -> None:
@@ -73,7 +73,7 @@ class Index(ABC):
 
     @abstractmethod
     def records(self, ids: Tensor) -> list[Record]:
-        """The records of the photos with these ids [n]."""
+        """The records of the photos with these ids [N]."""
 
     @abstractmethod
     def paths(self) -> list[str]:
@@ -107,9 +107,9 @@ class Index(ABC):
                     shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     def checked(self, vectors: Tensor, *, dims: tuple[int, ...]) -> FloatArray:
-        """Vectors [n, V] or [Q, S, V], as `dims` allows, checked and as a contiguous float32 array of the same shape."""
+        """Vectors [N, V] or [Q, S, V], as `dims` allows, checked and as a contiguous float32 array of the same shape."""
         if vectors.ndim not in dims or vectors.numel() == 0:
-            shape = " or ".join({2: "[n, V]", 3: "[Q, S, V]"}[d] for d in dims)
+            shape = " or ".join({2: "[N, V]", 3: "[Q, S, V]"}[d] for d in dims)
             raise InputError(f"vectors {shape} were expected, at least one, got {list(vectors.shape)}")
         if self.dim and vectors.shape[-1] != self.dim:
             raise InputError(f"this index holds vectors of {self.dim} numbers, got {vectors.shape[-1]}: use the encoder that made it")

@@ -17,7 +17,7 @@ GATHERED = 0.25  # share of allowed rows below which those are copied out, and a
 
 
 def best(vectors: FloatArray, queries: FloatArray, k: int) -> Results:
-    """Scores and rows [n, min(k, G)] of the largest inner products of queries [n, V] with vectors [G, V]."""
+    """Scores and rows [N, min(k, G)] of the largest inner products of queries [N, V] with vectors [G, V]."""
     k = min(k, len(vectors))
     scores, rows = faiss.knn(queries, vectors, min(k + 1, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT)
     scores, rows = in_order(scores, rows)
@@ -49,6 +49,6 @@ def best_allowed(vectors: FloatArray, queries: FloatArray, k: int, allowed: Mask
 
 
 def in_order(scores: Any, rows: IntArray) -> tuple[Any, IntArray]:
-    """Sort scores and rows [n, k] by score, best first, then by row."""
+    """Sort scores and rows [N, k] by score, best first, then by row."""
     order = np.lexsort((rows, -scores))
     return np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)

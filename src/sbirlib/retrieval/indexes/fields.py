@@ -39,7 +39,7 @@ class Fields:
             self._count += 1
 
     def matching(self, where: Where) -> NDArray[np.bool_]:
-        """The mask [n] of photos whose fields have these values, or one of a list of values."""
+        """The mask [N] of photos whose fields have these values, or one of a list of values."""
         mask = np.ones(self._count, dtype=np.bool_)
         for field, wanted in where.items():
             values = wanted if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted]

@@ -19,7 +19,8 @@ class Flat(Local):
     kind = "flat"
 
     def insert(self, rows: FloatArray) -> None:
-        pass
+        """Nothing to do: the rows [N, V] are in their shard."""
 
     def shortlist(self, queries: FloatArray, k: int, allowed: Mask | None) -> IntArray | None:
+        """None for all queries [N, V]: every search is exhaustive."""
         return None

@@ -36,15 +36,18 @@ class Hnsw(Approximate):
         return {name: getattr(self, name) for name in ("M", "efSearch", "efConstruction", "rerank", "exhaustive")}
 
     def train(self, rows: FloatArray) -> Any:
+        """An empty graph, whose half-precision quantizer is trained on rows [N, V]."""
         structure = faiss.IndexHNSWSQ(rows.shape[1], faiss.ScalarQuantizer.QT_fp16, self.M, faiss.METRIC_INNER_PRODUCT)
         structure.hnsw.efConstruction = self.efConstruction
         structure.train(rows)
         return structure
 
     def add_rows(self, rows: FloatArray) -> None:
+        """Insert rows [N, V] into the graph."""
         self.structure.add(rows)
 
     def candidates(self, queries: FloatArray, count: int, allowed: Mask | None) -> IntArray:
+        """Row ids [N, count] from the graph, with efSearch at least `count`."""
         parameters = faiss.SearchParametersHNSW(efSearch=max(self.efSearch, count), **selector(allowed))
         rows: IntArray = self.structure.search(queries, count, params=parameters)[1]
         return rows

@@ -44,18 +44,22 @@ class Itq(Approximate):
         return {name: getattr(self, name) for name in ("bits", "nlist", "nprobe", "rerank", "exhaustive")}
 
     def insert(self, rows: FloatArray) -> None:
+        """As `Approximate.insert`, for rows [N, V] with V >= bits."""
         if rows.shape[1] < self.bits:
             raise InputError(f"vectors of {rows.shape[1]} numbers make codes of as many bits at most, got bits={self.bits}")
         super().insert(rows)
 
     def train(self, rows: FloatArray) -> CodeLists:
+        """Empty lists, with codes and lists trained on rows [N, V]."""
         itq = ITQ(bits=self.bits).fit(torch.from_numpy(rows))
         return CodeLists.trained(itq, rows, self.nlist or default_nlist(len(rows)))
 
     def add_rows(self, rows: FloatArray) -> None:
+        """Encode rows [N, V] and append them to their lists."""
         self.structure.index.add(self.structure.codes(rows))
 
     def candidates(self, queries: FloatArray, count: int, allowed: Mask | None) -> IntArray:
+        """Row ids [N, count] by Hamming distance, from the nearest `nprobe` lists."""
         rows: IntArray = self.structure.nearest(queries, count, allowed, self.nprobe)
         return rows
 
@@ -75,17 +79,17 @@ class CodeLists:
 
     @classmethod
     def trained(cls, itq: ITQ, rows: FloatArray, nlist: int) -> CodeLists:
-        """Empty lists, trained on vectors [n, V]."""
+        """Empty lists, trained on vectors [N, V]."""
         lists = cls(itq, faiss.index_binary_factory(itq.bits, f"BIVF{nlist}"))
         lists.index.train(lists.codes(rows))
         return lists
 
     def codes(self, rows: FloatArray) -> Codes:
-        """The packed codes [n, bits / 8] of vectors [n, V]."""
+        """The packed codes [N, bits / 8] of vectors [N, V]."""
         return np.concatenate([self.itq.packed(torch.from_numpy(rows[i : i + BLOCK])).numpy() for i in range(0, len(rows), BLOCK)])
 
     def nearest(self, queries: FloatArray, count: int, allowed: Mask | None, nprobe: int) -> IntArray:
-        """Row ids [n, count] of the codes nearest to queries [n, V] in `nprobe` lists, -1 where those hold fewer; `allowed` is [G]."""
+        """Row ids [N, count] of the codes nearest to queries [N, V] in `nprobe` lists, -1 where those hold fewer; `allowed` is [G]."""
         codes, total = self.codes(queries), self.index.ntotal
         parameters = faiss.SearchParametersIVF(nprobe=nprobe)
         if allowed is None:
@@ -101,5 +105,5 @@ class CodeLists:
                 return np.take_along_axis(np.where(valid, rows, -1), order, 1)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The fitted ITQ and the serialised FAISS index (uint8 [n]), for a file."""
+        """The fitted ITQ and the serialised FAISS index (uint8 [N]), for a file."""
         return {**self.itq.tensors(), "index": torch.from_numpy(faiss.serialize_index_binary(self.index))}

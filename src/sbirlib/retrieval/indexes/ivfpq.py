@@ -44,6 +44,7 @@ class IvfPq(Approximate):
         return {name: getattr(self, name) for name in ("M", "nlist", "nprobe", "rerank", "exhaustive")}
 
     def train(self, rows: FloatArray) -> Any:
+        """Empty inverted lists and product quantizer, trained on rows [N, V] after a random rotation."""
         dim = rows.shape[1]
         padded = math.ceil(dim / self.M) * self.M  # subquantizers take equal numbers of dimensions
         nlist = self.nlist or default_nlist(len(rows))
@@ -52,9 +53,11 @@ class IvfPq(Approximate):
         return structure
 
     def add_rows(self, rows: FloatArray) -> None:
+        """Encode rows [N, V] and append them to their lists."""
         self.structure.add(rows)
 
     def candidates(self, queries: FloatArray, count: int, allowed: Mask | None) -> IntArray:
+        """Row ids [N, count] from the nearest `nprobe` lists."""
         parameters = faiss.SearchParametersPreTransform(index_params=faiss.SearchParametersIVF(nprobe=self.nprobe, **selector(allowed)))
         rows: IntArray = self.structure.search(queries, count, params=parameters)[1]
         return rows

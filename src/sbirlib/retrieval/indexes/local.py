@@ -51,6 +51,7 @@ class Local(Index):
         return int(self._starts[-1])
 
     def add(self, vectors: Tensor, records: Sequence[Record]) -> None:
+        """Add photos by their vectors [N, V], with a record each, all or none."""
         rows = self.checked(vectors, dims=(2,))
         check_records(records, len(rows), self._id_of)
         self.insert(rows)
@@ -63,6 +64,7 @@ class Local(Index):
         self._removed |= {self._id_of.pop(path) for path in set(paths)}
 
     def search(self, queries: Tensor, k: int, where: Where | None = None) -> tuple[Tensor, Tensor]:
+        """Scores and ids [Q, min(k, matches)] for queries [Q, S, V] or [Q, V]; see `Index.search`."""
         vectors = self.checked(queries, dims=(2, 3))
         self.check_search(k, where, self._fields.names())
         allowed = self._allowed(where)
@@ -75,6 +77,7 @@ class Local(Index):
         return merged(scores.reshape(len(vectors), -1), ids.reshape(len(vectors), -1), k)
 
     def records(self, ids: Tensor) -> list[Record]:
+        """The records of the photos with these ids [N]."""
         shards = np.searchsorted(self._starts, ids.numpy(), side="right") - 1
         return [self._shards[s].records[i - int(self._starts[s])] for s, i in zip(shards.tolist(), ids.tolist(), strict=True)]
 
@@ -87,11 +90,11 @@ class Local(Index):
 
     @abstractmethod
     def insert(self, rows: FloatArray) -> None:
-        """Insert new rows [n, V], whose ids begin at `size`, into the structure behind the shortlist, if there is one."""
+        """Insert new rows [N, V], whose ids begin at `size`, into the structure behind the shortlist, if there is one."""
 
     @abstractmethod
     def shortlist(self, queries: FloatArray, k: int, allowed: Mask | None) -> IntArray | None:
-        """Candidate row ids [n, at least k] for queries [n, V], -1 where there are fewer; None: search exhaustively. `allowed` is [size]."""
+        """Candidate row ids [N, at least k] for queries [N, V], -1 where there are fewer; None: search exhaustively. `allowed` is [size]."""
 
     def write(self, folder: Path) -> State:
         if not self._shards:
@@ -155,7 +158,7 @@ class Local(Index):
         return scores, rows
 
     def _scored(self, queries: FloatArray, rows: IntArray, k: int) -> Results:
-        """The inner products of queries [n, V] with rows [n, c], -inf for -1."""
+        """The inner products of queries [N, V] with rows [N, c], -inf for -1."""
         scores = np.empty(rows.shape, dtype=np.float32)
         step = max(1, GATHER // (rows.shape[1] * self.dim * 4))
 
@@ -170,7 +173,7 @@ class Local(Index):
         return scores, rows
 
     def rows(self, ids: IntArray) -> FloatArray:
-        """The vectors [n, V] of rows [n]."""
+        """The vectors [N, V] of rows [N]."""
         if len(self._shards) == 1:
             rows: FloatArray = np.asarray(self._shards[0].vectors).take(ids, axis=0)
             return rows

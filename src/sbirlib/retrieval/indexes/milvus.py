@@ -90,6 +90,7 @@ class Milvus(Index):
         return self._dim
 
     def add(self, vectors: Tensor, records: Sequence[Record]) -> None:
+        """Add photos by their vectors [N, V], with a record each; if it is interrupted, some of them may be added."""
         rows = self.checked(vectors, dims=(2,))
         paths = self._ids(str(record.get("path")) for record in records) if self._dim else {}
         check_records(records, len(rows), paths)
@@ -113,6 +114,7 @@ class Milvus(Index):
             self._call("delete", ids=batch)
 
     def search(self, queries: Tensor, k: int, where: Where | None = None) -> tuple[Tensor, Tensor]:
+        """Scores and ids [Q, min(k, matches)] for queries [Q, S, V] or [Q, V]; see `Index.search`."""
         vectors = self.checked(queries, dims=(2, 3))
         if k > MAX_ROWS:
             raise InputError(f"Milvus finds at most {MAX_ROWS} photos for a query, got k={k}: ask for fewer, or use a flat index")
@@ -126,6 +128,7 @@ class Milvus(Index):
         return merged(scores.reshape(len(vectors), -1), ids.reshape(len(vectors), -1), k)
 
     def records(self, ids: Tensor) -> list[Record]:
+        """The records of the photos with these ids [N]."""
         wanted = ids.tolist()
         by_id: dict[int, Record] = {}
         for batch in _batches(sorted(set(wanted))):
@@ -182,7 +185,7 @@ class Milvus(Index):
         self._dim = dim
 
     def _nearest(self, queries: Any, k: int, filter: str) -> tuple[Any, Any]:
-        """Milvus's results for queries [n, V]: scores and ids [n, k], -inf and -1 where it finds fewer."""
+        """Milvus's results for queries [N, V]: scores and ids [N, k], -inf and -1 where it finds fewer."""
         search_params = dict(self.search_params)
         if "ef" in search_params:
             search_params["ef"] = max(search_params["ef"], k)

@@ -23,7 +23,7 @@ Record = Mapping[str, Value]  # of a photo: its path, its category, and any othe
 
 @dataclass(frozen=True)
 class Shard:
-    """Vectors [n, V] (or [n, S, V] of queries), a record of each, and the digest of their encoder."""
+    """Vectors [N, V] (or [N, S, V] of queries), a record of each, and the digest of their encoder."""
 
     vectors: FloatArray
     records: Sequence[Record]
