@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def world_of_examples(root: Path) -> dict[str, Any]:
         "encoder": trained.encoder,
         "sketches": sketches,
         "photos": photos,
+        "sketches_with_logits": replace(sketches, logits=torch.randn(len(sketches), 6)),
         "step": step,
         "features": features,
         "distances": step.distances.detach(),

@@ -44,10 +44,10 @@ def test_who_is_always_surely_wrong_gets_no_weight() -> None:
 
 def test_an_ensemble_of_one_is_that_one_and_of_two_is_weighed_by_what_they_know(dataset: Dataset, fresh: Callable[[], Encoder]) -> None:
     taught, untaught = pipeline(fresh(), dataset, 60), pipeline(fresh(), dataset, 1)
-    alone = Ensemble.fitted([taught], dataset, role="train")
+    alone = Ensemble.fit([taught], dataset, split="train")
     assert alone.weights.tolist() == [1]
-    assert alone.evaluate(dataset, role="train") == pytest.approx(taught.evaluate(dataset, role="train", progress=False))
-    both = Ensemble.fitted([untaught, taught], dataset, role="train")
+    assert alone.evaluate(dataset, split="train") == pytest.approx(taught.evaluate(dataset, split="train", progress=False))
+    both = Ensemble.fit([untaught, taught], dataset, split="train")
     assert both.weights[1] > both.weights[0]
 
 
@@ -55,17 +55,17 @@ def test_weights_come_from_the_validation_part_and_the_test_is_measured(fresh: C
     data = synthetic(categories=5, unseen=1, instances=10, size=32, disjoint="instance")
     taught, untaught = pipeline(fresh(), data, 30), pipeline(fresh(), data, 1)
     both = [untaught, taught]
-    fitted = Ensemble.fitted(both, data)
-    assert torch.equal(fitted.weights, Ensemble.fitted(both, data.part("validation"), role="train").weights)
-    assert fitted.evaluate(data) == fitted.evaluate(data.part("test"), role="train")
+    fitted = Ensemble.fit(both, data)
+    assert torch.equal(fitted.weights, Ensemble.fit(both, data.select("validation"), split="train").weights)
+    assert fitted.evaluate(data) == fitted.evaluate(data.select("test"), split="train")
 
 
 def test_what_is_no_ensemble_is_refused(dataset: Dataset, fresh: Callable[[], Encoder]) -> None:
     with pytest.raises(InputError, match="needs pipelines and a weight for each, got 0 and 0"):
-        Ensemble.fitted([], dataset)
+        Ensemble.fit([], dataset)
     named = pipeline(fresh(), dataset, 1)
     with pytest.raises(InputError, match="different categories"):
         Ensemble([named, build(encoder=fresh(), losses=["cross_entropy"])], torch.ones(2))
     silent = build(encoder=fresh(), losses=["triplet"], miner="batch_hard")
     with pytest.raises(InputError, match="an ensemble is of classifiers"):
-        Ensemble([silent], torch.ones(1)).evaluate(dataset, role="train")
+        Ensemble([silent], torch.ones(1)).evaluate(dataset, split="train")

@@ -4,6 +4,9 @@ import sys
 
 import pytest
 
+from sbirlib import build, cli
+from sbirlib.data.dataset import Dataset
+from sbirlib.interfaces import Encoder
 from sbirlib.memory import keep_freed_memory
 
 FAULTS = """
@@ -29,3 +32,25 @@ def test_a_block_that_was_freed_is_taken_again_without_new_pages() -> None:
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert not keep_freed_memory.__wrapped__()
+
+
+def test_a_library_call_leaves_malloc_alone(dataset: Dataset, encoder: Encoder) -> None:
+    keep_freed_memory.cache_clear()
+    pipeline = build(
+        encoder=encoder,
+        losses=["cross_entropy"],
+        sampler={"name": "shuffled", "size": 16},
+        transform={"size": 32},
+        phases=[{"steps": 1, "optimizer": {"name": "adam", "lr": 1e-3}}],
+    )
+    pipeline.fit(dataset, progress=False, tensorboard=False)
+    pipeline.encode(dataset, split="train", progress=False)
+    assert keep_freed_memory.cache_info().misses == 0
+
+
+def test_the_command_line_keeps_freed_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: calls.append("memory"))
+    monkeypatch.setattr(cli, "app", lambda: calls.append("command"))
+    cli.main()
+    assert calls == ["memory", "command"]

@@ -143,10 +143,10 @@ def test_a_loss_that_lacks_what_it_needs_is_refused_before_training(dataset: Dat
 def test_saved_and_exported_pipelines_give_the_same_vectors(trained: Pipeline, dataset: Dataset, tmp_path: Path) -> None:
     trained.save(tmp_path / "whole.safetensors")
     trained.export(tmp_path / "encoder.safetensors")
-    expected = trained.embed(dataset.photos, progress=False)
+    expected = trained.encode_images(dataset.photos, progress=False)
     whole, exported = load(tmp_path / "whole.safetensors"), load(tmp_path / "encoder.safetensors")
-    assert torch.equal(whole.embed(dataset.photos, progress=False), expected)
-    assert torch.equal(exported.embed(dataset.photos, progress=False), expected)
+    assert torch.equal(whole.encode_images(dataset.photos, progress=False), expected)
+    assert torch.equal(exported.encode_images(dataset.photos, progress=False), expected)
     assert list(whole.losses) == ["cross_entropy", "balanced_triplet"]
     assert not exported.losses
     assert exported.recipe == trained.recipe
@@ -233,7 +233,7 @@ def test_an_index_that_is_none_is_refused(trained: Pipeline, dataset: Dataset, t
 
 def test_evaluating_nothing_is_refused(trained: Pipeline, dataset: Dataset) -> None:
     with pytest.raises(InputError, match="no validation images"):
-        trained.evaluate(dataset, role="validation")
+        trained.evaluate(dataset, split="validation")
     with pytest.raises(InputError, match="no GPU|cuda"):
         trained.evaluate(dataset, device="cuda:9")
 
@@ -261,5 +261,5 @@ def _batch(size: int) -> Any:
 
 def test_images_may_be_paths_or_pictures(trained: Pipeline, tmp_path: Path) -> None:
     Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
-    vectors = trained.embed([tmp_path / "a.png", Image.new("RGB", (20, 20), "red")], progress=False)
+    vectors = trained.encode_images([tmp_path / "a.png", Image.new("RGB", (20, 20), "red")], progress=False)
     assert torch.equal(vectors[0], vectors[1])

@@ -13,7 +13,7 @@ from sbirlib import Pipeline, build, open_index
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
 from sbirlib.data.images import open_image
-from sbirlib.embedding import embed_to, embedded, index_embedded
+from sbirlib.encoding import embedded, encode_to, index_encoded
 from sbirlib.errors import InputError
 from sbirlib.retrieval.indexes.base import MANIFEST
 from sbirlib.search import SearchIndex
@@ -164,38 +164,38 @@ def test_vectors_made_in_shares_are_those_made_at_once(
         with pytest.raises(InputError, match=r"holds no vectors|should hold 3 files and misses 1"):
             embedded(out)
         monkeypatch.setenv("RANK", str(rank))
-        assert len(embed_to(pipeline, photos, out, rows=4, progress=False)) == 2 - rank
-    index = index_embedded(pipeline, out)
+        assert len(encode_to(pipeline, photos, out, rows=4, progress=False)) == 2 - rank
+    index = index_encoded(pipeline, out)
     at_once = pipeline.index(photos, progress=False)
     assert index.vectors.paths() == at_once.vectors.paths()
     made = torch.cat([torch.tensor(s.vectors) for s in embedded(out)])
-    assert torch.allclose(made, pipeline.embed(photos, progress=False), atol=1e-5)  # a batch of another size rounds differently
+    assert torch.allclose(made, pipeline.encode_images(photos, progress=False), atol=1e-5)  # a batch of another size rounds differently
     assert names(index, dataset.sketches.read(0), k=1) == names(at_once, dataset.sketches.read(0), k=1)
 
 
 def test_embedding_goes_on_where_it_was_stopped(pipeline: Pipeline, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "vectors"
-    files = embed_to(pipeline, photos, out, rows=4, progress=False)
+    files = encode_to(pipeline, photos, out, rows=4, progress=False)
     times = {file: file.stat().st_mtime_ns for file in files}
     whole = files[1].read_bytes()
     files[1].write_bytes(whole[:100])
-    assert embed_to(pipeline, photos, out, rows=4, progress=False) == files
+    assert encode_to(pipeline, photos, out, rows=4, progress=False) == files
     assert files[1].read_bytes() == whole
     assert {file for file in files if file.stat().st_mtime_ns != times[file]} == {files[1]}
 
 
 def test_other_vectors_in_the_folder_are_refused(pipeline: Pipeline, photos: Path, tmp_path: Path) -> None:
-    embed_to(pipeline, photos, tmp_path / "vectors", rows=4, progress=False)
+    encode_to(pipeline, photos, tmp_path / "vectors", rows=4, progress=False)
     other = build("mathm", **SMALL, seed=1)
     with pytest.raises(InputError, match="of other images or another encoder"):
-        embed_to(other, photos, tmp_path / "vectors", rows=4, progress=False)
+        encode_to(other, photos, tmp_path / "vectors", rows=4, progress=False)
     with pytest.raises(InputError, match="was made by another encoder"):
-        index_embedded(other, tmp_path / "vectors")
+        index_encoded(other, tmp_path / "vectors")
     with pytest.raises(InputError, match="which is not of these 9 images"):
-        embed_to(pipeline, photos, tmp_path / "vectors", rows=5, progress=False)
+        encode_to(pipeline, photos, tmp_path / "vectors", rows=5, progress=False)
 
 
 def test_sketches_are_embedded_as_queries(pipeline: Pipeline, dataset: Dataset, tmp_path: Path) -> None:
     dataset.sketches.read(0).save(tmp_path / "a.png")
-    embed_to(pipeline, images(tmp_path / "a.png", modality="sketch"), tmp_path / "out", role="query", progress=False)
+    encode_to(pipeline, images(tmp_path / "a.png", modality="sketch"), tmp_path / "out", side="query", progress=False)
     assert embedded(tmp_path / "out")[0].vectors.ndim == 3

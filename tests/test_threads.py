@@ -27,9 +27,9 @@ def test_each_job_once_and_together() -> None:
         assert torch.get_num_threads() == 1
         done.append(number)
 
-    with in_threads(2) as each:
+    with in_threads(2) as run:
         for _ in range(2):
-            each([partial(job, number) for number in range(20)])
+            run([partial(job, number) for number in range(20)])
             assert sorted(done) == list(range(20))
             done.clear()
 
@@ -41,8 +41,8 @@ def test_half_of_the_threads_begin_at_the_end() -> None:
         together.wait()
         done.append((threading.current_thread(), number))
 
-    with in_threads(2) as each:
-        each([partial(job, number) for number in range(6)])
+    with in_threads(2) as run:
+        run([partial(job, number) for number in range(6)])
     first, second = ([n for thread, n in done if (thread is threading.main_thread()) == main] for main in (True, False))
     assert first == [0, 1, 2]
     assert second == [5, 4, 3]
@@ -50,8 +50,8 @@ def test_half_of_the_threads_begin_at_the_end() -> None:
 
 def test_one_thread_is_the_callers_own() -> None:
     done: list[tuple[int, threading.Thread]] = []
-    with in_threads(1) as each:
-        each([partial(lambda number: done.append((number, threading.current_thread())), number) for number in (1, 2)])
+    with in_threads(1) as run:
+        run([partial(lambda number: done.append((number, threading.current_thread())), number) for number in (1, 2)])
     assert done == [(1, threading.main_thread()), (2, threading.main_thread())]
 
 
@@ -70,6 +70,6 @@ def test_an_error_ends_all_threads(where: int) -> None:
     ended = threading.Event()
     jobs: list[Job] = [partial(job, number) for number in range(10_000)]
     jobs[where] = wrong
-    with pytest.raises(ValueError, match="this job"), in_threads(2) as each:
-        each(jobs)
+    with pytest.raises(ValueError, match="this job"), in_threads(2) as run:
+        run(jobs)
     assert len(done) < 5000

@@ -21,6 +21,7 @@ from sbirlib import InputError, Pipeline, build, load, part, recipe_file
 from sbirlib.data.dataset import Dataset
 from sbirlib.ensemble import Ensemble
 from sbirlib.interfaces import Encoded
+from sbirlib.retrieval.exact.per_query import PerQuery
 from sbirlib.retrieval.itq import ITQ
 
 RUNS = Path(__file__).parent.parent / "runs"
@@ -94,8 +95,8 @@ def evaluate(experiment: Experiment, row: Row, seed: int, data: Dataset, device:
     """
     evaluator: Any = pipeline.evaluators[experiment.evaluator["name"]]
     model = ensemble(experiment, row, seed, data, device) if row.ensemble else pipeline
-    queries, gallery = model.encode(data, role=experiment.evaluate_on, device=device)
-    values = evaluator.measured(queries, gallery).values
+    queries, gallery = model.encode(data, split=experiment.evaluate_on, device=device)
+    values = evaluator.per_query(queries, gallery)
     valid = ~next(iter(values.values())).isnan()
     variants = {variant: evaluate_variant(experiment, row, seed, variant, pipeline, data, device) for variant in row.variants}
     return {
@@ -113,7 +114,8 @@ def evaluate(experiment: Experiment, row: Row, seed: int, data: Dataset, device:
             "photos": len(gallery),
         },
         "metrics": {name: float(v[valid].mean()) for name, v in values.items()},
-        "also": {kind: part("evaluator", table).measured(queries, gallery).means for kind, table in experiment.also.items()} | variants,
+        "also": {kind: PerQuery(part("evaluator", table).per_query(queries, gallery)).means for kind, table in experiment.also.items()}
+        | variants,
         "queries": {"category": queries.category[valid].tolist()}
         | {name: [round(x, 5) for x in v[valid].tolist()] for name, v in values.items()},
         "codes": evaluate_codes(pipeline, data, evaluator, queries, gallery, experiment.code_bits, device) if experiment.code_bits else {},
@@ -127,7 +129,7 @@ def evaluate_variant(
     other = pipeline_of(experiment, row, seed, variant)
     other.encoder.load_state_dict(pipeline.encoder.state_dict())
     evaluator: Any = other.evaluators[experiment.evaluator["name"]]
-    means: dict[str, float] = evaluator.measured(*other.encode(data, role=experiment.evaluate_on, device=device)).means
+    means: dict[str, float] = PerQuery(evaluator.per_query(*other.encode(data, split=experiment.evaluate_on, device=device))).means
     return means
 
 
@@ -135,16 +137,16 @@ def evaluate_codes(
     pipeline: Pipeline, data: Dataset, evaluator: Any, queries: Encoded, gallery: Encoded, bits: int, device: str
 ) -> dict[str, float]:
     """Metrics of binary codes (ITQ) under the Hamming distance."""
-    itq = ITQ(bits=bits).fit(pipeline.embed(data.train.photos, device=device))
+    itq = ITQ(bits=bits).fit(pipeline.encode_images(data.train.photos, device=device))
     codes = (replace(encoded, vectors=itq.codes(encoded.vectors)) for encoded in (queries, gallery))
-    means: dict[str, float] = evaluator.measured(*codes).means
+    means: dict[str, float] = PerQuery(evaluator.per_query(*codes)).means
     return means
 
 
 def ensemble(experiment: Experiment, row: Row, seed: int, data: Dataset, device: str) -> Ensemble:
     """Ensemble of the trained models of other rows, weighted on the validation sketches."""
     models = [load(trained_model(definition.model_name(experiment, member), seed)) for member in row.ensemble]
-    return Ensemble.fitted(models, data, device=device)
+    return Ensemble.fit(models, data, device=device)
 
 
 def trained_model(row: str, seed: int) -> Path:

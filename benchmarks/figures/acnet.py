@@ -15,8 +15,9 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Transform
 from sbirlib.pipeline import Pipeline
-from sbirlib.visual.columns import columns, to_pictures
+from sbirlib.visual.columns import columns
 from sbirlib.visual.figures import figure
+from sbirlib.visual.layout import to_pictures
 from sbirlib_acnet.synthesis import Synthesis
 
 BATCH = 64

@@ -15,7 +15,8 @@ from sbirlib.encoders.backbone import Backbone
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch
 from sbirlib.pipeline import Pipeline
-from sbirlib.visual.columns import columns, to_pictures
+from sbirlib.visual.columns import columns
+from sbirlib.visual.layout import to_pictures
 from sbirlib_vtd.adaptive import Adaptive
 from sbirlib_vtd.descriptor import Descriptor
 from sbirlib_vtd.gate import weights

@@ -34,7 +34,7 @@ from sbirlib.data.named import dataset
 from sbirlib.pipeline import Pipeline
 from sbirlib.visual.curves import training_curves
 from sbirlib.visual.figures import save_figure
-from sbirlib.visual.grid import save_picture
+from sbirlib.visual.layout import save_picture
 from sbirlib.visual.tsne import embedding_map
 
 IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"

@@ -11,7 +11,8 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch
 from sbirlib.pipeline import Pipeline
-from sbirlib.visual.columns import columns, to_pictures
+from sbirlib.visual.columns import columns
+from sbirlib.visual.layout import to_pictures
 from sbirlib_generative.sketch_decoder import SketchDecoder
 
 

@@ -13,7 +13,8 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Features
 from sbirlib.pipeline import Pipeline
-from sbirlib.visual.columns import columns, to_pictures
+from sbirlib.visual.columns import columns
+from sbirlib.visual.layout import to_pictures
 
 POINT, ARROW, NAME = (220, 30, 30), (20, 150, 60), (40, 60, 160)
 RADIUS = 2

@@ -10,7 +10,8 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.pipeline import Pipeline
 from sbirlib.progress import track
-from sbirlib.visual.columns import columns, to_pictures
+from sbirlib.visual.columns import columns
+from sbirlib.visual.layout import to_pictures
 from sbirlib_vtd.descriptor import Descriptor
 
 BATCH = 256
@@ -21,13 +22,13 @@ def traits(pipeline: Pipeline, dataset: Dataset, *, rows: int = 6, examples: int
 
     Sketches of training categories come first, then those of unseen ones, of as many different categories as possible.
     """
-    assignments = {split: _assignment(pipeline, dataset.part(split).sketches) for split in ("train", "test")}
+    assignments = {split: _assignment(pipeline, dataset.select(split).sketches) for split in ("train", "test")}
     frequent = torch.bincount(torch.cat(list(assignments.values()))).argsort(descending=True)[:rows]
     pictures: dict[str, list[Image.Image]] = {}
     for row in frequent.tolist():
         column: list[Image.Image] = []
         for split, assignment in assignments.items():
-            sketches = dataset.part(split).sketches
+            sketches = dataset.select(split).sketches
             indices = _categories_in_turn((assignment == row).nonzero()[:, 0].tolist(), sketches)[:examples]
             images = [pipeline.transform.prepare(sketches.read(i), int(sketches.modality[i])) for i in indices]
             blank = torch.full((3, pipeline.transform.size, pipeline.transform.size), 255, dtype=torch.uint8)
@@ -40,7 +41,7 @@ def spread(pipeline: Pipeline, dataset: Dataset) -> dict[str, tuple[float, float
     """Number of different rows of a category's sketches: mean and standard deviation over categories, by split (section 4.3)."""
     moments: dict[str, tuple[float, float]] = {}
     for split in ("train", "test"):
-        sketches = dataset.part(split).sketches
+        sketches = dataset.select(split).sketches
         assignment, category = _assignment(pipeline, sketches), torch.from_numpy(sketches.category)
         counts = torch.tensor([float(len(assignment[category == c].unique())) for c in category.unique()])
         moments[split] = float(counts.mean()), float(counts.std(correction=0))

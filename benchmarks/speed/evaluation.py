@@ -26,8 +26,8 @@ import torch
 from benchmarks.speed.evaluation_peers import PEERS, World
 from benchmarks.speed.timing import processor, seconds
 from sbirlib.memory import keep_freed_memory
-from sbirlib.retrieval.metrics import MEMORY, measure
-from sbirlib.retrieval.product import Product
+from sbirlib.retrieval.exact.evaluate import MEMORY, evaluate_queries
+from sbirlib.retrieval.exact.product import Product
 from sbirlib.threads import in_threads
 
 SIZES = {"TU-Berlin Extended": (2400, 27_989, 30), "Sketchy Extended": (12_694, 12_553, 25)}  # queries, gallery, classes
@@ -83,9 +83,9 @@ def compare_with_product(world: World, repeats: int) -> dict[str, object]:
 
     def tiled() -> None:
         multiply = Product(gallery, rows)
-        with in_threads(torch.get_num_threads()) as each:
+        with in_threads(torch.get_num_threads()) as run:
             for block in queries.split(rows):
-                each(multiply(block)[1])
+                run(multiply(block)[1])
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ours(world)  # first, before the buffer of the product is allocated
@@ -107,7 +107,7 @@ def compare_with_product(world: World, repeats: int) -> dict[str, object]:
 def ours(world: World) -> dict[str, float]:
     """The four metrics by sbirlib."""
     queries, gallery, query_labels, gallery_labels = world
-    return measure(queries[:, None], gallery, query_labels, gallery_labels, metrics=METRICS).means
+    return evaluate_queries(queries[:, None], gallery, query_labels, gallery_labels, metrics=METRICS).means
 
 
 def best_seconds(run: Callable[[], object], repeats: int) -> float:

@@ -4,7 +4,7 @@
     python -m benchmarks.speed.gallery --kinds milvus --uri http://localhost:19530
     python -m benchmarks.speed.gallery --photos 20000 --kinds flat hnsw
 
-The vectors lie in files as `sbirlib embed` writes them: those of 500 synthetic photos, each repeated with noise of half the standard
+The vectors lie in files as `sbirlib encode` writes them: those of 500 synthetic photos, each repeated with noise of half the standard
 deviation of the photos. Added photos and sketches are synthetic too. The encoder is a small untrained network, so sketches lie off the
 photos. Every step is a process of its own and includes its start-up. `found` is the share of the ten nearest photos of each sketch that
 the answer contains. The killed process adds 500 photos, and dies after 0.6 times the seconds that an earlier process took for as many.
@@ -59,7 +59,7 @@ class Gallery:
         )
         pipeline.export(self.model)
         images = synthetic(instances=(CENTRES + 2 * MORE) // 50)  # of 50 categories
-        vectors = around(pipeline.embed(images.photos.subset(slice(CENTRES)), progress=False), photos)
+        vectors = around(pipeline.encode_images(images.photos.subset(slice(CENTRES)), progress=False), photos)
         self._write_vectors(vectors, pipeline)
         for name, items, first, count in (
             ("sketches", images.sketches, 0, SKETCHES),
@@ -71,8 +71,10 @@ class Gallery:
                 items.read(i).save(folder / name / f"{i:05d}.png")
         self.paths = [f"{i}.jpg" for i in range(photos)]
         self.paths += [str(path) for name in ("more", "others") for path in sorted((folder / name).iterdir())]
-        added = [pipeline.embed(str(folder / name), progress=False) for name in ("more", "others")]
-        self.scores = pipeline.embed(str(folder / "sketches"), role="query", progress=False).flatten(0, 1) @ torch.cat([vectors, *added]).T
+        added = [pipeline.encode_images(str(folder / name), progress=False) for name in ("more", "others")]
+        self.scores = (
+            pipeline.encode_images(str(folder / "sketches"), side="query", progress=False).flatten(0, 1) @ torch.cat([vectors, *added]).T
+        )
 
     def life_cycle(self, kind: str, options: list[str]) -> None:
         """Take one kind of index through every step and print one line for each."""

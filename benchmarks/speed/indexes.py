@@ -29,7 +29,7 @@ from torch import Tensor
 from benchmarks.speed.timing import processor, seconds
 from sbirlib import part
 from sbirlib.memory import keep_freed_memory
-from sbirlib.retrieval.indexes.base import Index, open_vectors
+from sbirlib.retrieval.indexes.base import Index, read_index
 
 DIM, CLUSTERS, SPREAD, SHIFT, K = 512, 2000, 1.0, 1.0, 10
 KINDS = ("flat", "hnsw", "ivfpq", "itq")
@@ -95,7 +95,7 @@ def sizes(index: Index, photos: int) -> dict[str, float]:
     """Bytes a photo: of the saved folder, and of its files that are loaded into memory."""
     with tempfile.TemporaryDirectory() as folder:
         index.save(folder)
-        open_vectors(folder)
+        read_index(folder)
         files = {file.name: file.stat().st_size for file in Path(folder).iterdir()}
     loaded = sum(size for name, size in files.items() if not name.startswith("vectors"))
     return {"bytes_on_disk": round(sum(files.values()) / photos, 1), "bytes_in_memory": round(loaded / photos, 1)}

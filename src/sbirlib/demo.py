@@ -1,4 +1,4 @@
-"""`sbirlib demo`: MATHM trained from scratch on drawings of things that do not exist, and what it finds among others it never saw."""
+"""`sbirlib demo`: MATHM trained from scratch on synthetic drawings, and evaluated on unseen categories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from sbirlib.data.synthetic import synthetic
 from sbirlib.interfaces import Encoded
 from sbirlib.pipeline import Pipeline, build
 from sbirlib.retrieval.evaluators import chance
-from sbirlib.visual.grid import retrieval_grid, save_picture
+from sbirlib.visual.grid import retrieval_grid
+from sbirlib.visual.layout import save_picture
 
 SMALL: dict[str, Any] = {  # a network of 1.3 million weights, from scratch, for two cores
     "encoder": {
@@ -38,8 +39,8 @@ DATA: dict[str, Any] = {"categories": 60, "unseen": 10, "instances": 20, "sketch
 
 
 def demo(out: Path, *, seed: int = 0) -> None:
-    """Train, measure before and after beside chance, and draw the ten best photos for sketches of unseen categories."""
-    started = time.monotonic()
+    """Train, evaluate before and after beside chance, and draw the ten best photos for sketches of unseen categories."""
+    start = time.monotonic()
     dataset = synthetic(**DATA, seed=seed)
     typer.echo(dataset.describe())
     pipeline = build("mathm", **SMALL, seed=seed)
@@ -49,34 +50,34 @@ def demo(out: Path, *, seed: int = 0) -> None:
     pipeline.fit(dataset, out=folder)
     pipeline.export(folder / "model.safetensors")
     after = pipeline.evaluate(dataset)
-    lucky = chance(_labels(dataset.test.sketches), _labels(dataset.test.photos))
+    random = chance(_labels(dataset.test.sketches), _labels(dataset.test.photos))
     typer.echo(f"\n{len(dataset.test.categories)} categories it was never shown:\n{'':10}{'chance':>10}{'before':>10}{'after':>10}")
     for name in after:
-        typer.echo(f"{name:10}{lucky[name]:>10.3f}{before[name]:>10.3f}{after[name]:>10.3f}")
+        typer.echo(f"{name:10}{random[name]:>10.3f}{before[name]:>10.3f}{after[name]:>10.3f}")
     picture = out / "found.png"
-    save_picture(found(pipeline, dataset), picture)
+    save_picture(best_photos(pipeline, dataset), picture)
     typer.echo(f"\nten best photos for a sketch of each of six of them (green: right category): {picture}")
-    typer.echo(f"trained, measured and drawn in {time.monotonic() - started:.0f} s")
+    typer.echo(f"trained, measured and drawn in {time.monotonic() - start:.0f} s")
     typer.echo("on your own photos: sbirlib train mathm --data FOLDER, where FOLDER holds sketch/<class>/ and photo/<class>/")
 
 
 def _labels(dataset: Dataset) -> Encoded:
-    """A dataset's labels alone, with vectors of nothing."""
+    """The labels of a dataset, with zero vectors."""
     modality, category, instance = (torch.from_numpy(v) for v in (dataset.modality, dataset.category, dataset.instance))
     return Encoded(torch.zeros(len(dataset), 1), modality, category, instance)
 
 
-def found(pipeline: Pipeline, dataset: Dataset, rows: int = 6) -> Any:
-    """The ten best photos for one sketch of each of the first `rows` unseen categories."""
+def best_photos(pipeline: Pipeline, dataset: Dataset, rows: int = 6) -> Any:
+    """A picture of the ten best photos for one sketch of each of the first `rows` unseen categories."""
     unseen = dataset.test
     sketches, photos = unseen.sketches, unseen.photos
-    chosen = [int(np.flatnonzero(sketches.category == category)[0]) for category in range(min(rows, len(unseen.categories)))]
+    indices = [int(np.flatnonzero(sketches.category == category)[0]) for category in range(min(rows, len(unseen.categories)))]
     index = pipeline.index(photos, progress=False)
     row_of = {photos.path(i): i for i in range(len(photos))}
-    hits = index.search_all([sketches.read(i) for i in chosen])
-    names = [unseen.categories[sketches.category[i]] for i in chosen]
+    hits = index.search_all([sketches.read(i) for i in indices])
+    names = [unseen.categories[sketches.category[i]] for i in indices]
     return retrieval_grid(
-        [sketches.read(i) for i in chosen],
+        [sketches.read(i) for i in indices],
         [[photos.read(row_of[hit.path]) for hit in row] for row in hits],
         [[hit.category == name for hit in row] for name, row in zip(names, hits, strict=True)],
         titles=names,

@@ -1,4 +1,4 @@
-"""Several classifiers of sketches as one: a mixture of their probabilities, weighed by what the validation part says of each."""
+"""Ensemble of classifiers: a mixture of their probabilities, with weights fitted on the validation split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Ensemble:
     For the landmark-aware network (Zhang et al. 2019, table II) the pipelines differ in their number of landmarks. All must have been
     trained on the same categories, with a classifier; InputError if not.
 
-    >>> Ensemble.fitted(pipelines, dataset).evaluate(dataset)    # doctest: +SKIP
+    >>> Ensemble.fit(pipelines, dataset).evaluate(dataset)    # doctest: +SKIP
     {'accuracy': 0.71, 'class_accuracy': 0.70, 'class_AP': 0.75}
     """
 
@@ -34,30 +34,30 @@ class Ensemble:
         if not self.pipelines or len(self.pipelines) != len(self.weights):
             raise InputError(f"an ensemble needs pipelines and a weight for each, got {len(self.pipelines)} and {len(self.weights)}")
         if any(pipeline.categories != self.pipelines[0].categories for pipeline in self.pipelines):
-            raise InputError("the pipelines of an ensemble name different categories: train all on the same part of one dataset")
+            raise InputError("the pipelines of an ensemble name different categories: train all on the same split of one dataset")
 
     @classmethod
-    def fitted(cls, pipelines: Sequence[Pipeline], dataset: Dataset, *, role: str = "validation", device: str | None = None) -> Self:
-        """With the weights under which one part of the dataset is likeliest: not the one that is to be measured."""
+    def fit(cls, pipelines: Sequence[Pipeline], dataset: Dataset, *, split: str = "validation", device: str | None = None) -> Self:
+        """The ensemble with the weights of highest likelihood on one split of the dataset, which must not be the one to evaluate on."""
         equal = cls(pipelines, torch.full((len(pipelines),), 1 / max(len(pipelines), 1), dtype=torch.float64))
-        named, category = equal._named(dataset, role, device)
-        return replace(equal, weights=mixture_weights(named, category))
+        probabilities, category = equal._probabilities(dataset, split, device)
+        return replace(equal, weights=mixture_weights(probabilities, category))
 
-    def evaluate(self, dataset: Dataset, *, role: str = "test", device: str | None = None) -> dict[str, float]:
-        """The metrics of the evaluator `classification`, of the mixture."""
-        return Classification().evaluate(*self.encode(dataset, role=role, device=device))
+    def evaluate(self, dataset: Dataset, *, split: str = "test", device: str | None = None) -> dict[str, float]:
+        """The metrics of the evaluator `classification` for the mixture."""
+        return Classification().evaluate(*self.encode(dataset, split=split, device=device))
 
-    def encode(self, dataset: Dataset, *, role: str = "test", device: str | None = None) -> tuple[Encoded, Encoded]:
-        """The sketches of a part with the mixture's log probabilities as `logits`, and no photos."""
-        named, category = self._named(dataset, role, device)
-        mixed = torch.einsum("m,mqc->qc", self.weights, named)
+    def encode(self, dataset: Dataset, *, split: str = "test", device: str | None = None) -> tuple[Encoded, Encoded]:
+        """The sketches of a split with the mixture's log probabilities as `logits` [Q, C], and an empty gallery."""
+        probabilities, category = self._probabilities(dataset, split, device)
+        mixed = torch.einsum("m,mqc->qc", self.weights, probabilities)
         blank = torch.zeros(len(category), 1, 1)
         queries = Encoded(blank, torch.zeros_like(category), category, torch.full_like(category, -1), logits=mixed.log())
         return queries, queries[:0]
 
-    def _named(self, dataset: Dataset, role: str, device: str | None) -> tuple[Tensor, Tensor]:
-        """The probabilities [M, Q, C] that each pipeline gives the sketches of a part, and their categories [Q]."""
-        encoded = [pipeline.encode(dataset, role=role, device=device)[0] for pipeline in self.pipelines]
+    def _probabilities(self, dataset: Dataset, split: str, device: str | None) -> tuple[Tensor, Tensor]:
+        """The class probabilities [M, Q, C] of each pipeline for the sketches of a split, and their categories [Q]."""
+        encoded = [pipeline.encode(dataset, split=split, device=device)[0] for pipeline in self.pipelines]
         if any(queries.logits is None for queries in encoded):
             raise InputError("an ensemble is of classifiers: give each recipe the evaluator classification, as the recipe landmarks has it")
         logits = torch.stack([queries.logits for queries in encoded if queries.logits is not None])
@@ -65,7 +65,7 @@ class Ensemble:
 
 
 def mixture_weights(probabilities: Tensor, category: Tensor, *, tolerance: float = 1e-9) -> Tensor:
-    """The weights [M] that make `category` [Q] likeliest under the mixture of probabilities [M, Q, C], by expectation maximisation.
+    """The mixture weights [M] that maximise the likelihood of `category` [Q] under probabilities [M, Q, C], by expectation maximisation.
 
     w_m <- mean over q of w_m p_m(y_q) / sum_k w_k p_k(y_q), from equal weights, until the mean log likelihood rises by less than `tolerance`
     """

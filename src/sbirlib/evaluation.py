@@ -1,4 +1,4 @@
-"""A model measured in full: every metric with its definition and interval, class by class, and the queries that found least."""
+"""Full evaluation of a pipeline: metrics with definitions and intervals, class means, and the worst queries."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoded
 from sbirlib.pipeline import Pipeline
 from sbirlib.retrieval.evaluators import Category, Classification, Instance
-from sbirlib.retrieval.metrics import Measured, read_metric
+from sbirlib.retrieval.exact.metrics import read_metric
+from sbirlib.retrieval.exact.per_query import PerQuery
 from sbirlib.visual.grid import retrieval_grid
 
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of one evaluator: the mean over its queries, its 95 % interval where there is one, and how many queries it leaves out."""
+    """One metric of one evaluator: its mean over queries, its 95 % interval if it has one, and the number of queries left out."""
 
     evaluator: str
     metric: str
@@ -35,16 +36,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, on what vectors. `classes` has each class's means by evaluator and class name."""
+    """The metrics and the vectors they come from.
+
+    `classes` holds the class means by evaluator and class name, `per_query` the values of each query by evaluator.
+    """
 
     lines: list[Line]
     classes: dict[str, dict[str, dict[str, float]]]
-    measured: dict[str, Measured]
+    per_query: dict[str, PerQuery]
     queries: Encoded
     gallery: Encoded
 
     def tables(self) -> dict[str, Any]:
-        """All of it but the vectors, as JSON takes it; `metrics` are the plain values by name."""
+        """All but the vectors and the values of each query, ready for JSON; `metrics` are the plain values by name."""
         values = {line.metric: line.value for line in self.lines}
         return {"metrics": values, "lines": [asdict(line) for line in self.lines], "classes": self.classes}
 
@@ -54,44 +58,45 @@ def evaluation(
     dataset: Dataset,
     *,
     metrics: Sequence[str] | None = None,
-    role: str = "test",
+    split: str = "test",
     device: str | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Measure one part of the dataset by the recipe's evaluators, or by these `metrics` of category-level retrieval alone."""
+    """Evaluate on one split of the dataset, with the recipe's evaluators, or with these `metrics` of category-level retrieval alone."""
     evaluators = {"category": Category(metrics=metrics)} if metrics else pipeline.evaluators
     if not evaluators:
         raise InputError("the recipe has no evaluator: ask for metrics, such as metrics=['mAP@all', 'Prec@100']")
-    queries, gallery = pipeline.encode(dataset, role=role, device=device, progress=progress)
-    names = pipeline.categories if pipeline.classifies else dataset.part(role).categories
-    lines, classes, every = [], {}, {}
+    queries, gallery = pipeline.encode(dataset, split=split, device=device, progress=progress)
+    names = pipeline.categories if pipeline.classifies else dataset.select(split).categories
+    lines, classes, per_query = [], {}, {}
     for name, evaluator in evaluators.items():
         if not isinstance(evaluator, Category | Instance):
             lines += [Line(name, metric, value) for metric, value in evaluator.evaluate(queries, gallery).items()]
             if isinstance(evaluator, Classification):
-                classes[name] = {names[c]: found for c, found in evaluator.by_class(queries).items()}
+                classes[name] = {names[c]: means for c, means in evaluator.by_class(queries).items()}
             continue
-        every[name] = measured = evaluator.measured(queries, gallery)
-        means, intervals = measured.means, measured.intervals(queries.category)
-        lines += [Line(name, m, v, read_metric(m).definition, intervals[m], measured.left_out) for m, v in means.items()]
-        classes[name] = {names[c]: found for c, found in measured.by_class(queries.category).items()}
-    return Evaluation(lines, classes, every, queries, gallery)
+        per_query[name] = result = PerQuery(evaluator.per_query(queries, gallery))
+        means, intervals = result.means, result.intervals(queries.category)
+        lines += [Line(name, m, v, read_metric(m).definition, intervals[m], result.left_out) for m, v in means.items()]
+        classes[name] = {names[c]: means for c, means in result.by_class(queries.category).items()}
+    return Evaluation(lines, classes, per_query, queries, gallery)
 
 
-def worst_queries(found: Evaluation, dataset: Dataset, *, role: str = "test", rows: int = 10, k: int = 10) -> Image.Image:
-    """The sketches with the lowest value of the first metric, each with its k best photos, framed green where they are relevant."""
-    if not found.measured:
-        raise InputError("no evaluator ranks photos query by query, so none is worst: measure with 'category' or 'instance'")
-    name, measured = next(iter(found.measured.items()))
-    values = next(iter(measured.values.values()))
-    chosen = values.nan_to_num(nan=float("inf")).argsort(stable=True)[: min(rows, len(values) - measured.left_out)]
-    part = dataset.part(role)
-    sketches, photos = part.sketches, part.photos
-    own, theirs = (e.instance if name == "instance" else e.category for e in (found.queries, found.gallery))
-    best = [(found.queries.vectors[i] @ found.gallery.vectors.T).amax(0).topk(min(k, len(photos))).indices.tolist() for i in chosen]
+def worst_queries(evaluation: Evaluation, dataset: Dataset, *, split: str = "test", rows: int = 10, k: int = 10) -> Image.Image:
+    """A picture of the sketches with the lowest value of the first metric, with their k best photos, framed green where relevant."""
+    if not evaluation.per_query:
+        raise InputError("no evaluator ranks photos query by query, so none is worst: evaluate with 'category' or 'instance'")
+    name, result = next(iter(evaluation.per_query.items()))
+    values = next(iter(result.values.values()))
+    worst = values.nan_to_num(nan=float("inf")).argsort(stable=True)[: min(rows, len(values) - result.left_out)]
+    subset = dataset.select(split)
+    sketches, photos = subset.sketches, subset.photos
+    own, theirs = (e.instance if name == "instance" else e.category for e in (evaluation.queries, evaluation.gallery))
+    queries, gallery = evaluation.queries.vectors, evaluation.gallery.vectors
+    best = [(queries[i] @ gallery.T).amax(0).topk(min(k, len(photos))).indices.tolist() for i in worst]
     return retrieval_grid(
-        [sketches.read(int(i)) for i in chosen],
+        [sketches.read(int(i)) for i in worst],
         [[photos.read(j) for j in row] for row in best],
-        [[bool(theirs[j] == own[i]) for j in row] for i, row in zip(chosen, best, strict=True)],
-        titles=[f"{part.categories[int(found.queries.category[i])]} {float(values[i]):.3f}" for i in chosen],
+        [[bool(theirs[j] == own[i]) for j in row] for i, row in zip(worst, best, strict=True)],
+        titles=[f"{subset.categories[int(evaluation.queries.category[i])]} {float(values[i]):.3f}" for i in worst],
     )

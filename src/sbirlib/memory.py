@@ -1,4 +1,4 @@
-"""Memory that one batch frees is what the next one takes: on Linux it is kept, not given back in between."""
+"""Reuse of freed heap memory within the process (glibc)."""
 
 import ctypes
 import platform
@@ -10,10 +10,11 @@ NEVER = 2**31 - 1
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed blocks for this process until it ends; False, and nothing done, with any other C library.
+    """Keep freed heap memory in the process until it ends (glibc), so that the next batch reuses it; return whether this was set.
 
-    By default a block of more than 32 MiB, such as a layer's activations, goes back to the system when it is freed, and the next
-    batch pays for every page of it again.
+    By default glibc returns a freed block of more than 32 MiB, such as a layer's activations, to the system, and the next batch pays for
+    every page of it again. This changes malloc for the whole process, so it is for programs, such as the command line; no library call
+    does it. With another C library nothing is changed.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

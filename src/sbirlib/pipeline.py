@@ -22,7 +22,7 @@ from sbirlib.errors import InputError
 from sbirlib.interfaces import Classifier, Encoded, Encoder, Evaluator, Loss, Miner, Transform
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
-from sbirlib.retrieval.indexes.base import Index, manifest, open_vectors
+from sbirlib.retrieval.indexes.base import Index, read_index, read_manifest
 from sbirlib.search import SearchIndex
 from sbirlib.spec import part
 from sbirlib.training import checkpoint
@@ -77,18 +77,16 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
 
 def open_index(folder: str | Path) -> SearchIndex:
     """An index as `Pipeline.index(...).save(folder)` left it, with the encoder that made it."""
-    place, about = Path(folder), manifest(folder)
+    place, about = Path(folder), read_manifest(folder)
     if "model" not in about:
-        raise InputError(f"{folder} holds vectors but no encoder: open it with `open_vectors`, or index the photos with Pipeline.index")
+        raise InputError(f"{folder} holds vectors but no encoder: open it with `read_index`, or index the photos with Pipeline.index")
     pipeline = load(place / about["model"])
     digest = pipeline.encoder_digest()
     if digest != about["encoder"]:
         raise InputError(
             f"{place / about['model']} is not the encoder that made this index ({about['encoder'][:12]}): index the photos again"
         )
-    return SearchIndex(
-        pipeline.encoder, pipeline.transform, open_vectors(place), digest=digest, export=pipeline.export, model=about["model"]
-    )
+    return SearchIndex(pipeline.encoder, pipeline.transform, read_index(place), digest=digest, export=pipeline.export, model=about["model"])
 
 
 class Pipeline:
@@ -207,7 +205,9 @@ class Pipeline:
             )
         plan, source, stream = self._start(dataset, run.device, workers, fresh=not run.resumes, progress=progress)
         validate = (
-            (lambda: self.evaluate(dataset, role="validation", device=str(run.device), progress=False)) if len(dataset.validation) else None
+            (lambda: self.evaluate(dataset, split="validation", device=str(run.device), progress=False))
+            if len(dataset.validation)
+            else None
         )
         about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}}
         train(plan, source, stream, run, about=about, validate=validate, on_step=on_step)
@@ -230,48 +230,48 @@ class Pipeline:
         return plan, source, RandomStream(self.recipe.seed, f"training {rank()}", device)
 
     def evaluate(
-        self, dataset: Dataset, *, role: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
+        self, dataset: Dataset, *, split: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
     ) -> dict[str, float]:
         """The recipe's metrics with sketches as queries and photos as gallery, on one part of the dataset (all of it, if it is not split)."""
-        queries, gallery = self.encode(dataset, role=role, device=device, batch_size=batch_size, progress=progress)
+        queries, gallery = self.encode(dataset, split=split, device=device, batch_size=batch_size, progress=progress)
         metrics: dict[str, float] = {}
         for evaluator in self.evaluators.values():
             metrics |= evaluator.evaluate(queries, gallery)
         return metrics
 
     def encode(
-        self, dataset: Dataset, *, role: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
+        self, dataset: Dataset, *, split: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
     ) -> tuple[Encoded, Encoded]:
         """Input of the evaluators: the sketches of one split as queries, vectors [Q, S, W], and its photos as gallery, vectors [G, W]."""
-        measured = dataset.part(role)
-        if len(measured) == 0:
-            raise InputError(f"{dataset.name} has no {role} images in split {dataset.split_name!r}")
+        selection = dataset.select(split)
+        if len(selection) == 0:
+            raise InputError(f"{dataset.name} has no {split} images in split {dataset.split_name!r}")
         classifier = None
         if self.classifies:
             classifier = self._classifier()
-            measured = measured.numbered_as(self.categories)
+            selection = selection.numbered_as(self.categories)
         self.model.load_weights()
         self.model.to(find_device(device))
         common: dict[str, Any] = {"batch_size": batch_size, "device": str(find_device(device)), "progress": progress}
-        queries = encode(self.encoder, measured.sketches, self.transform, role="query", classifier=classifier, **common)
-        gallery = encode(self.encoder, measured.photos, self.transform, role="gallery", **common) if len(measured.photos) else queries[:0]
+        queries = encode(self.encoder, selection.sketches, self.transform, side="query", classifier=classifier, **common)
+        gallery = encode(self.encoder, selection.photos, self.transform, side="gallery", **common) if len(selection.photos) else queries[:0]
         return queries, gallery
 
-    def embed(
+    def encode_images(
         self,
         pictures: Any,
         *,
-        role: Literal["query", "gallery"] = "gallery",
+        side: Literal["query", "gallery"] = "gallery",
         device: str | None = None,
         batch_size: int = 128,
         progress: bool = True,
     ) -> Tensor:
         """Vectors of images (a dataset, a folder, or paths and PIL images): [G, V'] for the gallery, [Q, S, V'] for queries (sketches)."""
-        dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch" if role == "query" else "photo")
+        dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch" if side == "query" else "photo")
         self.model.load_weights()
         self.model.to(find_device(device))
         return encode(
-            self.encoder, dataset, self.transform, role=role, batch_size=batch_size, device=str(find_device(device)), progress=progress
+            self.encoder, dataset, self.transform, side=side, batch_size=batch_size, device=str(find_device(device)), progress=progress
         ).vectors
 
     def index(
@@ -288,12 +288,12 @@ class Pipeline:
 
         `kind` is an index by name, a table of its name and options, or an object; `fields` has more of each photo, by path, to filter by.
 
-        >>> pipeline.index("photos", kind={"name": "hnsw", "breadth": 256})  # doctest: +SKIP
+        >>> pipeline.index("photos", kind={"name": "hnsw", "efSearch": 256})  # doctest: +SKIP
         """
         vectors = kind if isinstance(kind, Index) else part("index", kind)
         dataset = photos if isinstance(photos, Dataset) else images(photos)
         search_index = self.search_index(vectors)
-        embedded = self.embed(dataset.photos, device=device, batch_size=batch_size, progress=progress)
+        embedded = self.encode_images(dataset.photos, device=device, batch_size=batch_size, progress=progress)
         search_index.add(dataset, fields=fields, vectors=embedded)
         return search_index
 
@@ -319,7 +319,7 @@ class Pipeline:
             self.encoder,
             dataset,
             self.transform,
-            role="query",
+            side="query",
             batch_size=batch_size,
             device=str(find_device(device)),
             progress=True,

@@ -18,7 +18,7 @@ from sbirlib.data.images import open_image
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Transform
 from sbirlib.retrieval.encode import encode
-from sbirlib.retrieval.indexes.base import Index, Where, new_name, own_folder
+from sbirlib.retrieval.indexes.base import Index, Where, index_folder, new_name
 from sbirlib.retrieval.indexes.shards import Record, Value
 from sbirlib.visual.grid import retrieval_grid
 
@@ -84,7 +84,7 @@ class SearchIndex:
         dataset = (photos if isinstance(photos, Dataset) else images(photos)).photos
         entries = records(dataset, fields)
         if vectors is None:
-            vectors = encode(self.encoder, dataset, self.transform, role="gallery", device=device, progress=progress).vectors
+            vectors = encode(self.encoder, dataset, self.transform, side="gallery", device=device, progress=progress).vectors
         self.vectors.add(vectors, entries)
         for i, record in enumerate(entries):
             path = str(record["path"])
@@ -104,7 +104,7 @@ class SearchIndex:
         dataset = _sketches(sketches)
         transform = _BlankCheck(self.transform)
         numbered = replace(dataset, reader=_Numbered(dataset.reader, dataset.threads))
-        vectors = encode(self.encoder, numbered, transform, role="query").vectors
+        vectors = encode(self.encoder, numbered, transform, side="query").vectors
         for i, position in enumerate(dataset.index.tolist()):
             if position in transform.blank:
                 logger.warning("the sketch %s is blank, so its hits mean nothing: draw dark lines on a light sheet", dataset.path(i))
@@ -139,8 +139,8 @@ class SearchIndex:
 
     def save(self, folder: str | Path) -> None:
         """Save vectors, records and the encoder as one folder; after a failure, or a kill, the folder is as it was before."""
-        place = own_folder(folder)
-        here = self.vectors.seen is not None and self.vectors.seen[0] == place.resolve()
+        place = index_folder(folder)
+        here = self.vectors.origin is not None and self.vectors.origin[0] == place.resolve()
         model = self._model if here and self._model else new_name("model")
         if model != self._model or not here:
             self.export(place / model)

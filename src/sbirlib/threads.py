@@ -1,4 +1,4 @@
-"""Work shared out among a processor's threads."""
+"""Jobs on a thread pool, with one intra-op thread of torch each."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -8,40 +8,41 @@ from contextlib import contextmanager
 import torch
 
 Job = Callable[[], object]
-Each = Callable[[Iterable[Job]], None]
+Run = Callable[[Iterable[Job]], None]
 
 
 @contextmanager
-def in_threads(count: int) -> Iterator[Each]:
-    """Gives what does some jobs in so many threads at once, the caller's among them, and returns when all are done. An error ends them.
+def in_threads(count: int) -> Iterator[Run]:
+    """Yield `run(jobs)`, which runs the jobs on `count` threads, the caller's included, and returns when all have finished.
 
-    Half of the threads begin at the first job, half at the last: so put what needs Python's lock apart from what does not. In these
-    threads torch takes one for each operation: its own, while they wait for each other, keep a core from all others.
+    The first error ends all threads' work and is raised. Half of the threads take jobs from the front, half from the back: so put jobs
+    that hold the GIL at one end and jobs that release it at the other. Torch uses one intra-op thread in each of these threads: its own
+    pools, while they wait for each other, keep the cores busy.
 
-    >>> with in_threads(2) as each:
-    ...     each([partial(found.append, item) for item in (1, 2, 3)])    # doctest: +SKIP
+    >>> with in_threads(2) as run:
+    ...     run([partial(results.append, item) for item in (1, 2, 3)])    # doctest: +SKIP
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that begin later take that over
+    torch.set_num_threads(1)  # threads that start later inherit it
     try:
         with ThreadPoolExecutor(max(1, count - 1)) as pool:
 
-            def each(jobs: Iterable[Job]) -> None:
-                left = deque(jobs)
-                others = [pool.submit(_work, left, (left.pop, left.popleft)[i % 2]) for i in range(count - 1)]
+            def run(jobs: Iterable[Job]) -> None:
+                queue = deque(jobs)
+                others = [pool.submit(_work, queue, (queue.pop, queue.popleft)[i % 2]) for i in range(count - 1)]
                 try:
-                    _work(left, left.popleft)
+                    _work(queue, queue.popleft)
                     for other in others:
                         other.result()
                 finally:
-                    left.clear()  # for the others, if this thread was interrupted while it waited
+                    queue.clear()  # ends the others too if this thread was interrupted while it waited
 
-            yield each
+            yield run
     finally:
         torch.set_num_threads(before)
 
 
-def _work(left: deque[Job], take: Callable[[], Job]) -> None:
+def _work(queue: deque[Job], take: Callable[[], Job]) -> None:
     while True:
         try:
             job = take()
@@ -50,5 +51,5 @@ def _work(left: deque[Job], take: Callable[[], Job]) -> None:
         try:
             job()
         except BaseException:
-            left.clear()
+            queue.clear()
             raise

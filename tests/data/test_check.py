@@ -73,7 +73,7 @@ def test_a_sketch_without_its_photo_is_an_orphan() -> None:
 def test_a_number_that_is_not_the_published_one_is_a_fault(tree: Path) -> None:
     whole = check(str(tree)).dataset
     entry = {"unseen": ["class9"], "counts": {"query_sketches": 2, "gallery_photos": 17}}
-    data = split(Dataset(**{**vars(whole), "role": None, "splits": {"nine": entry}}), "nine")
+    data = split(Dataset(**{**vars(whole), "split": None, "splits": {"nine": entry}}), "nine")
     assert examine(data).faults == ["gallery photos of the test: 2, published are 17"]
 
 

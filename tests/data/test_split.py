@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbirlib.data.dataset import ROLES, Dataset
+from sbirlib.data.dataset import SPLITS, Dataset
 from sbirlib.data.folder import folder, from_lists
 from sbirlib.data.split import split
 from sbirlib.data.split_file import RULE
@@ -85,7 +85,7 @@ def test_the_digest_covers_the_keys() -> None:
 @given(count=st.integers(3, 30), seed=st.integers(0, 5))
 def test_every_role_has_a_class_and_none_has_two_roles(count: int, seed: int) -> None:
     data = split(classes(count, each=1), seed)
-    parts = [set(data.part(role).categories) for role in ROLES]
+    parts = [set(data.select(role).categories) for role in SPLITS]
     assert all(parts)
     assert sum(map(len, parts)) == len(set.union(*parts)) == count
 
@@ -122,7 +122,7 @@ def test_photos_split_by_instance_and_sketches_go_with_them(tmp_path: Path) -> N
 def test_classification_is_the_rule_of_sorted_names() -> None:
     rows = [(f"sketch/{c}/{i:02}.png", SKETCH, c, -1) for c, n in (("a", 10), ("b", 23), ("c", 3)) for i in reversed(range(n))]
     data = split(named("q", rows), "classification")
-    role = {data.key(i): ROLES[int(data.role[i])] for i in range(len(data))} if data.role is not None else {}
+    role = {data.key(i): SPLITS[int(data.split[i])] for i in range(len(data))} if data.split is not None else {}
     for c, n in (("a", 10), ("b", 23), ("c", 3)):
         train = int(0.7 * n + 1e-9)
         validation = max(1, int(0.2 * train + 1e-9))
@@ -227,8 +227,8 @@ def test_classification_with_a_few_training_images_a_class() -> None:
     whole, few = split(named("q", rows), "classification"), split(named("q", rows), "classification:train=4")
     assert sorted(few.train.key(i) for i in range(8)) == [f"sketch/{c}/{c}{i:02}.png" for c in "ab" for i in range(4)]
     for part in ("validation", "test"):
-        assert [few.part(part).key(i) for i in range(len(few.part(part)))] == [
-            whole.part(part).key(i) for i in range(len(whole.part(part)))
+        assert [few.select(part).key(i) for i in range(len(few.select(part)))] == [
+            whole.select(part).key(i) for i in range(len(whole.select(part)))
         ]
     assert len(split(named("q", rows), "classification:train=99").train) == len(whole.train)
     assert few.split_digest != whole.split_digest

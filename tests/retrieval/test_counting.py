@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbirlib.retrieval.counting import CROWDED, _counted, ranks
+from sbirlib.retrieval.exact.counting import CROWDED, _count, ranks
 
 WORLDS = {
     "spread": lambda draw: draw,
@@ -34,19 +34,19 @@ def world(kind: str, dtype: torch.dtype, most: int) -> tuple[Tensor, Tensor, Ten
 def test_counting_is_sorting(kind: str, dtype: torch.dtype, most: int) -> None:
     rows, own, relevant = world(kind, dtype, most)
     below, equal = ranks(rows, own, relevant)
-    for row, keys, count, found, same in zip(rows, own, relevant[:, 0].tolist(), below, equal, strict=True):
-        for key, before, ties in zip(keys[:count], found.tolist(), same.tolist(), strict=False):
+    for row, keys, count, lower, same in zip(rows, own, relevant[:, 0].tolist(), below, equal, strict=True):
+        for key, before, ties in zip(keys[:count], lower.tolist(), same.tolist(), strict=False):
             assert (before, ties) == (int((row < key).sum()), int((row == key).sum()))
 
 
 def test_ordinary_distances_are_counted_and_crowded_ones_are_not() -> None:
     rows, own, relevant = (values.numpy() for values in world("spread", torch.float32, 900))
-    assert _counted(rows, own, relevant) is not None
-    assert _counted(rows, np.zeros((7, CROWDED + 1), np.float32), np.full((7, 1), CROWDED + 1)) is None
+    assert _count(rows, own, relevant) is not None
+    assert _count(rows, np.zeros((7, CROWDED + 1), np.float32), np.full((7, 1), CROWDED + 1)) is None
 
 
 def test_many_blocks_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = world("ties", torch.float32, 40)
-    wanted = ranks(*given)
-    monkeypatch.setattr("sbirlib.retrieval.counting.BLOCK", 6000)
-    assert all(torch.equal(found, values) for found, values in zip(ranks(*given), wanted, strict=True))
+    block = world("ties", torch.float32, 40)
+    expected = ranks(*block)
+    monkeypatch.setattr("sbirlib.retrieval.exact.counting.BLOCK", 6000)
+    assert all(torch.equal(values, others) for values, others in zip(ranks(*block), expected, strict=True))

@@ -1,5 +1,6 @@
 """Encoding: order, modes, labels and what is refused."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -73,46 +74,46 @@ def encoder() -> Small:
     return Small()
 
 
-@pytest.mark.parametrize("role", ["query", "gallery"])
-def test_row_i_is_image_i_whatever_the_batch(encoder: Small, role: Any) -> None:
+@pytest.mark.parametrize("side", ["query", "gallery"])
+def test_row_i_is_image_i_whatever_the_batch(encoder: Small, side: Any) -> None:
     dataset = pictures(11)
-    whole = encode(encoder, dataset, Plain(), role=role, batch_size=4)
-    assert whole.vectors.shape == ((11, 2, 6) if role == "query" else (11, 6))
+    whole = encode(encoder, dataset, Plain(), side=side, batch_size=4)
+    assert whole.vectors.shape == ((11, 2, 6) if side == "query" else (11, 6))
     assert (whole.vectors.dtype, whole.logits) == (torch.float32, None)
     assert not whole.vectors.is_inference()
     for i in range(11):
-        one = encode(encoder, dataset.subset([i]), Plain(), role=role, batch_size=1)
+        one = encode(encoder, dataset.subset([i]), Plain(), side=side, batch_size=1)
         assert torch.allclose(one.vectors[0], whole.vectors[i], atol=1e-6)
         assert [int(one.modality), int(one.category), int(one.instance)] == [i % 2, i % 3, i // 2]
     assert torch.equal(whole.category, torch.tensor(dataset.category))
     encoder.eval()
     image = Plain().prepare(dataset.read(6), 0)[None].float() / 255
     direct = encoder.gallery_vectors(Batch(image, *(torch.zeros(1).long(),) * 3))
-    assert torch.allclose(whole.vectors[6] if role == "gallery" else whole.vectors[6, 0], direct[0].detach(), atol=1e-6)
+    assert torch.allclose(whole.vectors[6] if side == "gallery" else whole.vectors[6, 0], direct[0].detach(), atol=1e-6)
 
 
 def test_the_modes_of_all_modules_are_put_back(encoder: Small) -> None:
     classifier = Head()
     before = [module.training for part in (encoder, classifier) for module in part.modules()]
-    first = encode(encoder, pictures(5), Plain(), role="gallery", classifier=classifier)
+    first = encode(encoder, pictures(5), Plain(), side="gallery", classifier=classifier)
     assert [module.training for part in (encoder, classifier) for module in part.modules()] == before
     assert True in before
     assert False in before
-    second = encode(encoder, pictures(5), Plain(), role="gallery", classifier=classifier)
+    second = encode(encoder, pictures(5), Plain(), side="gallery", classifier=classifier)
     assert first.logits is not None
     assert second.logits is not None
     assert torch.equal(first.logits, second.logits)  # no dropout
     assert torch.allclose(first.logits, classifier.head[1](first.vectors).detach(), atol=1e-6)
 
 
-@pytest.mark.parametrize("role", ["query", "gallery"])
-def test_an_image_is_encoded_once_for_its_vectors_and_its_logits(encoder: Small, role: Any) -> None:
+@pytest.mark.parametrize("side", ["query", "gallery"])
+def test_an_image_is_encoded_once_for_its_vectors_and_its_logits(encoder: Small, side: Any) -> None:
     classifier, calls = Head(), list[int]()
     encoder.project.register_forward_hook(lambda _, given, found: calls.append(len(found)))
-    found = encode(encoder, pictures(5), Plain(), role=role, batch_size=2, classifier=classifier)
+    found = encode(encoder, pictures(5), Plain(), side=side, batch_size=2, classifier=classifier)
     assert calls == [2, 2, 1]
     assert found.logits is not None
-    vectors = found.vectors if role == "gallery" else found.vectors[:, 0]
+    vectors = found.vectors if side == "gallery" else found.vectors[:, 0]
     assert torch.allclose(found.logits, classifier.head[1](vectors).detach(), atol=1e-6)
     assert not encoder._forward_hooks
 
@@ -126,10 +127,10 @@ class Halved(Small):
 
 def test_logits_are_of_the_whole_batch(encoder: Small) -> None:
     classifier = Head()
-    plain = encode(encoder, pictures(5), Plain(), role="gallery", batch_size=4, classifier=classifier)
+    plain = encode(encoder, pictures(5), Plain(), side="gallery", batch_size=4, classifier=classifier)
     halved = Halved()
     halved.load_state_dict(encoder.state_dict())
-    found = encode(halved, pictures(5), Plain(), role="gallery", batch_size=4, classifier=classifier)
+    found = encode(halved, pictures(5), Plain(), side="gallery", batch_size=4, classifier=classifier)
     assert found.logits is not None
     assert plain.logits is not None
     assert torch.allclose(found.logits, plain.logits, atol=1e-6)
@@ -147,28 +148,32 @@ def test_modes_are_put_back_after_an_unreadable_image(encoder: Small) -> None:
         "bad", categories="abc", modality=[1] * 5, category=dataset.category, instance=[-1] * 5, keys=dataset.keys, reader=broken
     )
     with pytest.raises(InputError, match=r"3\.png cannot be read"):
-        encode(encoder, bad, Plain(), role="gallery", batch_size=2)
+        encode(encoder, bad, Plain(), side="gallery", batch_size=2)
     assert encoder.training
     assert not encoder.norm.training
 
 
-def test_a_bar_is_shown_on_stderr_only_when_it_takes_long(
+def test_a_bar_is_shown_on_a_terminal_only_when_it_takes_long(
     encoder: Small, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode(encoder, pictures(3), Plain(), role="gallery", progress=True)
-    assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("sbirlib.progress.PATIENCE", -1.0)
-    encode(encoder, pictures(3), Plain(), role="gallery")
-    assert capsys.readouterr() == ("", "")
-    encode(encoder, pictures(3), Plain(), role="gallery", progress=True)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "encoding pictures" in err
-    assert "100%" in err
+    def output(progress: bool, terminal: bool) -> str:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+        encode(encoder, pictures(3), Plain(), side="gallery", progress=progress)
+        out, err = capsys.readouterr()
+        assert out == ""
+        return err
+
+    assert output(progress=True, terminal=True) == ""  # as it is over at once
+    monkeypatch.setattr("sbirlib.progress.PATIENCE", 0.0)
+    assert output(progress=False, terminal=True) == ""
+    assert output(progress=True, terminal=False) == ""
+    bar = output(progress=True, terminal=True)
+    assert "encoding pictures" in bar
+    assert "100%" in bar
 
 
 def test_bad_input_is_refused(encoder: Small) -> None:
     with pytest.raises(InputError, match="pictures has no image to encode as query"):
-        encode(encoder, pictures(4).subset([]), Plain(), role="query")
-    with pytest.raises(InputError, match="role is 'query' or 'gallery', got 'photo'"):
-        encode(encoder, pictures(2), Plain(), role="photo")  # type: ignore[arg-type]
+        encode(encoder, pictures(4).subset([]), Plain(), side="query")
+    with pytest.raises(InputError, match="side is 'query' or 'gallery', got 'photo'"):
+        encode(encoder, pictures(2), Plain(), side="photo")  # type: ignore[arg-type]

@@ -1,10 +1,7 @@
-"""Every metric against its definition, read off one order of the photos at a time."""
+"""Every metric against the reference implementation, and that against values by hand."""
 
 import doctest
-import itertools
-import math
 import re
-from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -17,67 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sbirlib.errors import InputError
-from sbirlib.retrieval import metrics, product
-from sbirlib.retrieval.metrics import measure, read_metric
-from sbirlib.retrieval.ranking import TIES
-
-FORMS = [
-    "mAP@all",
-    "mAP@all:voc",
-    "mAP@{}",
-    "mAP@{}:hits",
-    "mAP@{}:total",
-    "mAP@{}:k",
-    "mAP@{}:voc",
-    "Prec@{}",
-    "Prec@{}:min",
-    "Prec@{}:zse",
-]
+from sbirlib.retrieval.exact import evaluate, metrics, product, reference
+from sbirlib.retrieval.exact.evaluate import evaluate_queries
+from sbirlib.retrieval.exact.metrics import read_metric
+from sbirlib.retrieval.exact.ranking import TIES
 
 
-def literal(flags: list[bool], name: str) -> float:
-    """The metric of one order, `flags` saying which photos are relevant, best first."""
-    relevant = sum(flags)
-    family, _, rest = name.partition("@")
-    k, _, variant = rest.partition(":")
-    top = flags if k == "all" else flags[: int(k)]
-    precision = [sum(top[: i + 1]) / (i + 1) for i in range(len(top))]
-    if family == "Prec":
-        least = min(int(k), relevant)
-        return {"": sum(top) / int(k), "min": sum(top) / least, "zse": precision[least - 1]}[variant]
-    if variant == "voc":
-        precision = [max(precision[i:]) for i in range(len(top))]
-    total = sum(p for p, hit in zip(precision, top, strict=True) if hit)
-    places = len(flags) if k == "all" else int(k)
-    least = min(places, relevant)
-    return total / {"": least, "voc": least, "total": relevant, "k": places, "hits": max(sum(top), 1)}[variant]
-
-
-def orders(scores: list[float], relevant: list[bool], ties: str) -> list[list[bool]]:
-    """All orders of the photos that a rule for ties allows, each as likely as another."""
-    if ties != "expected":
-        after: dict[str, Callable[[int], int]] = {
-            "stable": lambda i: i,
-            "optimistic": lambda i: not relevant[i],
-            "pessimistic": lambda i: relevant[i],
-        }
-        last = after[ties]
-        return [[relevant[i] for i in sorted(range(len(scores)), key=lambda i: (-scores[i], last(i)))]]
-    groups = []
-    for score in sorted(set(scores), reverse=True):
-        flags = [r for s, r in zip(scores, relevant, strict=True) if s == score]
-        chosen = itertools.combinations(range(len(flags)), sum(flags))
-        groups.append([[i in hits for i in range(len(flags))] for hits in chosen])
-    return [list(itertools.chain(*parts)) for parts in itertools.product(*groups)]
-
-
-def wanted(scores: list[float], relevant: list[bool], name: str, ties: str) -> float:
-    if not any(relevant):
-        return math.nan
-    if name.startswith("Acc"):
-        return float(any(orders(scores, relevant, "pessimistic")[0][: int(name.partition("@")[2])]))
-    allowed = orders(scores, relevant, "stable" if ties == "expected" and name.endswith("voc") else ties)
-    return sum(literal(flags, name) for flags in allowed) / len(allowed)
+def names(k: int) -> list[str]:
+    return [form.replace("@k", f"@{k}") for form in metrics.METRICS]
 
 
 def with_scores(scores: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,16 +44,15 @@ def retrievals(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("ties", TIES)
 @settings(max_examples=60, deadline=None)
 @given(retrieval=retrievals(), k=st.integers(1, 10))
-def test_every_metric_is_its_definition(ties: str, retrieval: tuple[Tensor, Tensor, Tensor], k: int) -> None:
+def test_every_metric_equals_its_reference(ties: str, retrieval: tuple[Tensor, Tensor, Tensor], k: int) -> None:
     scores, query_labels, gallery_labels = retrieval
-    names = [form.format(k) for form in [*FORMS, "Acc@{}"]]
-    measured = measure(*with_scores(scores), query_labels, gallery_labels, metrics=names, ties=ties)
+    result = evaluate_queries(*with_scores(scores), query_labels, gallery_labels, metrics=names(k), ties=ties)
     best = scores.amax(1).tolist()
     relevant = ((query_labels[:, None] == gallery_labels) & (query_labels[:, None] >= 0)).tolist()
-    assert measured.left_out == sum(not any(row) for row in relevant)
-    for name in names:
-        expected = [wanted(row, flags, name, ties) for row, flags in zip(best, relevant, strict=True)]
-        assert measured.values[name].tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True), name
+    assert result.left_out == sum(not any(row) for row in relevant)
+    for name in names(k):
+        expected = [reference.reference(row, flags, name, ties) for row, flags in zip(best, relevant, strict=True)]
+        assert result.values[name].tolist() == pytest.approx(expected, abs=1e-12, nan_ok=True), name
 
 
 @pytest.mark.parametrize("levels", [4, 40, 10**9])
@@ -117,7 +60,7 @@ def test_a_larger_gallery_with_ties_is_exact(levels: int) -> None:
     generator = torch.Generator().manual_seed(0)
     scores = torch.randint(levels, (3, 1, 400), generator=generator).double()
     labels, mine = torch.randint(3, (400,), generator=generator), torch.arange(3)
-    measured = measure(*with_scores(scores), mine, labels, metrics=["mAP@all", "mAP@100", "Prec@100"])
+    result = evaluate_queries(*with_scores(scores), mine, labels, metrics=["mAP@all", "mAP@100", "Prec@100"])
     for row in range(3):
         shares, hits = [], []  # expected precision and expected relevance by place, group of equals after group
         before = place = 0
@@ -129,9 +72,9 @@ def test_a_larger_gallery_with_ties_is_exact(levels: int) -> None:
                 hits.append(r / n)
             before, place = before + r, place + n
         total = int((labels == row).sum())
-        assert float(measured.values["mAP@all"][row]) == pytest.approx(sum(shares) / total, abs=1e-12)
-        assert float(measured.values["mAP@100"][row]) == pytest.approx(sum(shares[:100]) / min(100, total), abs=1e-12)
-        assert float(measured.values["Prec@100"][row]) == pytest.approx(sum(hits[:100]) / 100, abs=1e-12)
+        assert float(result.values["mAP@all"][row]) == pytest.approx(sum(shares) / total, abs=1e-12)
+        assert float(result.values["mAP@100"][row]) == pytest.approx(sum(shares[:100]) / min(100, total), abs=1e-12)
+        assert float(result.values["Prec@100"][row]) == pytest.approx(sum(hits[:100]) / 100, abs=1e-12)
 
 
 @pytest.mark.parametrize("ties", TIES)
@@ -141,41 +84,40 @@ def test_chunks_and_threads_do_not_change_the_result(ties: str, threads: int, re
     queries = torch.randint(-1, 2, (30, 3, 8), generator=generator).float()
     gallery = torch.randint(-1, 2, (57, 8), generator=generator).float()
     labels = torch.randint(5, (30,), generator=generator), torch.randint(1, 7, (57,), generator=generator)
-    names = [form.format(5) for form in [*FORMS, "Acc@{}"]]
-    whole = measure(queries, gallery, *labels, metrics=names, ties=ties)
+    whole = evaluate_queries(queries, gallery, *labels, metrics=names(5), ties=ties)
     request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
     torch.set_num_threads(threads)
     for memory in (1, 3000, 20000):
-        parts = measure(queries, gallery, *labels, metrics=names, ties=ties, memory=memory)
-        for name in names:
-            assert torch.allclose(parts.values[name], whole.values[name], rtol=0, atol=1e-15, equal_nan=True), name
+        chunks = evaluate_queries(queries, gallery, *labels, metrics=names(5), ties=ties, memory=memory)
+        for name in names(5):
+            assert torch.allclose(chunks.values[name], whole.values[name], rtol=0, atol=1e-15, equal_nan=True), name
 
 
 def test_equal_photos_tie_even_for_a_single_query() -> None:
     query = torch.randn(1, 1, 512, generator=torch.Generator().manual_seed(0))
     gallery = query[0].expand(1003, 512).contiguous()
     labels = torch.arange(1003)
-    values = measure(query, gallery, torch.tensor([0]), labels, metrics=["Acc@1", "Acc@1002", "Acc@1003", "Prec@1"]).values
+    values = evaluate_queries(query, gallery, torch.tensor([0]), labels, metrics=["Acc@1", "Acc@1002", "Acc@1003", "Prec@1"]).values
     assert [float(v) for v in values.values()] == [0, 0, 1, pytest.approx(1 / 1003)]
 
 
 def test_negative_infinity_ranks_last_and_half_precision_is_promoted() -> None:
     scores = torch.tensor([[[1.0, 2.0, 3.0]]], dtype=torch.float16)
     labels = torch.tensor([0]), torch.tensor([0, 1, 1])
-    assert measure(*with_scores(scores), *labels, metrics=["mAP@all"]).means["mAP@all"] == pytest.approx(1 / 3, abs=1e-12)
+    assert evaluate_queries(*with_scores(scores), *labels, metrics=["mAP@all"]).means["mAP@all"] == pytest.approx(1 / 3, abs=1e-12)
     gallery = torch.tensor([[-torch.inf], [0.5], [-torch.inf]])
-    measured = measure(torch.ones(1, 1, 1), gallery, torch.tensor([0]), torch.tensor([0, 1, 0]), metrics=["mAP@all"])
-    assert measured.means["mAP@all"] == pytest.approx((1 / 2 + 2 / 3) / 2, abs=1e-12)
+    result = evaluate_queries(torch.ones(1, 1, 1), gallery, torch.tensor([0]), torch.tensor([0, 1, 0]), metrics=["mAP@all"])
+    assert result.means["mAP@all"] == pytest.approx((1 / 2 + 2 / 3) / 2, abs=1e-12)
 
 
 def test_means_leave_out_queries_without_a_relevant_photo() -> None:
     scores = torch.tensor([[[2.0, 1.0]], [[2.0, 1.0]], [[1.0, 2.0]]])
-    measured = measure(*with_scores(scores), torch.tensor([0, 5, 0]), torch.tensor([0, 1]), metrics=["mAP@all"])
-    assert measured.left_out == 1
-    assert measured.means["mAP@all"] == pytest.approx(0.75)
-    assert measured.values["mAP@all"][1].isnan()
+    result = evaluate_queries(*with_scores(scores), torch.tensor([0, 5, 0]), torch.tensor([0, 1]), metrics=["mAP@all"])
+    assert result.left_out == 1
+    assert result.means["mAP@all"] == pytest.approx(0.75)
+    assert result.values["mAP@all"][1].isnan()
     with pytest.raises(InputError, match="no query has a relevant photo"):
-        _ = measure(*with_scores(scores), torch.full((3,), 5), torch.tensor([0, 1]), metrics=["mAP@all"]).means
+        _ = evaluate_queries(*with_scores(scores), torch.full((3,), 5), torch.tensor([0, 1]), metrics=["mAP@all"]).means
 
 
 @pytest.mark.parametrize(
@@ -201,7 +143,7 @@ def test_bad_input_is_refused() -> None:
 
     def refused(said: str, *args: Tensor, names: tuple[str, ...] = ("mAP@all",), ties: str = "expected") -> None:
         with pytest.raises(InputError, match=said):
-            measure(*args, metrics=names, ties=ties)
+            evaluate_queries(*args, metrics=names, ties=ties)
 
     refused(r"\[Q, S, V\] and a gallery \[G, V\] were expected, got \[2, 3\]", query[:, 0], gallery, mine, labels)
     refused("were expected, got", query, gallery[:, :2], mine, labels)
@@ -215,7 +157,9 @@ def test_bad_input_is_refused() -> None:
 
 
 def test_the_examples_run() -> None:
-    assert doctest.testmod(metrics, optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL) == (0, 4)
+    counts = {evaluate: 2, metrics: 2, reference: 1}
+    for module, count in counts.items():
+        assert doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL) == (0, count)
 
 
 def test_packed_codes_rank_by_hamming_distance() -> None:
@@ -223,12 +167,12 @@ def test_packed_codes_rank_by_hamming_distance() -> None:
     packed = torch.from_numpy(np.packbits(bits.numpy(), axis=1, bitorder="little"))
     labels = torch.arange(60) % 4
     hamming = (bits[:20, None] != bits).sum(2)
-    names = ["mAP@all", "mAP@10", "Prec@10", "Acc@1"]
-    found = measure(packed[:20, None], packed, labels[:20], labels, metrics=names)
+    some = ["mAP@all", "mAP@10", "Prec@10", "Acc@1"]
+    result = evaluate_queries(packed[:20, None], packed, labels[:20], labels, metrics=some)
     scores = torch.nn.functional.one_hot(torch.arange(20), 20).double()[:, None], -hamming.T.double()  # each query's products are its row
-    wanted = measure(*scores, labels[:20], labels, metrics=names)
-    for name in names:
-        assert torch.equal(found.values[name], wanted.values[name])
+    expected = evaluate_queries(*scores, labels[:20], labels, metrics=some)
+    for name in some:
+        assert torch.equal(result.values[name], expected.values[name])
 
 
 @pytest.mark.parametrize("size", [1, 30, 1024, 2047, 2049, 5001, 17_000])
@@ -260,7 +204,9 @@ def test_the_examples_in_the_documents() -> None:
 
     def computed(name: str) -> float:
         scores = torch.arange(6.0).flip(0)[:, None]
-        return measure(torch.ones(1, 1, 1), scores, torch.tensor([1]), relevant, metrics=[name]).means[name]
+        value = evaluate_queries(torch.ones(1, 1, 1), scores, torch.tensor([1]), relevant, metrics=[name]).means[name]
+        assert reference.metric_of_order((relevant == 1).tolist(), name) == pytest.approx(value, abs=1e-12)
+        return value
 
     lines = [[cell.strip() for cell in line.strip("| ").split("|")] for line in page.splitlines() if re.match(r"\| \w+@k", line)]
     assert {line[0] for line in lines} == {name for name in metrics.METRICS if "@k" in name}

@@ -13,6 +13,7 @@ from sbirlib.interfaces import PHOTO, SKETCH, Encoded
 from sbirlib.visual.batch import training_batch
 from sbirlib.visual.curves import read_log, training_curves
 from sbirlib.visual.figures import save_figure
+from sbirlib.visual.layout import STEP
 from sbirlib.visual.tsne import embedding_map
 
 
@@ -62,7 +63,7 @@ def test_a_training_batch_shows_each_class_in_a_row() -> None:
     dataset = synthetic(categories=12, unseen=4, instances=4, size=32)
     drawn = training_batch(dataset, Sbir(size=32), categories=3, per_modality=2)
     more = training_batch(dataset, Sbir(size=32), categories=5, per_modality=2)
-    assert more.height - drawn.height == 2 * (32 + 8)
+    assert more.height - drawn.height == 2 * (32 + STEP)
     assert np.asarray(drawn).std() > 0
     sketches_only = training_batch(dataset.sketches, Sbir(size=32), categories=3, per_modality=2)
-    assert sketches_only.width == drawn.width - 2 * (32 + 8)
+    assert sketches_only.width == drawn.width - 2 * (32 + STEP)

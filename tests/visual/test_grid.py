@@ -7,13 +7,15 @@ import pytest
 from PIL import Image, ImageColor
 
 from sbirlib.errors import InputError
-from sbirlib.visual.grid import FRAME, GAP, RIGHT, WRONG, retrieval_grid, save_picture
+from sbirlib.visual.columns import columns
+from sbirlib.visual.grid import RIGHT, WRONG, retrieval_grid
+from sbirlib.visual.layout import FRAME, GAP, LABEL, LINE, MARGIN, STEP, Cell, layout, save_picture
 
 
 def colours(image: Image.Image) -> set[tuple[int, ...]]:
-    found = image.getcolors(1 << 20)
-    assert found is not None
-    return {colour for _, colour in found if isinstance(colour, tuple)}
+    counts = image.getcolors(1 << 20)
+    assert counts is not None
+    return {colour for _, colour in counts if isinstance(colour, tuple)}
 
 
 def photo(colour: str = "blue", size: tuple[int, int] = (30, 20)) -> Image.Image:
@@ -90,3 +92,21 @@ def test_bad_input_is_refused() -> None:
         retrieval_grid([photo()], [[photo()]], [[True]], titles=["a", "b"])
     with pytest.raises(InputError, match="row 0 has 1 photos and 2 marks"):
         retrieval_grid([photo()], [[photo()]], [[True, False]])
+
+
+def test_headings_titles_labels_and_gaps_take_room_of_their_own() -> None:
+    rows = [[Cell(photo()), Cell(photo())], [Cell(photo()), Cell(photo())]]
+    plain = layout(rows, cell=40)
+    assert plain.size == (2 * MARGIN + 2 * (40 + STEP) - GAP,) * 2
+    assert layout(rows, cell=40, apart=1).size == (plain.width + GAP, plain.height)
+    assert layout(rows, cell=40, headings=["a", "b"]).size == (plain.width, plain.height + LINE + GAP)
+    assert layout(rows, cell=40, titles=["a", "b"]).size == (plain.width, plain.height + 2 * LINE)
+    assert layout(rows, cell=40, labels=["a", "b"]).size == (plain.width + LABEL, plain.height)
+
+
+def test_columns_stand_under_their_names_and_are_of_one_length() -> None:
+    drawn = columns({"one": [photo("red")], "two": [photo("lime")]}, cell=40)
+    assert drawn.size == (2 * MARGIN + 2 * (40 + STEP) - GAP, 2 * MARGIN + LINE + GAP + 40 + STEP - GAP)
+    assert {(255, 0, 0), (0, 255, 0)} <= colours(drawn)
+    with pytest.raises(InputError, match=r"columns of equal length were expected, at least one picture each, got \[1, 2\]"):
+        columns({"one": [photo()], "two": [photo()] * 2})

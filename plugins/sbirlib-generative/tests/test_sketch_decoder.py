@@ -102,7 +102,7 @@ def test_the_decoder_is_not_exported_and_the_vectors_are_the_same(tmp_path: Path
     assert any("decoder" in name for name in pipeline.model.state_dict())
 
     def vectors(given: Pipeline) -> Tensor:
-        return given.embed(data.photos, progress=False)
+        return given.encode_images(data.photos, progress=False)
 
     assert torch.equal(vectors(exported), vectors(pipeline))
     assert torch.equal(vectors(full), vectors(pipeline))

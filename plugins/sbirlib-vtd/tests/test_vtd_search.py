@@ -13,7 +13,7 @@ from sbirlib.interfaces import PHOTO, SKETCH, Batch
 from sbirlib.pipeline import Pipeline
 from sbirlib.testing.world import separable
 
-KINDS: dict[str, dict[str, Any]] = {"flat": {}, "milvus": {"uri": "photos.db", "structure": "FLAT"}}
+KINDS: dict[str, dict[str, Any]] = {"flat": {}, "milvus": {"uri": "photos.db", "index_type": "FLAT"}}
 
 
 def made() -> Pipeline:

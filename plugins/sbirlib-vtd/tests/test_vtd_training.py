@@ -28,4 +28,4 @@ def test_one_category_alone() -> None:
     moved = [name for name, values in pipeline.encoder.named_parameters() if not torch.equal(values, before[name])]
     assert any(name.startswith("encoder.") for name in moved)
     assert any(name.startswith("descriptor.") for name in moved)
-    assert pipeline.embed(data.photos, progress=False).isfinite().all()
+    assert pipeline.encode_images(data.photos, progress=False).isfinite().all()

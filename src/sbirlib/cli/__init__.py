@@ -6,6 +6,7 @@ import typer
 
 from sbirlib.cli import data, method, parts, photos
 from sbirlib.errors import InputError
+from sbirlib.memory import keep_freed_memory
 
 app = typer.Typer(
     add_completion=False,
@@ -34,7 +35,8 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Run a command; what the user can mend is one line on stderr, without a traceback."""
+    """Run a command, with freed memory kept for the next batch; wrong input is one line on stderr, without a traceback."""
+    keep_freed_memory()
     try:
         app()
     except InputError as error:

@@ -20,7 +20,7 @@ def check(
     from sbirlib.data.check import check as check_dataset
     from sbirlib.data.transforms import Sbir
     from sbirlib.visual.batch import training_batch
-    from sbirlib.visual.grid import save_picture
+    from sbirlib.visual.layout import save_picture
 
     findings = check_dataset(source, split)
     typer.echo(findings.dataset.describe())

@@ -93,7 +93,7 @@ def ensemble(
     dataset = open_dataset(data, split, skip_bad)
     pipelines = [load(model) for model in models]
     typer.echo(dataset.describe())
-    together = Ensemble.fitted(pipelines, dataset, device=device)
+    together = Ensemble.fit(pipelines, dataset, device=device)
     results = [pipeline.evaluate(dataset, device=device) for pipeline in pipelines] + [together.evaluate(dataset, device=device)]
     names, weights = [*map(str, models), "together"], [*(f"{weight:.3f}" for weight in together.weights.tolist()), ""]
     metrics = list(results[-1])
@@ -115,7 +115,7 @@ def eval_(
     from sbirlib import load
     from sbirlib.evaluation import evaluation, worst_queries
     from sbirlib.files import atomic_write
-    from sbirlib.visual.grid import save_picture
+    from sbirlib.visual.layout import save_picture
 
     dataset = open_dataset(data, split, skip_bad)
     pipeline = load(checkpoint)

@@ -36,11 +36,11 @@ def embed(
 ) -> None:
     """Encode any number of images into files of vectors; under torchrun each process makes its share."""
     from sbirlib import load
-    from sbirlib.embedding import embed_to
+    from sbirlib.encoding import encode_to
 
     dataset = _open_images(images, "sketch" if sketches else "photo", skip_bad, max_pixels)
     side: Literal["query", "gallery"] = "query" if sketches else "gallery"
-    files = embed_to(load(checkpoint), dataset, out, role=side, fields=read_fields(fields), rows=rows, device=device)
+    files = encode_to(load(checkpoint), dataset, out, side=side, fields=read_fields(fields), rows=rows, device=device)
     typer.echo(
         f"{len(dataset)} images, of which this process has {len(files)} files in {out}; index them: sbirlib index {checkpoint} {out} --out INDEX"
     )
@@ -48,11 +48,11 @@ def embed(
 
 def index(
     checkpoint: Path,
-    photos: Annotated[Path, typer.Argument(help="a folder of photos, or of vectors made by `sbirlib embed`")],
+    photos: Annotated[Path, typer.Argument(help="a folder of photos, or of vectors made by `sbirlib encode`")],
     out: Annotated[Path, typer.Option(help="folder of the index, which holds all that a search needs")],
     kind: Annotated[str, typer.Option(help="one of `sbirlib list index`")] = "flat",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE for an option of the index, such as probes=32; repeatable")
+        list[str] | None, typer.Option("--set", help="KEY=VALUE for an option of the index, such as nprobe=32; repeatable")
     ] = None,
     fields: Fields = None,
     device: Device = None,
@@ -61,13 +61,13 @@ def index(
 ) -> None:
     """Make a folder of photos searchable."""
     from sbirlib import load
-    from sbirlib.embedding import FILES, index_embedded
+    from sbirlib.encoding import FILES, index_encoded
 
     options = {"name": kind, **settings(set_)}
     if any(photos.glob(FILES)):
         if fields is not None:
-            raise InputError(f"{photos} holds vectors, whose fields were written with them: give --fields to `sbirlib embed`")
-        search_index = index_embedded(load(checkpoint), photos, kind=options)
+            raise InputError(f"{photos} holds vectors, whose fields were written with them: give --fields to `sbirlib encode`")
+        search_index = index_encoded(load(checkpoint), photos, kind=options)
     else:
         dataset = _open_images(photos, "photo", skip_bad, max_pixels)
         search_index = load(checkpoint).index(dataset, kind=options, fields=read_fields(fields), device=device)
@@ -123,7 +123,7 @@ def search(
     from sbirlib import open_index
     from sbirlib.data.folder import images
     from sbirlib.search import decoded_once
-    from sbirlib.visual.grid import save_picture
+    from sbirlib.visual.layout import save_picture
 
     search_index = open_index(index)
     filters: dict[str, list[Any]] = {}

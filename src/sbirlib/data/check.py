@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sbirlib import registry
-from sbirlib.data.dataset import ROLES, Dataset
+from sbirlib.data.dataset import SPLITS, Dataset
 from sbirlib.data.images import PassedOver
 from sbirlib.data.named import dataset as named
 from sbirlib.interfaces import PHOTO, SKETCH
@@ -80,8 +80,8 @@ def check(source: str, split: str | None = None) -> Findings:
 
 def examine(dataset: Dataset, unreadable: str = "", passed_over: tuple[tuple[Path, str], ...] = ()) -> Findings:
     """Findings of an open dataset; `unreadable` and `passed_over` are known from its opening."""
-    assignment = np.full(len(dataset), ROLES.index("train")) if dataset.role is None else dataset.role
-    counts = tuple(_count(dataset.subset(assignment == s), name) for s, name in enumerate(ROLES) if (assignment == s).any())
+    assignment = np.full(len(dataset), SPLITS.index("train")) if dataset.split is None else dataset.split
+    counts = tuple(_count(dataset.subset(assignment == s), name) for s, name in enumerate(SPLITS) if (assignment == s).any())
     with_photo = np.unique(dataset.instance[(dataset.modality == PHOTO) & (dataset.instance >= 0)])
     alone = np.flatnonzero((dataset.modality == SKETCH) & (dataset.instance >= 0) & ~np.isin(dataset.instance, with_photo))
     groups: dict[bytes, list[int]] = defaultdict(list)
@@ -94,7 +94,7 @@ def examine(dataset: Dataset, unreadable: str = "", passed_over: tuple[tuple[Pat
         first = {int(assignment[i]): i for i in reversed(rows)}
         repeated += len(rows) - len(first)
         if len(first) > 1:
-            shared.append(tuple((ROLES[s], dataset.key(i)) for s, i in sorted(first.items())))
+            shared.append(tuple((SPLITS[s], dataset.key(i)) for s, i in sorted(first.items())))
     orphans = tuple(dataset.key(int(i)) for i in alone)
     return Findings(dataset, counts, orphans, tuple(shared), repeated, _published(dataset), unreadable, passed_over)
 

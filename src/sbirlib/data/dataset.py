@@ -15,7 +15,7 @@ from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 
 IntArray = NDArray[np.int64]
-ROLES = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Dataset:
     keys: name of each image; its path relative to `root`, if there is one.
     reader: opens an image by its position in `keys`.
     index [n]: position of each image in `keys`.
-    role [n]: split of each image as an index into ROLES; None for a dataset that has not been split.
+    split [n]: split of each image as an index into SPLITS; None for a dataset that has not been split.
     split_name, split_digest: name and SHA-256 of the split.
     splits: the splits published with the dataset, by name, each as in a split file.
     """
@@ -41,7 +41,7 @@ class Dataset:
     keys: Sequence[str]
     reader: Callable[[int], Image.Image]
     index: IntArray
-    role: IntArray | None = None
+    split: IntArray | None = None
     split_name: str = "none"
     split_digest: str = ""
     root: str = ""
@@ -96,7 +96,7 @@ class Dataset:
     def subset(self, rows: Any) -> Dataset:
         """The images `rows` (a mask [n], indices [m] or a slice); categories and instances keep their numbers."""
         labels = {k: getattr(self, k)[rows] for k in ("modality", "category", "instance", "index")}
-        return replace(self, **labels, role=None if self.role is None else self.role[rows])
+        return replace(self, **labels, split=None if self.split is None else self.split[rows])
 
     @property
     def sketches(self) -> Dataset:
@@ -110,28 +110,28 @@ class Dataset:
 
     @property
     def train(self) -> Dataset:
-        """The training split, see `part`."""
-        return self.part("train")
+        """The training split, see `select`."""
+        return self.select("train")
 
     @property
     def validation(self) -> Dataset:
-        """The validation split, see `part`."""
-        return self.part("validation")
+        """The validation split, see `select`."""
+        return self.select("validation")
 
     @property
     def test(self) -> Dataset:
-        """The test split, see `part`."""
-        return self.part("test")
+        """The test split, see `select`."""
+        return self.select("test")
 
-    def part(self, role: str) -> Dataset:
+    def select(self, split: str) -> Dataset:
         """The images of one split ("train", "validation" or "test"), with categories and instances renumbered from 0.
 
         A dataset that has not been split is its own training and test split, and its validation split is empty.
         """
-        if self.role is None:
-            rows = np.full(len(self), role != "validation")
+        if self.split is None:
+            rows = np.full(len(self), split != "validation")
         else:
-            rows = self.role == ROLES.index(role)
+            rows = self.split == SPLITS.index(split)
         images = self.subset(rows)
         present = np.unique(images.category[images.category >= 0])
         category = np.where(images.category >= 0, np.searchsorted(present, images.category), -1)
@@ -139,7 +139,7 @@ class Dataset:
         instance = np.full(len(images), -1, dtype=np.int64)
         instance[images.instance >= 0] = numbers
         names = tuple(self.categories[int(c)] for c in present)
-        return replace(images, categories=names, category=category.astype(np.int64), instance=instance, role=None)
+        return replace(images, categories=names, category=category.astype(np.int64), instance=instance, split=None)
 
     def numbered_as(self, categories: Sequence[str]) -> Dataset:
         """The same images with their categories renumbered as in `categories`, which must name all of them."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sbirlib.data.dataset import ROLES, Dataset, IntArray
+from sbirlib.data.dataset import SPLITS, Dataset, IntArray
 from sbirlib.data.split_file import from_entry, from_file
 from sbirlib.data.split_rules import LEFT_OUT, TRAIN, VALIDATION, by_class, by_file_name, by_seed
 from sbirlib.errors import InputError
@@ -41,8 +41,8 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
         spec = f"seed:{spec}"
     if isinstance(spec, str) and spec.endswith(ALL_SEEN):
         data = split(dataset, spec.removesuffix(ALL_SEEN), seed=seed)
-        assert data.role is not None
-        return _with_digest(data, np.where(data.role == VALIDATION, TRAIN, data.role), data.split_name + ALL_SEEN)
+        assert data.split is not None
+        return _with_digest(data, np.where(data.split == VALIDATION, TRAIN, data.split), data.split_name + ALL_SEEN)
     if not isinstance(spec, str):
         unseen = list(spec)
     elif spec in dataset.splits:
@@ -71,7 +71,7 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
 def _assigned(dataset: Dataset, assignment: IntArray, name: str) -> Dataset:
     data = dataset.subset(assignment != LEFT_OUT)
     assignment = assignment[assignment != LEFT_OUT]
-    for split_, count in zip(ROLES, np.bincount(assignment, minlength=len(ROLES)), strict=True):
+    for split_, count in zip(SPLITS, np.bincount(assignment, minlength=len(SPLITS)), strict=True):
         if not count:
             raise InputError(
                 f"the split {name} of {dataset.name} ({len(dataset.categories)} classes) leaves nothing for {split_}: training, validation and "
@@ -81,6 +81,6 @@ def _assigned(dataset: Dataset, assignment: IntArray, name: str) -> Dataset:
 
 
 def _with_digest(dataset: Dataset, assignment: IntArray, name: str) -> Dataset:
-    lines = sorted(f"{dataset.key(i)}\t{ROLES[s]}" for i, s in enumerate(assignment.tolist()))
+    lines = sorted(f"{dataset.key(i)}\t{SPLITS[s]}" for i, s in enumerate(assignment.tolist()))
     digest = hashlib.sha256("\n".join([name, *lines]).encode()).hexdigest()
-    return replace(dataset, role=assignment, split_name=name, split_digest=digest)
+    return replace(dataset, split=assignment, split_name=name, split_digest=digest)

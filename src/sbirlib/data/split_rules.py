@@ -1,4 +1,4 @@
-"""Split rules: functions that assign each image of a dataset to a split, as an index into ROLES, or to LEFT_OUT."""
+"""Split rules: functions that assign each image of a dataset to a split, as an index into SPLITS, or to LEFT_OUT."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from sbirlib.data.dataset import ROLES, Dataset, IntArray
+from sbirlib.data.dataset import SPLITS, Dataset, IntArray
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import PHOTO, SKETCH
 
-TRAIN, VALIDATION, TEST = range(len(ROLES))
+TRAIN, VALIDATION, TEST = range(len(SPLITS))
 LEFT_OUT, UNKNOWN = -1, -2
 T = TypeVar("T")
 VALIDATION_SHARE = 0.1

@@ -1,4 +1,4 @@
-"""What other seeds, other classes and other drawings would have given."""
+"""Hierarchical bootstrap of a mean over seeds, classes and queries."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-AT_ONCE = 1_000_000  # draws of a query
+BLOCK = 1_000_000  # resampled queries of a class at once
 
 
 def resampled(values: Array, category: NDArray[np.int64], *, draws: int, seed: int = 0) -> Array:
-    """The mean of values [seeds, Q] over each of `draws` resamples of seeds, classes and queries, as [draws]."""
+    """The mean of values [seeds, Q] over each of `draws` resamples of seeds, classes (`category` [Q]) and queries, as [draws]."""
     random = np.random.default_rng(seed)
     by_class = [values[:, category == c] for c in np.unique(category)]
-    step = max(1, AT_ONCE // max(own.shape[1] for own in by_class))
+    step = max(1, BLOCK // max(own.shape[1] for own in by_class))
     return np.concatenate([_means(by_class, min(step, draws - start), random) for start in range(0, draws, step)])
 
 
 def _means(by_class: list[Array], draws: int, random: np.random.Generator) -> Array:
-    """Some resamples' means, of the values [seeds, q] of each class."""
+    """The means [draws] of some resamples of the values [seeds, q] of each class."""
     count = len(by_class[0])
     seeds = random.integers(count, size=(draws, count))
     shares = (seeds[:, :, None] == np.arange(count)).mean(1)  # of each seed in a draw
-    chosen = random.integers(len(by_class), size=(draws, len(by_class)))
+    classes = random.integers(len(by_class), size=(draws, len(by_class)))
     total, number = np.zeros(draws), np.zeros(draws)
     for c, own in enumerate(by_class):
-        draw = np.repeat(np.arange(draws), (chosen == c).sum(1))  # which took this class, as often as it did
+        draw = np.repeat(np.arange(draws), (classes == c).sum(1))  # each draw as often as it contains this class
         queries = random.integers(own.shape[1], size=(len(draw), own.shape[1]))
         sums = (shares @ own)[draw[:, None], queries].sum(1)
         total += np.bincount(draw, weights=sums, minlength=draws)

@@ -1,4 +1,4 @@
-"""A dataset's images as vectors, ready to be measured or indexed."""
+"""Encoding of a dataset's images to vectors, for evaluation or an index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Classifier, Encoded, Encoder, Features, Transform
-from sbirlib.memory import keep_freed_memory
 from sbirlib.progress import track
 
 
@@ -23,29 +22,28 @@ def encode(
     dataset: Dataset,
     transform: Transform,
     *,
-    role: Literal["query", "gallery"],
+    side: Literal["query", "gallery"],
     batch_size: int = 128,
     device: torch.device | str = "cpu",
     progress: bool = False,
     classifier: Classifier | None = None,
 ) -> Encoded:
-    """Vectors of all images, [n, S, V] as queries or [n, V] as a gallery, in float32 on the CPU, with labels and the classifier's logits.
+    """Encode all images, as queries [N, S, V] or a gallery [N, V], in float32 on the CPU, with labels and the classifier's logits [N, C].
 
-    Parts are moved to `device` and run in eval mode, which is then put back as it was. `progress` shows a bar after two seconds.
+    The encoder and classifier are moved to `device` and run in eval mode; the modes of their modules are restored afterwards. `progress`
+    shows a bar after two seconds.
     """
-    if role not in ("query", "gallery"):
-        raise InputError(f"role is 'query' or 'gallery', got {role!r}")
+    if side not in ("query", "gallery"):
+        raise InputError(f"side is 'query' or 'gallery', got {side!r}")
     if len(dataset) == 0:
-        raise InputError(f"{dataset.name} has no image to encode as {role}: check the folder, the split and the modality that was chosen")
-    if torch.device(device).type == "cpu":
-        keep_freed_memory()
-    parts: list[nn.Module] = [part.to(device) for part in (encoder, classifier) if part is not None]
-    vectors_of = encoder.query_vectors if role == "query" else encoder.gallery_vectors
+        raise InputError(f"{dataset.name} has no image to encode as {side}: check the folder, the split and the modality")
+    components: list[nn.Module] = [component.to(device) for component in (encoder, classifier) if component is not None]
+    vectors_of = encoder.query_vectors if side == "query" else encoder.gallery_vectors
     vectors, logits = [], []
     batches: Iterable[Batch] = _batches(dataset, transform, batch_size)
     if progress:
         batches = track(batches, total=math.ceil(len(dataset) / batch_size), label=f"encoding {dataset.name}")
-    with torch.inference_mode(), _eval_mode(parts), _remembering(encoder) as features_of:
+    with torch.inference_mode(), _eval_mode(components), _cached_features(encoder) as features_of:
         for batch in batches:
             on_device = batch.to(device)
             vectors.append(vectors_of(on_device).float().cpu())
@@ -55,7 +53,7 @@ def encode(
 
 
 def _batches(dataset: Dataset, transform: Transform, batch_size: int) -> Iterator[Batch]:
-    """Batches in order; while one is encoded, threads read the next."""
+    """Batches in order; threads read the next batch while the caller encodes one."""
 
     def prepare(i: int) -> Tensor:
         return transform.prepare(dataset.read(i), int(dataset.modality[i]))
@@ -75,10 +73,10 @@ def _labels(dataset: Dataset, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @contextmanager
-def _remembering(encoder: Encoder) -> Iterator[Callable[[Batch], Features]]:
-    """The encoder's features of a batch, which are not computed again where making the batch's vectors gave them already."""
+def _cached_features(encoder: Encoder) -> Iterator[Callable[[Batch], Features]]:
+    """Yield a function from a batch to its features, which reuses those of the encoder's last forward if that was of the same batch."""
     last: dict[str, Any] = {}
-    hook = encoder.register_forward_hook(lambda _, given, found: last.update(batch=given[0], features=found))
+    hook = encoder.register_forward_hook(lambda _, args, features: last.update(batch=args[0], features=features))
 
     def features_of(batch: Batch) -> Features:
         if last.get("batch") is not batch:
@@ -93,12 +91,12 @@ def _remembering(encoder: Encoder) -> Iterator[Callable[[Batch], Features]]:
 
 
 @contextmanager
-def _eval_mode(parts: list[nn.Module]) -> Iterator[None]:
-    """Each module apart, for a frozen one inside a training one is in eval mode already and must stay so."""
-    modes = {module: module.training for part in parts for module in part.modules()}
+def _eval_mode(components: list[nn.Module]) -> Iterator[None]:
+    """Eval mode for a while; the mode of each module is restored apart, as a frozen one inside a training one must stay in eval mode."""
+    modes = {module: module.training for component in components for module in component.modules()}
     try:
-        for part in parts:
-            part.eval()
+        for component in components:
+            component.eval()
         yield
     finally:
         for module, training in modes.items():

@@ -1,4 +1,4 @@
-"""Binary codes by iterative quantization (Gong et al. 2013)."""
+"""Binary codes by iterative quantization, ITQ (Gong et al. 2013)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ROUNDS = 50
 
 
 class ITQ:
-    """`bits` signs of the vector's principal components, turned so that the signs lose least.
+    """Codes of `bits` signs of the principal components, after the rotation with the least quantization error.
 
-    Fitted on training photos, never on what is searched. A code is +-1/sqrt(bits), so the inner product of two codes is 1 - 2h/bits of
-    their Hamming distance h, and ranks as h does, ties included: whatever takes vectors takes codes. (FAISS 1.15's own ITQMatrix is not
-    used: its loss does not fall from round to round, and it ends where a random rotation does.)
+    Fit it on training photos, never on the gallery. A code is +-1/sqrt(bits), so the inner product of two codes is 1 - 2h/bits of
+    their Hamming distance h, and ranks as h does, ties included: evaluators and indexes take codes as they take vectors. (FAISS 1.15's
+    own ITQMatrix is not used: its loss does not fall from round to round, and its result is no better than a random rotation.)
 
-    >>> itq = ITQ(bits=64).fit(pipeline.embed(dataset.train.photos))  # doctest: +SKIP
+    >>> itq = ITQ(bits=64).fit(pipeline.encode_images(dataset.train.photos))  # doctest: +SKIP
     >>> itq.codes(gallery.vectors).shape  # doctest: +SKIP
     torch.Size([1200, 64])
     """
@@ -31,10 +31,10 @@ class ITQ:
             raise InputError(f"a code has at least one bit, got bits={bits}")
         self.bits = bits
         self._mean: Tensor | None = None
-        self._turn = torch.empty(0)
+        self._rotation = torch.empty(0)
 
     def fit(self, vectors: Tensor) -> ITQ:
-        """Learn from vectors [n, V] of training photos, n >= bits and V >= bits."""
+        """Fit to vectors [N, V] of training photos, n >= bits and V >= bits."""
         rows = _finite(vectors)
         count, dim = rows.shape
         if min(count, dim) < self.bits:
@@ -43,35 +43,36 @@ class ITQ:
             )
         mean = rows.mean(0)
         components = principal_components(rows - mean, self.bits)
-        self._mean, self._turn = mean, components @ rotation((rows - mean) @ components)
+        self._mean, self._rotation = mean, components @ rotation((rows - mean) @ components)
         return self
 
     def codes(self, vectors: Tensor) -> Tensor:
-        """Vectors [..., V] as codes [..., bits], float32 on the CPU."""
-        return torch.where(self._turned(vectors) >= 0, 1.0, -1.0) / math.sqrt(self.bits)
+        """Codes [..., bits] of vectors [..., V], float32 on the CPU."""
+        return torch.where(self._rotated(vectors) >= 0, 1.0, -1.0) / math.sqrt(self.bits)
 
     def packed(self, vectors: Tensor) -> Tensor:
-        """Vectors [n, V] as codes of eight bits a byte, uint8 [n, bits / 8], the first bit lowest; `bits` is a multiple of 8."""
+        """Packed codes of vectors [N, V]: uint8 [N, bits / 8], the first bit lowest; `bits` is a multiple of 8."""
         if self.bits % 8:
             raise InputError(f"a code of {self.bits} bits is not whole bytes: take a multiple of 8")
-        bits = (self._turned(vectors) >= 0).numpy()
+        bits = (self._rotated(vectors) >= 0).numpy()
         return torch.from_numpy(np.packbits(bits, axis=1, bitorder="little"))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What was fitted, to be written; `of` reads it."""
-        return {"mean": self._fitted(), "turn": self._turn}
+        """The fitted mean [V] and rotation [V, bits], for a file; `of` reads them."""
+        return {"mean": self._fitted(), "rotation": self._rotation}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> ITQ:
-        itq = cls(bits=tensors["turn"].shape[1])
-        itq._mean, itq._turn = tensors["mean"], tensors["turn"]
+        """From the `tensors` of a fitted ITQ: mean [V] and rotation [V, bits]."""
+        itq = cls(bits=tensors["rotation"].shape[1])
+        itq._mean, itq._rotation = tensors["mean"], tensors["rotation"]
         return itq
 
-    def _turned(self, vectors: Tensor) -> Tensor:
+    def _rotated(self, vectors: Tensor) -> Tensor:
         mean = self._fitted()
         if vectors.shape[-1] != len(mean):
             raise InputError(f"these codes were fitted on vectors of {len(mean)} numbers, got {vectors.shape[-1]}")
-        return (_finite(vectors) - mean) @ self._turn
+        return (_finite(vectors) - mean) @ self._rotation
 
     def _fitted(self) -> Tensor:
         if self._mean is None:
@@ -80,26 +81,26 @@ class ITQ:
 
 
 def principal_components(rows: Tensor, count: int) -> Tensor:
-    """The directions [V, count] in which centred rows [n, V] vary most, widest first."""
-    widest: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)[:, :count]
-    return widest
+    """The first principal components [V, count] of centred rows [N, V], largest variance first."""
+    components: Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)[:, :count]
+    return components
 
 
 def rotation(components: Tensor, *, rounds: int = ROUNDS) -> Tensor:
-    """R [c, c] that makes |sgn(V R) - V R| small for V [n, c], from a fixed start (Gong et al. 2013, section 3.2)."""
-    turn = start(components.shape[1])
+    """The rotation R [c, c] that minimises |sgn(V R) - V R| for V [N, c], from a fixed start (Gong et al. 2013, section 3.2)."""
+    matrix = start(components.shape[1])
     for _ in range(rounds):
-        signs = torch.where(components @ turn >= 0, 1.0, -1.0).to(components)
+        signs = torch.where(components @ matrix >= 0, 1.0, -1.0).to(components)
         left, _, right = torch.linalg.svd(signs.T @ components)
-        turn = (left @ right).T
-    return turn
+        matrix = (left @ right).T
+    return matrix
 
 
 def start(size: int) -> Tensor:
-    """A random rotation, the same every time."""
-    drawn = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    turn: Tensor = torch.linalg.qr(drawn).Q
-    return turn
+    """A random rotation R [C, C] with C = size, from a fixed seed."""
+    normal = torch.randn(size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    matrix: Tensor = torch.linalg.qr(normal).Q
+    return matrix
 
 
 def _finite(vectors: Tensor) -> Tensor:

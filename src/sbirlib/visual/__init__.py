@@ -1,1 +1,1 @@
-"""Pictures of what was found."""
+"""Pictures and figures: retrieval grids, columns, training batches, training curves, t-SNE maps."""

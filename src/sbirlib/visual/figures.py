@@ -1,4 +1,4 @@
-"""Matplotlib, which only figures need: `pip install sbirlib[figures]`."""
+"""Matplotlib figures, with the extra `figures`: `pip install sbirlib[figures]`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sbirlib.files import atomic_write
 
 
 def figure(width: float, height: float) -> Any:
-    """An empty figure of so many inches, which needs no display."""
+    """An empty figure of this width and height in inches, which needs no display."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("figures are drawn by matplotlib, which is not installed: pip install 'sbirlib[figures]'") from error
+        raise InputError("figures need matplotlib, which is not installed: pip install 'sbirlib[figures]'") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save_figure(drawn: Any, path: str | Path) -> None:
-    """Write a PNG, whole or not at all."""
+def save_figure(canvas: Any, path: str | Path) -> None:
+    """Write a PNG, atomically."""
     with atomic_write(path) as partial:
-        drawn.savefig(partial, format="png", dpi=110)
+        canvas.savefig(partial, format="png", dpi=110)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from sbirlib.data.dataset import ROLES, Dataset
+from sbirlib.data.dataset import SPLITS, Dataset
 from sbirlib.data.synthetic import Synthetic, synthetic
 from sbirlib.data.synthetic.categories import family
 from sbirlib.data.synthetic.outline import FloatArray
@@ -26,11 +26,11 @@ CATEGORIES = 20
 
 
 def test_unseen_categories_are_apart_and_siblings_stay_together(small: Dataset) -> None:
-    assert small.role is not None
-    found = [{ROLES[r] for r in small.role[small.category == c]} for c in range(CATEGORIES)]
-    assert all(len(role) == 1 for role in found)
+    assert small.split is not None
+    found = [{SPLITS[r] for r in small.split[small.category == c]} for c in range(CATEGORIES)]
+    assert all(len(split) == 1 for split in found)
     assert all(found[c] == found[family(c)] for c in range(CATEGORIES))
-    assert [len(small.part(role).categories) for role in ROLES] == [12, 2, 6]
+    assert [len(small.select(split).categories) for split in SPLITS] == [12, 2, 6]
     assert small.split_name == "synthetic-category-6"
 
 
@@ -38,15 +38,15 @@ def test_unseen_categories_are_apart_and_siblings_stay_together(small: Dataset) 
 @given(categories=st.integers(5, 60), data=st.data())
 def test_every_possible_number_of_unseen_categories_is_met(categories: int, data: st.DataObject) -> None:
     unseen = data.draw(st.integers(1, categories - 4))
-    role = assign_splits(categories=categories, unseen=unseen, instances=1, seed=3, disjoint="category")
-    assert (role == TEST).sum() == unseen
-    assert (role == VALIDATION).sum() >= 2
-    assert (role == TRAIN).sum() >= 1
-    assert all(role[c] == role[family(c)] for c in range(categories))
+    split = assign_splits(categories=categories, unseen=unseen, instances=1, seed=3, disjoint="category")
+    assert (split == TEST).sum() == unseen
+    assert (split == VALIDATION).sum() >= 2
+    assert (split == TRAIN).sum() >= 1
+    assert all(split[c] == split[family(c)] for c in range(categories))
 
 
 def test_no_unseen_category_stands_in_a_background(small: Dataset, reader: Synthetic) -> None:
-    trained = {small.category[i] for i in range(len(small)) if small.role is not None and small.role[i] == ROLES.index("train")}
+    trained = {small.category[i] for i in range(len(small)) if small.split is not None and small.split[i] == SPLITS.index("train")}
     assert set(reader.extras) == trained
 
 
@@ -63,9 +63,9 @@ def test_half_of_the_unseen_may_train() -> None:
 
 def test_disjoint_by_instance() -> None:
     data = synthetic(categories=5, unseen=1, instances=10, sketches=1, disjoint="instance")
-    for role, count in zip(ROLES, (7, 1, 2), strict=True):
-        assert len(data.part(role).categories) == 5
-        assert (np.bincount(data.part(role).photos.category) == count).all()
+    for split, count in zip(SPLITS, (7, 1, 2), strict=True):
+        assert len(data.select(split).categories) == 5
+        assert (np.bincount(data.select(split).photos.category) == count).all()
     assert not set(data.train.index.tolist()) & set(data.test.index.tolist())
 
 

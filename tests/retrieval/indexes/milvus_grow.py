@@ -14,7 +14,7 @@ def batch(number: int) -> torch.Tensor:
 
 
 def main(uri: str, collection: str, folder: str) -> None:
-    index = Milvus(uri=uri, collection=collection, structure="FLAT")
+    index = Milvus(uri=uri, collection=collection, index_type="FLAT")
     for number in range(10_000):
         index.add(batch(number), [{"path": f"{i}.jpg"} for i in range(BATCH * number, BATCH * (number + 1))])
         if number == 0:

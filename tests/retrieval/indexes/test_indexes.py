@@ -1,4 +1,4 @@
-"""What every index promises, against a sort of all scores."""
+"""The interface of every index, against a sort of all scores."""
 
 import json
 import multiprocessing
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sbirlib.errors import InputError
 from sbirlib.retrieval.indexes import local
-from sbirlib.retrieval.indexes.base import MANIFEST, Index, Where, open_vectors
+from sbirlib.retrieval.indexes.base import MANIFEST, Index, Where, read_index
 from sbirlib.retrieval.indexes.flat import Flat
 from sbirlib.retrieval.indexes.hnsw import Hnsw
 from sbirlib.retrieval.indexes.itq import Itq
@@ -25,9 +25,9 @@ from sbirlib.retrieval.indexes.ivfpq import IvfPq
 
 KINDS: dict[str, Callable[[], Index]] = {
     "flat": Flat,
-    "hnsw": lambda: Hnsw(exhaustive=100, breadth=300),
-    "ivfpq": lambda: IvfPq(exhaustive=256, lists=4, probes=4, bytes=1, rerank=100),
-    "itq": lambda: Itq(exhaustive=100, lists=4, probes=4, bits=8, rerank=100),
+    "hnsw": lambda: Hnsw(exhaustive=100, efSearch=300),
+    "ivfpq": lambda: IvfPq(exhaustive=256, nlist=4, nprobe=4, M=1, rerank=100),
+    "itq": lambda: Itq(exhaustive=100, nlist=4, nprobe=4, bits=8, rerank=100),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -83,7 +83,7 @@ def test_photos_are_found_filtered_removed_and_added(kind: str, tmp_path: Path) 
     left = [i for i in range(400) if i not in gone]
     same_as_brute_force(index, left)
     index.save(tmp_path)
-    opened = open_vectors(tmp_path)
+    opened = read_index(tmp_path)
     assert type(opened) is type(index)
     same_as_brute_force(opened, left)
     assert opened.paths() == index.paths()
@@ -91,7 +91,7 @@ def test_photos_are_found_filtered_removed_and_added(kind: str, tmp_path: Path) 
     opened.add(queries[:, 0], [{"path": f"{sorted(gone)[0]}.jpg"}, *described(19, 1000)])
     same_as_brute_force(opened, [*left, *range(400, 420)])
     opened.save(tmp_path)
-    same_as_brute_force(open_vectors(tmp_path), [*left, *range(400, 420)])
+    same_as_brute_force(read_index(tmp_path), [*left, *range(400, 420)])
 
 
 @every_kind
@@ -122,7 +122,7 @@ def test_photos_that_come_one_by_one_share_few_files(tmp_path: Path) -> None:
         index.add(gallery[i : i + 1], described(1, i))
         index.save(tmp_path)
     assert len(os.listdir(tmp_path)) <= 8
-    assert torch.equal(open_vectors(tmp_path).search(gallery, 3)[1], brute_force(gallery[:, None], gallery, 3)[1])
+    assert torch.equal(read_index(tmp_path).search(gallery, 3)[1], brute_force(gallery[:, None], gallery, 3)[1])
 
 
 def test_a_failed_save_leaves_the_former_index_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_a_failed_save_leaves_the_former_index_whole(tmp_path: Path, monkeypatch
         patched.setattr(os, "fsync", full)
         with pytest.raises(InputError, match=r"could not be written .No space left on device.; what stood there before is untouched"):
             filled(Flat(), torch.ones(9, 3)).save(tmp_path)
-    assert len(open_vectors(tmp_path)) == 2
+    assert len(read_index(tmp_path)) == 2
     assert sorted(os.listdir(tmp_path)) == before
 
 
@@ -158,7 +158,7 @@ def test_a_save_that_failed_succeeds_when_there_is_room(kind: str, tmp_path: Pat
             index.save(tmp_path / str(allowed))
         monkeypatch.setattr(os, "fsync", whole)
         index.save(tmp_path / str(allowed))
-        assert len(open_vectors(tmp_path / str(allowed))) == 300
+        assert len(read_index(tmp_path / str(allowed))) == 300
 
 
 def test_codes_longer_than_the_vectors_are_refused_at_once() -> None:
@@ -168,7 +168,7 @@ def test_codes_longer_than_the_vectors_are_refused_at_once() -> None:
 
 def test_codes_that_pass_a_filter_are_found_however_many_do_not() -> None:
     """The nearest half is not allowed, so that more must be asked for than once; a literal comparison of all codes says what is right."""
-    index = Itq(exhaustive=100, lists=4, probes=4, bits=16)
+    index = Itq(exhaustive=100, nlist=4, nprobe=4, bits=16)
     filled(index, random(300, 16))
     queries = random(5, 16, seed=1).numpy()
     codes, asked = (np.unpackbits(index.structure.codes(rows), axis=1).astype(int) for rows in (random(300, 16).numpy(), queries))
@@ -206,7 +206,7 @@ def test_a_killed_process_leaves_the_last_completed_save(tmp_path: Path) -> None
         while more := os.read(heard, 4096):
             said += len(more)
         os.close(heard)
-        opened = open_vectors(folder)
+        opened = read_index(folder)
         assert len(opened) in (40 * said, 40 * (said + 1))
         assert torch.allclose(
             opened.search(random(1, 8), 1)[0], (torch.cat([random(40, 8, seed=i) for i in range(len(opened) // 40)]) @ random(1, 8).T).max()
@@ -218,32 +218,35 @@ def test_a_killed_process_leaves_the_last_completed_save(tmp_path: Path) -> None
 
 def test_two_processes_do_not_overwrite_each_other(tmp_path: Path) -> None:
     filled(Flat(), torch.ones(2, 3)).save(tmp_path)
-    one, other = open_vectors(tmp_path), open_vectors(tmp_path)
+    one, other = read_index(tmp_path), read_index(tmp_path)
     filled(one, torch.ones(1, 3)).save(tmp_path)
     with pytest.raises(InputError, match="changed by another process"):
         filled(other, torch.ones(4, 3)).save(tmp_path)
-    assert len(open_vectors(tmp_path)) == 3
+    assert len(read_index(tmp_path)) == 3
 
 
 @every_kind
 def test_damage_is_refused(kind: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not an index"):
-        open_vectors(tmp_path)
+        read_index(tmp_path)
     filled(KINDS[kind](), random(300, 16)).save(tmp_path)
     for name in os.listdir(tmp_path):
         whole = (tmp_path / name).read_bytes()
         for damaged in (whole[: len(whole) // 2], whole[:4], b""):
             (tmp_path / name).write_bytes(damaged)
             with pytest.raises(InputError, match="damaged"):
-                open_vectors(tmp_path)
+                read_index(tmp_path)
         (tmp_path / name).unlink()
         with pytest.raises(InputError, match=r"is not an index|no file|damaged or missing"):
-            open_vectors(tmp_path)
+            read_index(tmp_path)
         (tmp_path / name).write_bytes(whole)
-    assert len(open_vectors(tmp_path)) == 300
+    assert len(read_index(tmp_path)) == 300
     (tmp_path / MANIFEST).write_text('{"format": 1}')
     with pytest.raises(InputError, match="format 1"):
-        open_vectors(tmp_path)
+        read_index(tmp_path)
+    (tmp_path / MANIFEST).write_text('{"format": 2, "kind": "hnsw", "state": {"options": {"breadth": 128}}}')
+    with pytest.raises(InputError, match="format 2, this version of sbirlib reads 3: index the photos again"):
+        read_index(tmp_path)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -302,19 +305,19 @@ def test_few_photos_are_compared_one_by_one_and_many_by_the_structure(kind: str)
 
 
 def test_options_come_back(tmp_path: Path) -> None:
-    filled(IvfPq(lists=3, probes=2, bytes=1, exhaustive=260), random(300, 16)).save(tmp_path)
-    opened = open_vectors(tmp_path)
+    filled(IvfPq(nlist=3, nprobe=2, M=1, exhaustive=260), random(300, 16)).save(tmp_path)
+    opened = read_index(tmp_path)
     assert isinstance(opened, IvfPq)
-    assert opened.options() == {"lists": 3, "probes": 2, "bytes": 1, "rerank": 10, "exhaustive": 260}
+    assert opened.options() == {"nlist": 3, "nprobe": 2, "M": 1, "rerank": 10, "exhaustive": 260}
 
 
 @pytest.mark.parametrize(
     ("made", "said"),
     [
         (lambda: Itq(bits=12), "whole bytes"),
-        (lambda: Itq(lists=0), "lists too, at most exhaustive=10000; got 128 and 0"),
-        (lambda: IvfPq(probes=0), "at least 1"),
-        (lambda: IvfPq(exhaustive=100), "256 photos are needed"),
+        (lambda: Itq(nlist=0), "nlist too, at most exhaustive=10000; got 128 and 0"),
+        (lambda: IvfPq(nprobe=0), "at least 1"),
+        (lambda: IvfPq(exhaustive=100), "training needs 256 photos"),
         (lambda: Hnsw(rerank=0), "rerank and exhaustive"),
     ],
 )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sbirlib.errors import InputError
 from sbirlib.retrieval.indexes import milvus
-from sbirlib.retrieval.indexes.base import Index, Where, open_vectors
+from sbirlib.retrieval.indexes.base import Index, Where, read_index
 from sbirlib.retrieval.indexes.milvus import Milvus
 from sbirlib.retrieval.indexes.shards import Record
 
@@ -31,7 +31,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Milvus
     """Makes indexes of one new collection."""
     uri = str(tmp_path / "photos.db") if request.param == "a file" else request.getfixturevalue("milvus_server").uri
     name = f"photos_{secrets.token_hex(4)}"
-    return lambda **options: Milvus(**{"uri": uri, "collection": name, "structure": "FLAT", **options})
+    return lambda **options: Milvus(**{"uri": uri, "collection": name, "index_type": "FLAT", **options})
 
 
 def batch(number: int) -> Tensor:
@@ -50,13 +50,13 @@ def best(queries: Tensor, gallery: Tensor, k: int, rows: list[int]) -> list[list
     return [[f"{rows[i]}.jpg" for i in row] for row in order.tolist()]
 
 
-@pytest.mark.parametrize("structure", ["FLAT", "HNSW"])
+@pytest.mark.parametrize("index_type", ["FLAT", "HNSW"])
 def test_photos_are_found_filtered_removed_and_added(
-    make: Callable[..., Milvus], structure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Milvus], index_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(milvus, "MESSAGE", 4 * 16 * 150)  # so that vectors go in several messages
     gallery, queries = random(400, 16), random(10, 3, 16, seed=1)
-    index = filled(filled(make(structure=structure, replace=True), gallery[:250]), gallery[250:])
+    index = filled(filled(make(index_type=index_type, replace=True), gallery[:250]), gallery[250:])
     assert len(index) == 400
     assert index.dim == 16
     assert index.paths() == [f"{i}.jpg" for i in range(400)]
@@ -72,9 +72,9 @@ def test_photos_are_found_filtered_removed_and_added(
     assert len(index) == 398
     assert found(index, queries, 5) == best(queries, gallery, 5, left)
     index.save(tmp_path / "index")
-    opened = open_vectors(tmp_path / "index")
+    opened = read_index(tmp_path / "index")
     assert isinstance(opened, Milvus)
-    assert (opened.structure, opened.building, opened.searching) == (structure, *milvus.STRUCTURES[structure])
+    assert (opened.index_type, opened.index_params, opened.search_params) == (index_type, *milvus.INDEX_TYPES[index_type])
     assert found(opened, queries, 5) == best(queries, gallery, 5, left)
     opened.add(queries[:1, 0], [{"path": "0.jpg", "album": None, "fine": True, "size": 1.5}])  # a removed path may come back
     assert opened.paths()[-1] == "0.jpg"
@@ -123,33 +123,33 @@ def test_bad_input_is_refused_and_changes_nothing(make: Callable[..., Milvus], t
     assert len(filled(make(replace=True), random(2, 8))) == 2
     index.client.drop_collection(index.collection)  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="has no collection 'photos_.*' any more"):
-        open_vectors(tmp_path / "index")
+        read_index(tmp_path / "index")
 
 
 def test_what_cannot_be_reached(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a file that ends with \.db, or the address of a server"):
         Milvus(uri="photos")
     with pytest.raises(InputError, match="choose one of AUTOINDEX, FLAT"):
-        Milvus(uri="photos.db", structure="PQ")
+        Milvus(uri="photos.db", index_type="PQ")
     with pytest.raises(InputError, match="no Milvus can be opened at http://127.0.0.1:9"):
         filled(Milvus(uri="http://127.0.0.1:9"), torch.ones(1, 2))
     filled(Milvus(uri=str(tmp_path / "photos.db")), torch.ones(1, 2)).save(tmp_path / "index")
     (tmp_path / "photos.db").rename(tmp_path / "moved.db")
     with pytest.raises(InputError, match=r"photos\.db, which is gone"):
-        open_vectors(tmp_path / "index")
+        read_index(tmp_path / "index")
 
 
 def test_a_killed_process_loses_no_acknowledged_photo(make: Callable[..., Milvus], tmp_path: Path) -> None:
     acknowledged = killed(make(), tmp_path / "index")
-    every_photo(open_vectors(tmp_path / "index"), acknowledged)
+    every_photo(read_index(tmp_path / "index"), acknowledged)
 
 
 @pytest.mark.slow
 def test_a_killed_server_loses_no_acknowledged_photo(milvus_server: Any, tmp_path: Path) -> None:
-    index = Milvus(uri=milvus_server.uri, collection=f"photos_{secrets.token_hex(4)}", structure="FLAT")
+    index = Milvus(uri=milvus_server.uri, collection=f"photos_{secrets.token_hex(4)}", index_type="FLAT")
     acknowledged = killed(index, tmp_path / "index", kill=milvus_server.kill)
     milvus_server.start()
-    every_photo(open_vectors(tmp_path / "index"), acknowledged)
+    every_photo(read_index(tmp_path / "index"), acknowledged)
 
 
 def killed(index: Milvus, folder: Path, *, kill: Callable[[], None] | None = None) -> int:

@@ -28,7 +28,7 @@ class Sound(Encoder):
         return embedding
 
     def forward(self, batch: Batch) -> Features:
-        return Features.of(batch, self.embed(batch))
+        return Features.of(batch, self.encode_images(batch))
 
 
 class WrongWidth(Sound):
@@ -43,7 +43,7 @@ class EmptyPromise(Sound):
 
 class Noisy(Sound):
     def embed(self, batch: Batch) -> Tensor:
-        embedding = super().embed(batch)
+        embedding = super().encode_images(batch)
         return embedding + torch.randn_like(embedding)
 
 
@@ -51,7 +51,7 @@ class Sociable(Sound):
     """Its rows depend on their batch."""
 
     def embed(self, batch: Batch) -> Tensor:
-        embedding = super().embed(batch)
+        embedding = super().encode_images(batch)
         return embedding - embedding.mean(0) / 2
 
 
@@ -59,7 +59,7 @@ class Mixed(Sound):
     """Takes sketches and photos together only."""
 
     def embed(self, batch: Batch) -> Tensor:
-        embedding = super().embed(batch)
+        embedding = super().encode_images(batch)
         return embedding + (len(batch.modality.unique()) - 1)
 
 
@@ -73,7 +73,7 @@ class Unranked(Sound):
     """Searched by inner products of vectors that are not of unit length."""
 
     def gallery_vectors(self, batch: Batch) -> Tensor:
-        return self.embed(batch)
+        return self.encode_images(batch)
 
 
 class Deaf(Sound):
@@ -90,7 +90,7 @@ class Forgetful(Sound):
         self.shift = torch.randn(8)
 
     def embed(self, batch: Batch) -> Tensor:
-        return super().embed(batch) + self.shift
+        return super().encode_images(batch) + self.shift
 
 
 class Online(Sound):

@@ -65,7 +65,7 @@ def synthetic(
     arguments = numbers | dict(version=VERSION, difficulty=difficulty, disjoint=disjoint, distractors=distractors, turn=turn)
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
     dataset = _dataset(reader)
-    return replace(dataset, role=assignment[dataset.instance], split_name=f"synthetic-{disjoint}-{unseen}", split_digest=digest)
+    return replace(dataset, split=assignment[dataset.instance], split_name=f"synthetic-{disjoint}-{unseen}", split_digest=digest)
 
 
 def _split(*, disjoint: str, instances: int, **counts: int) -> tuple[IntArray, tuple[int, ...]]:

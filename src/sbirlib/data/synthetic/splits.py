@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.random import Generator
 
-from sbirlib.data.dataset import ROLES, IntArray
+from sbirlib.data.dataset import SPLITS, IntArray
 from sbirlib.data.synthetic.categories import family
 from sbirlib.errors import InputError, nearest
 
-TRAIN, VALIDATION, TEST = (ROLES.index(split) for split in ("train", "validation", "test"))
+TRAIN, VALIDATION, TEST = (SPLITS.index(split) for split in ("train", "validation", "test"))
 
 
 def assign_splits(*, categories: int, unseen: int, instances: int, seed: int, disjoint: str) -> IntArray:

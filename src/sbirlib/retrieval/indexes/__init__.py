@@ -1,1 +1,1 @@
-"""Vectors that are served: one interface, from a file to a cluster."""
+"""Indexes of vectors: one interface, from a file to a cluster."""

@@ -1,4 +1,4 @@
-"""What approximate indexes share: a structure over all rows, which is learned from the first photos and written beside them."""
+"""Base of the approximate indexes: a shortlist from a trained FAISS index, then exact scores."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.local import Local
 from sbirlib.retrieval.indexes.shards import FloatArray
 
-LEARNED = 100_000  # rows are enough to learn from
+MAX_TRAINING_ROWS = 100_000
 
 
 class Approximate(Local):
-    """A shortlist of `rerank` times k rows from a structure, then exact scores.
+    """A shortlist of `rerank` times k rows from a FAISS index (`structure`), then exact scores.
 
-    Fewer than `exhaustive` photos, in all or that pass a filter, are compared one by one, exactly. The structure is learned when so many
-    are there; photos added later are entered into it as it is.
+    A search over fewer than `exhaustive` photos, in all or after the filter, is exhaustive and exact. The structure is trained once when
+    the index reaches `exhaustive` photos; photos that come later are added to it without training.
     """
 
     suffix = "faiss"
@@ -38,41 +38,43 @@ class Approximate(Local):
         self.structure: Any = None
         self._structure_file: str | None = None
 
-    def learn(self, rows: FloatArray) -> None:
+    def insert(self, rows: FloatArray) -> None:
+        """Train the structure at `exhaustive` rows, then append every new row of rows [N, V]."""
         if self.structure is not None:
-            self.enter(rows)
+            self.add_rows(rows)
         elif self.size + len(rows) >= self.exhaustive:
-            every = [*(shard.vectors for shard in self._shards), rows]
-            step = math.ceil((self.size + len(rows)) / LEARNED)
-            self.structure = self.make(np.concatenate([some[::step] for some in every]))
-            for some in every:
-                self.enter(some)
+            blocks = [*(shard.vectors for shard in self._shards), rows]
+            step = math.ceil((self.size + len(rows)) / MAX_TRAINING_ROWS)
+            self.structure = self.train(np.concatenate([block[::step] for block in blocks]))
+            for block in blocks:
+                self.add_rows(block)
         self._structure_file = None
 
     def shortlist(self, queries: FloatArray, k: int, allowed: Mask | None) -> IntArray | None:
+        """Row ids [N, at least k] from the structure; None where few photos are allowed."""
         count = self.size if allowed is None else int(allowed.sum())
         if self.structure is None or count < self.exhaustive:
             return None
         return self.candidates(queries, min(count, self.rerank * k), allowed)
 
     @abstractmethod
-    def make(self, rows: FloatArray) -> Any:
-        """An empty structure for vectors like these."""
+    def train(self, rows: FloatArray) -> Any:
+        """An empty structure, trained on rows [N, V]."""
 
     @abstractmethod
-    def enter(self, rows: FloatArray) -> None:
-        """Add rows [n, V] to the structure, after those it has."""
+    def add_rows(self, rows: FloatArray) -> None:
+        """Append rows [N, V] to the structure."""
 
     @abstractmethod
     def candidates(self, queries: FloatArray, count: int, allowed: Mask | None) -> IntArray:
-        """Rows [n, count], best first by the structure's own scores, -1 where it found fewer."""
+        """Row ids [N, count] for queries [N, V], best first by the structure's own scores, -1 where it finds fewer; `allowed` is [size]."""
 
     def write_structure(self, path: Path) -> None:
-        """Write the structure to a file; a FAISS index unless a kind has another."""
+        """Write the structure to a file; overridden where it is not a FAISS index."""
         faiss.write_index(self.structure, str(path))
 
     def read_structure(self, path: Path) -> Any:
-        """The structure that was written."""
+        """Read the structure from a file."""
         return faiss.read_index(str(path))
 
     def write(self, folder: Path) -> State:
@@ -99,11 +101,11 @@ class Approximate(Local):
         return index
 
 
-def number_of_lists(rows: int) -> int:
-    """How many lists so many first photos make: 4 sqrt(n), if FAISS then has the 39 photos it wants to learn each of them from."""
+def default_nlist(rows: int) -> int:
+    """The default nlist for n training rows: 4 sqrt(n), and at least the 39 rows a list that FAISS wants for training."""
     return max(1, min(int(4 * math.sqrt(rows)), rows // 39))
 
 
 def selector(allowed: Mask | None) -> dict[str, Any]:
-    """The rows that FAISS may return, as it takes them."""
+    """The FAISS selector of the rows [G] that are allowed, as keyword arguments."""
     return {} if allowed is None else {"sel": faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))}

@@ -1,4 +1,4 @@
-"""Which photos have which values of a field."""
+"""Columns of record fields, for filters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sbirlib.retrieval.indexes.shards import Record, Value
 
 
 class Fields:
-    """A column of numbers for each field, one for each distinct value; a photo without the field has none (-1).
+    """A column of integers for each field, one integer for each distinct value; -1 where a photo lacks the field.
 
     >>> fields = Fields()
     >>> fields.append([{"path": "a.jpg", "category": "cat"}, {"path": "b.jpg", "category": "dog"}])
@@ -39,12 +39,12 @@ class Fields:
             self._count += 1
 
     def matching(self, where: Where) -> NDArray[np.bool_]:
-        """The photos [n] whose fields have these values, or one of a list of them."""
-        found = np.ones(self._count, dtype=np.bool_)
+        """The mask [N] of photos whose fields have these values, or one of a list of values."""
+        mask = np.ones(self._count, dtype=np.bool_)
         for field, wanted in where.items():
             values = wanted if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted]
             numbers = [self._numbers[field][v] for v in values if v in self._numbers[field]]
             column = np.frombuffer(self._columns[field], dtype=np.intc) if self._columns[field] else np.empty(0, np.intc)
-            found[: len(column)] &= np.isin(column, numbers)
-            found[len(column) :] = False
-        return found
+            mask[: len(column)] &= np.isin(column, numbers)
+            mask[len(column) :] = False
+        return mask

@@ -1,4 +1,4 @@
-"""The plain index: every photo is compared, and the answer is exact."""
+"""Flat index: exact exhaustive search."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class Flat(Local):
 
     kind = "flat"
 
-    def learn(self, rows: FloatArray) -> None:
-        pass
+    def insert(self, rows: FloatArray) -> None:
+        """Nothing to do: the rows [N, V] are in their shard."""
 
     def shortlist(self, queries: FloatArray, k: int, allowed: Mask | None) -> IntArray | None:
+        """None for all queries [N, V]: every search is exhaustive."""
         return None

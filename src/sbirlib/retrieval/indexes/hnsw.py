@@ -1,4 +1,4 @@
-"""A graph of near neighbours (Malkov & Yashunin 2020), by FAISS."""
+"""HNSW index: a hierarchical graph of near neighbours (Malkov & Yashunin 2020), by FAISS."""
 
 from __future__ import annotations
 
@@ -12,30 +12,42 @@ from sbirlib.retrieval.indexes.shards import FloatArray
 
 
 class Hnsw(Approximate):
-    """Quick for one query at a time; holds every vector once more, in half precision, and `links` ids for each.
+    """Fast for single queries; holds a copy of every vector in half precision, and the graph, with `M` links a photo on each level.
 
-    `breadth` is how many photos are kept in view while searching: more is more exact and slower; never fewer than the shortlist.
+    The options are FAISS's own: `efSearch` is the number of candidates kept while searching (more is more exact and slower; at least the
+    length of the shortlist), `efConstruction` the same while the graph is built.
     """
 
     kind = "hnsw"
 
-    def __init__(self, *, links: int = 32, breadth: int = 128, effort: int = 200, rerank: int = 2, exhaustive: int = 10_000) -> None:
+    def __init__(
+        self,
+        *,
+        M: int = 32,  # noqa: N803
+        efSearch: int = 128,  # noqa: N803
+        efConstruction: int = 200,  # noqa: N803
+        rerank: int = 2,
+        exhaustive: int = 10_000,
+    ) -> None:
         super().__init__(rerank=rerank, exhaustive=exhaustive)
-        self.links, self.breadth, self.effort = links, breadth, effort
+        self.M, self.efSearch, self.efConstruction = M, efSearch, efConstruction
 
     def options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("links", "breadth", "effort", "rerank", "exhaustive")}
+        return {name: getattr(self, name) for name in ("M", "efSearch", "efConstruction", "rerank", "exhaustive")}
 
-    def make(self, rows: FloatArray) -> Any:
-        structure = faiss.IndexHNSWSQ(rows.shape[1], faiss.ScalarQuantizer.QT_fp16, self.links, faiss.METRIC_INNER_PRODUCT)
-        structure.hnsw.efConstruction = self.effort
+    def train(self, rows: FloatArray) -> Any:
+        """An empty graph, whose half-precision quantizer is trained on rows [N, V]."""
+        structure = faiss.IndexHNSWSQ(rows.shape[1], faiss.ScalarQuantizer.QT_fp16, self.M, faiss.METRIC_INNER_PRODUCT)
+        structure.hnsw.efConstruction = self.efConstruction
         structure.train(rows)
         return structure
 
-    def enter(self, rows: FloatArray) -> None:
+    def add_rows(self, rows: FloatArray) -> None:
+        """Insert rows [N, V] into the graph."""
         self.structure.add(rows)
 
     def candidates(self, queries: FloatArray, count: int, allowed: Mask | None) -> IntArray:
-        parameters = faiss.SearchParametersHNSW(efSearch=max(self.breadth, count), **selector(allowed))
+        """Row ids [N, count] from the graph, with efSearch at least `count`."""
+        parameters = faiss.SearchParametersHNSW(efSearch=max(self.efSearch, count), **selector(allowed))
         rows: IntArray = self.structure.search(queries, count, params=parameters)[1]
         return rows

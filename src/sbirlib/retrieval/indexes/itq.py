@@ -1,4 +1,4 @@
-"""Binary codes by iterative quantization, in lists of near codes, compared in Hamming distance by FAISS."""
+"""ITQ index: inverted lists of binary codes by iterative quantization, searched by Hamming distance with FAISS."""
 
 from __future__ import annotations
 
@@ -13,93 +13,97 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from sbirlib.errors import InputError
-from sbirlib.retrieval.indexes.approximate import Approximate, number_of_lists
+from sbirlib.retrieval.indexes.approximate import Approximate, default_nlist
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.shards import FloatArray
 from sbirlib.retrieval.itq import ITQ
 
 Codes = NDArray[np.uint8]
-ENCODED = 8192  # vectors are turned at once, in double precision
+BLOCK = 8192  # vectors that are rotated at once, in double precision
 
 
 class Itq(Approximate):
-    """The smallest: `bits` for a photo in memory, while its vector stays on the disk and is read for the shortlist only.
+    """The smallest: `bits` a photo in memory; its vector stays on disk and is read only for the shortlist.
 
-    The codes are fitted on the photos that come first, as no labels are needed, and their lists too: `lists` is how many there are
-    (some 4 sqrt(G) when the first photos come, unless given), `probes` how many of them are looked into.
+    The codes and the inverted lists are trained on the first photos, without labels: `nlist` is the number of lists (by default about
+    4 sqrt(n) for the n photos at training), `nprobe` the number of lists a query visits, as in FAISS.
     """
 
     kind = "itq"
     suffix = "safetensors"
 
-    def __init__(self, *, bits: int = 256, lists: int | None = None, probes: int = 128, rerank: int = 10, exhaustive: int = 10_000) -> None:
+    def __init__(self, *, bits: int = 256, nlist: int | None = None, nprobe: int = 128, rerank: int = 10, exhaustive: int = 10_000) -> None:
         super().__init__(rerank=rerank, exhaustive=exhaustive)
         if bits < 8 or bits % 8:
             raise InputError(f"a code is whole bytes, such as bits=64, got {bits}")
-        if probes < 1 or (lists is not None and not 1 <= lists <= exhaustive):
-            raise InputError(f"probes is at least 1, and lists too, at most exhaustive={exhaustive}; got {probes} and {lists}")
-        self.bits, self.lists, self.probes = bits, lists, probes
+        if nprobe < 1 or (nlist is not None and not 1 <= nlist <= exhaustive):
+            raise InputError(f"nprobe is at least 1, and nlist too, at most exhaustive={exhaustive}; got {nprobe} and {nlist}")
+        self.bits, self.nlist, self.nprobe = bits, nlist, nprobe
 
     def options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("bits", "lists", "probes", "rerank", "exhaustive")}
+        return {name: getattr(self, name) for name in ("bits", "nlist", "nprobe", "rerank", "exhaustive")}
 
-    def learn(self, rows: FloatArray) -> None:
+    def insert(self, rows: FloatArray) -> None:
+        """As `Approximate.insert`, for rows [N, V] with V >= bits."""
         if rows.shape[1] < self.bits:
             raise InputError(f"vectors of {rows.shape[1]} numbers make codes of as many bits at most, got bits={self.bits}")
-        super().learn(rows)
+        super().insert(rows)
 
-    def make(self, rows: FloatArray) -> Listed:
+    def train(self, rows: FloatArray) -> CodeLists:
+        """Empty lists, with codes and lists trained on rows [N, V]."""
         itq = ITQ(bits=self.bits).fit(torch.from_numpy(rows))
-        return Listed.of(itq, rows, self.lists or number_of_lists(len(rows)))
+        return CodeLists.trained(itq, rows, self.nlist or default_nlist(len(rows)))
 
-    def enter(self, rows: FloatArray) -> None:
-        self.structure.lists.add(self.structure.codes(rows))
+    def add_rows(self, rows: FloatArray) -> None:
+        """Encode rows [N, V] and append them to their lists."""
+        self.structure.index.add(self.structure.codes(rows))
 
     def candidates(self, queries: FloatArray, count: int, allowed: Mask | None) -> IntArray:
-        rows: IntArray = self.structure.nearest(queries, count, allowed, self.probes)
+        """Row ids [N, count] by Hamming distance, from the nearest `nprobe` lists."""
+        rows: IntArray = self.structure.nearest(queries, count, allowed, self.nprobe)
         return rows
 
     def write_structure(self, path: Path) -> None:
         save_file(self.structure.tensors(), path)
 
-    def read_structure(self, path: Path) -> Listed:
+    def read_structure(self, path: Path) -> CodeLists:
         tensors = load_file(path)
-        return Listed(ITQ.of(tensors), faiss.deserialize_index_binary(tensors["lists"].numpy()))
+        return CodeLists(ITQ.of(tensors), faiss.deserialize_index_binary(tensors["index"].numpy()))
 
 
-class Listed:
-    """Codes, and the lists that hold them."""
+class CodeLists:
+    """A fitted ITQ and a FAISS binary inverted-file index of its codes."""
 
-    def __init__(self, itq: ITQ, lists: Any) -> None:
-        self.itq, self.lists = itq, lists
+    def __init__(self, itq: ITQ, index: Any) -> None:
+        self.itq, self.index = itq, index
 
     @classmethod
-    def of(cls, itq: ITQ, rows: FloatArray, lists: int) -> Listed:
-        """No codes yet; the lists are learned from vectors [n, V]."""
-        listed = cls(itq, faiss.index_binary_factory(itq.bits, f"BIVF{lists}"))
-        listed.lists.train(listed.codes(rows))
-        return listed
+    def trained(cls, itq: ITQ, rows: FloatArray, nlist: int) -> CodeLists:
+        """Empty lists, trained on vectors [N, V]."""
+        lists = cls(itq, faiss.index_binary_factory(itq.bits, f"BIVF{nlist}"))
+        lists.index.train(lists.codes(rows))
+        return lists
 
     def codes(self, rows: FloatArray) -> Codes:
-        """The codes [n, bytes] of vectors [n, V]."""
-        return np.concatenate([self.itq.packed(torch.from_numpy(rows[i : i + ENCODED])).numpy() for i in range(0, len(rows), ENCODED)])
+        """The packed codes [N, bits / 8] of vectors [N, V]."""
+        return np.concatenate([self.itq.packed(torch.from_numpy(rows[i : i + BLOCK])).numpy() for i in range(0, len(rows), BLOCK)])
 
-    def nearest(self, queries: FloatArray, count: int, allowed: Mask | None, probes: int) -> IntArray:
-        """Rows [n, count] of the codes nearest to the vectors [n, V] in so many lists, -1 where those hold fewer."""
-        codes, total = self.codes(queries), self.lists.ntotal
-        parameters = faiss.SearchParametersIVF(nprobe=probes)
+    def nearest(self, queries: FloatArray, count: int, allowed: Mask | None, nprobe: int) -> IntArray:
+        """Row ids [N, count] of the codes nearest to queries [N, V] in `nprobe` lists, -1 where those hold fewer; `allowed` is [G]."""
+        codes, total = self.codes(queries), self.index.ntotal
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe)
         if allowed is None:
-            found: IntArray = self.lists.search(codes, count, params=parameters)[1]
-            return found
-        asked = count
-        while True:  # FAISS narrows no search for codes, so more are asked for than are allowed
-            asked = min(total, math.ceil(1.25 * asked * total / allowed.sum()) + 1)
-            rows = self.lists.search(codes, asked, params=parameters)[1]
-            kept = (rows >= 0) & allowed[rows]
-            if asked == total or ((kept.sum(1) >= count) | (rows[:, -1] < 0)).all():
-                order = np.argsort(~kept, axis=1, kind="stable")[:, :count]
-                return np.take_along_axis(np.where(kept, rows, -1), order, 1)
+            nearest: IntArray = self.index.search(codes, count, params=parameters)[1]
+            return nearest
+        k = count
+        while True:  # FAISS has no selector for binary codes, so search for more and drop the rows that are not allowed
+            k = min(total, math.ceil(1.25 * k * total / allowed.sum()) + 1)
+            rows = self.index.search(codes, k, params=parameters)[1]
+            valid = (rows >= 0) & allowed[rows]
+            if k == total or ((valid.sum(1) >= count) | (rows[:, -1] < 0)).all():
+                order = np.argsort(~valid, axis=1, kind="stable")[:, :count]
+                return np.take_along_axis(np.where(valid, rows, -1), order, 1)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What was learned and entered, to be written."""
-        return {**self.itq.tensors(), "lists": torch.from_numpy(faiss.serialize_index_binary(self.lists))}
+        """The fitted ITQ and the serialised FAISS index (uint8 [N]), for a file."""
+        return {**self.itq.tensors(), "index": torch.from_numpy(faiss.serialize_index_binary(self.index))}

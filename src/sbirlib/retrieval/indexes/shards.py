@@ -1,4 +1,4 @@
-"""Vectors on disk: each shard one safetensors file, written once, whole, and read by mapping it into memory."""
+"""Shards: vectors and records in immutable safetensors files, read through memory maps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sbirlib.files import atomic_write
 
 FloatArray = NDArray[np.float32]
 Value = str | int | float | bool | None
-Record = Mapping[str, Value]  # what is known of a photo: its path, its category, and what else the user says
+Record = Mapping[str, Value]  # of a photo: its path, its category, and any other fields
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Vectors [n, V] (or [n, S, V] of queries), a record of each, and the digest of the encoder that made them."""
+    """Vectors [N, V] (or [N, S, V] of queries), a record of each, and the digest of their encoder."""
 
     vectors: FloatArray
     records: Sequence[Record]
@@ -34,15 +34,15 @@ class Shard:
 
 
 def write_shard(path: str | Path, shard: Shard) -> None:
-    """Write one file, whole or not at all."""
-    described = np.frombuffer(json.dumps(list(shard.records)).encode(), dtype=np.uint8)
-    tensors: dict[str, NDArray[Any]] = {"vectors": np.ascontiguousarray(shard.vectors), "records": described}
+    """Write one file, atomically."""
+    encoded = np.frombuffer(json.dumps(list(shard.records)).encode(), dtype=np.uint8)
+    tensors: dict[str, NDArray[Any]] = {"vectors": np.ascontiguousarray(shard.vectors), "records": encoded}
     with atomic_write(path) as partial:
         save_file(tensors, partial, metadata={"encoder": shard.encoder})
 
 
 def read_shard(path: str | Path) -> Shard:
-    """A shard whose vectors stay on the disk until they are looked at."""
+    """Read a shard; its vectors stay on disk until they are accessed."""
     source = Path(path)
     try:
         with safetensors.safe_open(source, framework="np") as file:  # checks that the file is whole
@@ -59,7 +59,7 @@ def read_shard(path: str | Path) -> Shard:
 
 
 def _mapped(path: Path, name: str) -> FloatArray:
-    """One float32 tensor of a safetensors file, mapped: eight bytes with the header's length, the header, the tensors."""
+    """A memory map of one float32 tensor of a safetensors file: eight bytes of header length, the header, the tensors."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         about: dict[str, Any] = json.loads(file.read(size))[name]

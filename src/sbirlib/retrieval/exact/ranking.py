@@ -1,6 +1,6 @@
-"""Where the relevant photos of each query came: all that a metric needs to know of a ranking, exact at ties.
+"""Ranks of the relevant photos of each query: all that a metric needs of a ranking, exact at ties.
 
-G photos are ranked for each of q queries; R is the most relevant photos that any of these queries has.
+G photos are ranked for each of Q queries; R is the largest number of relevant photos that any of these queries has.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sbirlib.retrieval.counting import ascending, ranks
+from sbirlib.retrieval.exact.counting import ascending, ranks
 
 TIES = ("expected", "stable", "optimistic", "pessimistic")
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The relevant photos of q queries, best first, as float64 [q, R].
+    """The relevant photos of Q queries, best first, as float64 [Q, R].
 
-    A photo shares its score with `size` photos, itself among them, of which `peers` are relevant; `above` photos score higher, of
-    which `hits` are relevant. Once an order is settled every size is 1. Where a query has fewer than R, the rest is padding with
-    above = G and size = 1. `relevant` [q, 1] counts the relevant photos, and `harmonic` [G + 1] holds 1 + 1/2 + ... + 1/n for n = 0 to G.
+    A photo shares its score with `size` photos, itself included, of which `peers` are relevant; `above` photos score higher, of
+    which `hits` are relevant. Once ties are settled every size is 1. Where a query has fewer than R, the rest is padding with
+    above = G and size = 1. `relevant` [Q, 1] counts the relevant photos, and `harmonic` [G + 1] holds 1 + 1/2 + ... + 1/n for n = 0 to G.
     `tied` holds the rows and columns where size is not 1, usually few; None: nowhere.
     """
 
@@ -34,40 +34,40 @@ class Ranking:
     tied: tuple[Tensor, Tensor] | None = None
 
     def places(self, k: float | Tensor) -> Tensor:
-        """How many places of each photo's group of equals lie in the top k (one k, or [q, 1]), as [q, R]; 0 for padding."""
+        """The number of places in the top k (one k, or [Q, 1]) that each photo's group of equal scores has, [Q, R]; 0 for padding."""
         cut = k if isinstance(k, Tensor) else min(k, len(self.harmonic) - 1)
         return torch.minimum((cut - self.above).clamp_(min=0), self.size)
 
     def hits_in(self, k: float | Tensor) -> Tensor:
-        """The expected number of relevant photos in the top k, [q, 1]."""
+        """The expected number of relevant photos in the top k, [Q, 1]."""
         return (self.places(k) / self.size).sum(1, keepdim=True)
 
     def precisions(self, k: float) -> Tensor:
-        """Each relevant photo's expected precision at its own place, zero where that is not in the top k, [q, R].
+        """The expected precision at each relevant photo's own place, zero where that is not in the top k, [Q, R].
 
-        With t photos above, c of them relevant, and n equals, r of them relevant, of which m places are in the top k, any order of
-        equals being as likely as another: (1/n) sum_{i=1..m} (c + 1 + (i-1)(r-1)/(n-1)) / (t + i) (McSherry & Najork 2008).
+        With t photos above, c of them relevant, and n equal scores, r of them relevant, of which m places are in the top k, and all orders
+        of equal scores equally likely: (1/n) sum_{i=1..m} (c + 1 + (i-1)(r-1)/(n-1)) / (t + i) (McSherry & Najork 2008).
         """
         places = self.places(k)
         precisions = places * (self.hits + 1) / (self.above + 1)
         if self.tied is not None:
-            some = [values[self.tied] for values in (self.above, self.size, self.hits, self.peers, places)]
-            precisions[self.tied] = self._sum(*some) / some[1]
+            args = [values[self.tied] for values in (self.above, self.size, self.hits, self.peers, places)]
+            precisions[self.tied] = self._sum(*args) / args[1]
         return precisions
 
     def mean_precision(self, k: float) -> Tensor:
-        """The expected mean over the hits in the top k of the precision there, zero without a hit, [q, 1].
+        """The expected mean over the hits in the top k of the precision there, zero without a hit, [Q, 1].
 
-        Where the cut divides equals, how many are hits is itself random: a sum over the hypergeometric distribution of that number.
+        Where the cut divides a group of equal scores, the number of hits is itself random: a sum over its hypergeometric distribution.
         """
         places = self.places(k)
         whole, divided = places == self.size, (places > 0) & (places < self.size)
-        total, sure = (self.precisions(k) * whole).sum(1, keepdim=True), whole.sum(1, keepdim=True).double()
+        total, certain = (self.precisions(k) * whole).sum(1, keepdim=True), whole.sum(1, keepdim=True).double()
         above, size, peers, places = ((x * divided).amax(1, keepdim=True) for x in (self.above, self.size, self.peers, places))
-        found = torch.arange(int(torch.minimum(peers, places).max()) + 1, dtype=torch.float64, device=size.device)
-        chance = (_log_choose(peers, found) + _log_choose(size - peers, places - found) - _log_choose(size, places)).exp()
-        total = total + found / places.clamp(min=1) * self._sum(above, places, sure, found, places)
-        return (chance * total / (sure + found).clamp(min=1)).sum(1, keepdim=True)
+        count = torch.arange(int(torch.minimum(peers, places).max()) + 1, dtype=torch.float64, device=size.device)
+        chance = (_log_choose(peers, count) + _log_choose(size - peers, places - count) - _log_choose(size, places)).exp()
+        total = total + count / places.clamp(min=1) * self._sum(above, places, certain, count, places)
+        return (chance * total / (certain + count).clamp(min=1)).sum(1, keepdim=True)
 
     def _sum(self, above: Tensor, size: Tensor, hits: Tensor, peers: Tensor, places: Tensor) -> Tensor:
         """sum_{i=1..places} (hits + 1 + (i-1)(peers-1)/(size-1)) / (above + i), by a difference of harmonic numbers."""
@@ -76,9 +76,9 @@ class Ranking:
 
 
 def rank(distances: Tensor, columns: Tensor, relevant: Tensor, harmonic: Tensor) -> Ranking:
-    """Ranks by ascending `distances` [q, G].
+    """Ranks by ascending `distances` [Q, G].
 
-    `columns` [q, R] holds each query's relevant photos, the first `relevant` [q, 1] of them; `harmonic` is `harmonics(G)`.
+    `columns` [Q, R] holds each query's relevant photos, the first `relevant` [Q, 1] of them; `harmonic` is `harmonics(G)`.
     """
     count = distances.shape[1]
     place = torch.arange(columns.shape[1], device=columns.device)
@@ -99,7 +99,7 @@ def rank(distances: Tensor, columns: Tensor, relevant: Tensor, harmonic: Tensor)
 
 
 def _with_ties(ranking: Ranking, own: Tensor, size: Tensor, tied: Tensor) -> Ranking:
-    """The ranking where some of the relevant photos [q, R] share their score: how many of the relevant do is counted for them alone."""
+    """The ranking with `hits`, `size` and `peers` where some relevant photos [Q, R] share their score; computed for those alone."""
     row, column = tied.nonzero(as_tuple=True)
     number = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)  # among those of its row
     scores = own.new_full((len(own), int(number.max()) + 1), torch.inf)
@@ -112,29 +112,29 @@ def _with_ties(ranking: Ranking, own: Tensor, size: Tensor, tied: Tensor) -> Ran
 
 
 def harmonics(count: int, device: torch.device | str = "cpu") -> Tensor:
-    """1 + 1/2 + ... + 1/n for n = 0 to count, float64."""
+    """1 + 1/2 + ... + 1/n for n = 0 to count, float64 [count + 1]."""
     sums = torch.arange(1, count + 1, dtype=torch.float64, device=device).reciprocal().cumsum(0)
     return torch.nn.functional.pad(sums, (1, 0))
 
 
-def settle(tied: Ranking, rule: str, distances: Tensor, columns: Tensor) -> Ranking:
-    """Puts equals in order: `stable` as in the gallery, `optimistic` the relevant first, `pessimistic` last; `expected` leaves them.
+def settle(ranking: Ranking, rule: str, distances: Tensor, columns: Tensor) -> Ranking:
+    """Put equal scores in order: `stable` in gallery order, `optimistic` the relevant first, `pessimistic` last; `expected` keeps the ties.
 
-    `distances` [q, G] are those that were ranked; only `stable` looks at them.
+    `distances` [Q, G] and `columns` [Q, R] are those of `rank`; only `stable` reads the distances.
     """
-    if rule == "expected" or tied.tied is None:
-        return tied
-    place = torch.arange(columns.shape[1], dtype=torch.float64, device=columns.device).expand_as(tied.above)
-    padding, one = place >= tied.relevant, torch.ones_like(place)
-    above = tied.above + place - tied.hits
+    if rule == "expected" or ranking.tied is None:
+        return ranking
+    place = torch.arange(columns.shape[1], dtype=torch.float64, device=columns.device).expand_as(ranking.above)
+    padding, one = place >= ranking.relevant, torch.ones_like(place)
+    above = ranking.above + place - ranking.hits
     if rule == "pessimistic":
-        above += tied.size - tied.peers
-    if rule == "stable":  # any order of equals that are all relevant is the same, so few queries need a second sort
-        for row in (tied.size > tied.peers).any(1).nonzero().flatten().tolist():
+        above += ranking.size - ranking.peers
+    if rule == "stable":  # equal scores of relevant photos alone need no order, so few queries need a second sort
+        for row in (ranking.size > ranking.peers).any(1).nonzero().flatten().tolist():
             relevant = torch.zeros(distances.shape[1], dtype=torch.bool, device=distances.device)
             relevant[columns[row, ~padding[row]]] = True
             above[row, ~padding[row]] = relevant[distances[row].argsort(stable=True)].nonzero().flatten().double()
-    return replace(tied, above=above.masked_fill(padding, len(tied.harmonic) - 1), size=one, hits=place, peers=one, tied=None)
+    return replace(ranking, above=above.masked_fill(padding, len(ranking.harmonic) - 1), size=one, hits=place, peers=one, tied=None)
 
 
 def _log_choose(n: Tensor, k: Tensor) -> Tensor:

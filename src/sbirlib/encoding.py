@@ -20,12 +20,12 @@ from sbirlib.spec import part
 FILES = "part-*-of-*.safetensors"
 
 
-def embed_to(
+def encode_to(
     pipeline: Pipeline,
     pictures: Any,
     out: str | Path,
     *,
-    role: Literal["query", "gallery"] = "gallery",
+    side: Literal["query", "gallery"] = "gallery",
     fields: Mapping[str, Mapping[str, Value]] | None = None,
     rows: int = 8192,
     device: str | None = None,
@@ -34,11 +34,11 @@ def embed_to(
 ) -> list[Path]:
     """Write vectors of images (a dataset, a folder, or paths) into `out`, `rows` to a file; return the files of this process.
 
-    `role` is the side of the retrieval that the vectors are for, "query" [n, S, V] or "gallery" [n, V]. Under torchrun each process
+    `side` is the side of the retrieval that the vectors are for, "query" [n, S, V] or "gallery" [n, V]. Under torchrun each process
     writes every WORLD_SIZE-th file. A complete file of the same images and the same encoder is kept, so the same call resumes after a
     stop. A folder of other vectors is refused.
     """
-    dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch" if role == "query" else "photo")
+    dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch" if side == "query" else "photo")
     if rows < 1:
         raise InputError(f"a file holds at least one row, got rows={rows}")
     rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
@@ -54,18 +54,18 @@ def embed_to(
         batch = slice(number * rows, (number + 1) * rows)
         path = folder / _name(number, count)
         if not _complete(path, entries[batch], digest):
-            vectors = pipeline.embed(dataset.subset(batch), role=role, device=device, batch_size=batch_size, progress=progress)
+            vectors = pipeline.encode_images(dataset.subset(batch), side=side, device=device, batch_size=batch_size, progress=progress)
             write_shard(path, Shard(vectors.numpy(), entries[batch], digest))
         files.append(path)
     return files
 
 
 def embedded(folder: str | Path, *, digest: str | None = None) -> list[Shard]:
-    """All shards that `embed_to` wrote into a folder, in order; with `digest`, they must be of the encoder with this digest."""
+    """All shards that `encode_to` wrote into a folder, in order; with `digest`, they must be of the encoder with this digest."""
     place = Path(folder)
     files = sorted(place.glob(FILES))
     if not files:
-        raise InputError(f"{place} holds no vectors ({FILES}): make them with `sbirlib embed MODEL IMAGES --out {place}`")
+        raise InputError(f"{place} holds no vectors ({FILES}): make them with `sbirlib encode MODEL IMAGES --out {place}`")
     count = int(files[0].stem.rpartition("-")[2])
     missing = [n for n in range(count) if not (place / _name(n, count)).is_file()]
     if missing or len(files) != count:
@@ -81,8 +81,8 @@ def embedded(folder: str | Path, *, digest: str | None = None) -> list[Shard]:
     return shards
 
 
-def index_embedded(pipeline: Pipeline, folder: str | Path, *, kind: str | Mapping[str, Any] = "flat") -> SearchIndex:
-    """An index over the vectors that `embed_to` wrote with the same encoder."""
+def index_encoded(pipeline: Pipeline, folder: str | Path, *, kind: str | Mapping[str, Any] = "flat") -> SearchIndex:
+    """An index over the vectors that `encode_to` wrote with the same encoder."""
     index = pipeline.search_index(part("index", kind))
     for shard in embedded(folder, digest=index.digest):
         index.vectors.add(torch.from_numpy(shard.vectors.copy()), shard.records)
