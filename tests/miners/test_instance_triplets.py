@@ -46,7 +46,7 @@ def literal(features: Features, distances: torch.Tensor, negative: str, within: 
 @pytest.mark.parametrize("negative", ["hardest", "semi_hard"])
 def test_equals_its_definition(negative: str, within: bool) -> None:
     features, distances = world()
-    chosen = InstanceTriplets(negative=negative, within_category=within)(features, distances)["instance"]
+    chosen = InstanceTriplets(negative=negative, within_category=within)(features, distances)["instance"]  # type: ignore[arg-type]
     found = list(zip(chosen.anchor.tolist(), chosen.positive.tolist(), chosen.negative.tolist(), strict=True))
     assert len(found) == 12
     assert found == literal(features, distances, negative, within)

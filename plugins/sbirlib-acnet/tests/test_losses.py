@@ -54,7 +54,7 @@ def rows(step: Step, modality: int) -> list[int]:
 @pytest.mark.parametrize("kind", ["lsgan", "bce"])
 def test_the_adversary_is_equation_1(kind: str, modality: list[int]) -> None:
     step = step_of(batch(modality))
-    loss = PatchAdversary(kind=kind, channels=2).double()
+    loss = PatchAdversary(kind=kind, channels=2).double()  # type: ignore[arg-type]
 
     def d(image: Tensor) -> Tensor:
         """D of an image in [-1, 1], for each patch."""

@@ -27,7 +27,7 @@ def shaken(encoder: Encoder) -> None:
 @pytest.mark.parametrize("sharing", ["siamese", "heterogeneous", "hybrid"])
 def test_each_image_goes_through_its_own_branch(sharing: str) -> None:
     torch.manual_seed(0)
-    branches = Branches(encoder=Plain(dim=8), sharing=sharing).eval()
+    branches = Branches(encoder=Plain(dim=8), sharing=sharing).eval()  # type: ignore[arg-type]
     if sharing != "siamese":
         shaken(branches.photo)
     photo = branches.encoder if sharing == "siamese" else branches.photo

@@ -26,7 +26,7 @@ def step_of(labels: list[tuple[int, int]], size: int = 16) -> Step:
 
 @pytest.mark.parametrize("kind", ["mse", "norm"])
 def test_equals_equation_4(kind: str) -> None:
-    step, loss = step_of(LABELS), SketchDecoder(dim=6, size=16, width=4, kind=kind).double()
+    step, loss = step_of(LABELS), SketchDecoder(dim=6, size=16, width=4, kind=kind).double()  # type: ignore[arg-type]
     rows = list(TARGETS)
     codes = step.features.embedding[rows] / step.features.embedding[rows].norm(dim=1, keepdim=True)
     drawn = loss.decoder(codes)

@@ -144,7 +144,7 @@ def test_squeeze_excitation_against_its_equation(condition: str) -> None:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NLC"])
 def test_a_gate_against_its_equation(condition: str, layout: str) -> None:
     torch.manual_seed(0)
-    gate = Gate(6, reduction=2, condition=condition, channels_last=layout == "NHWC").double()
+    gate = Gate(6, reduction=2, condition=condition, channels_last=layout == "NHWC").double()  # type: ignore[arg-type]
     for parameter in gate.parameters():
         nn.init.normal_(parameter)
     x, modality = torch.randn(4, 6, 3, 5, dtype=torch.float64, requires_grad=True), torch.tensor(MIXED)

@@ -154,8 +154,8 @@ def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
     parameters: dict[str, inspect.Parameter] = {}
     for ancestor in kind.__mro__:
         for name, parameter in inspect.signature(ancestor.__init__).parameters.items():  # type: ignore[misc]
-            named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-            if named and name not in {"self", *OBJECTS} and name not in {p.name for p in parameters.values()}:
+            by_name = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            if by_name and name not in {"self", *OBJECTS} and name not in {p.name for p in parameters.values()}:
                 ours = OURS.get(name, name) if parameter.default is parameter.empty else name
                 parameters[ours] = parameter
     return parameters

@@ -124,7 +124,7 @@ class Landmark(Wrapper):
 
     def _encode(self, images: Tensor, lines: Tensor, modality: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Embedding [B, D], descriptor f_s and the named tensors of each image."""
-        encoder, named = cast(Backbone, self.encoder), dict[str, Tensor]()
+        encoder, tensors = cast(Backbone, self.encoder), dict[str, Tensor]()
         features = encoder.feature_map(images, modality)
         if features.ndim != 4 or features.shape[1] != self.channels:
             raise InputError(
@@ -133,11 +133,11 @@ class Landmark(Wrapper):
         if self.landmarks:
             points, places, offsets = self.places(features, lines)
             cell = torch.tensor([images.shape[3] / features.shape[3], images.shape[2] / features.shape[2]], device=images.device)
-            named = {"points": points, "moved": points + offsets * cell}
+            tensors = {"points": points, "moved": points + offsets * cell}
             pooled = landmark_pool(features.float(), places + offsets)
         else:
             pooled = features.float().mean((2, 3))
         if self.filters is None:
-            return encoder.embedding(pooled), pooled[:, :0], named
-        named["responses"] = self.filters(features).relu() if self.rectified else self.filters(features)
-        return encoder.embedding(pooled), self.response_descriptor(named["responses"]), named
+            return encoder.embedding(pooled), pooled[:, :0], tensors
+        tensors["responses"] = self.filters(features).relu() if self.rectified else self.filters(features)
+        return encoder.embedding(pooled), self.response_descriptor(tensors["responses"]), tensors
