@@ -69,7 +69,7 @@ def test_from_training_to_searching(
     assert run(monkeypatch, "eval", model, *data, "--out", str(tmp_path / "metrics.json"), "--worst", str(tmp_path / "worst.png")) == 0
     assert (tmp_path / "worst.png").is_file()
     assert set(json.loads((tmp_path / "metrics.json").read_text())["metrics"]) == {"mAP@all", "Prec@100"}
-    assert run(monkeypatch, "embed", model, str(tree), "--out", str(tmp_path / "vectors")) == 0
+    assert run(monkeypatch, "encode", model, str(tree), "--out", str(tmp_path / "vectors")) == 0
     assert run(monkeypatch, "index", model, str(tmp_path / "vectors"), "--out", str(tmp_path / "other"), "--kind", "hnsw") == 0
     assert run(monkeypatch, "index", model, str(tree), "--out", str(index)) == 0
     photo = str(tree / "photo" / "class0" / "0.png")
@@ -143,12 +143,12 @@ def _search_draws_in_the_current_folder(
 def _limits_stand_on_the_command_line(
     tree: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commands = (["embed", model], ["index", model], ["add"])
+    commands = (["encode", model], ["index", model], ["add"])
     for number, words in enumerate(commands):
         target = ["--index", str(tmp_path / "index")] if words == ["add"] else ["--out", str(tmp_path / f"limited{number}")]
         assert run(monkeypatch, *words, str(tree), *target, "--max-pixels", "100") == 2
         assert re.search(r"max_pixels=100 \(--max-pixels\).*skip_bad=True \(--skip-bad\)", capsys.readouterr().err)
-    assert run(monkeypatch, "embed", model, str(tree), "--out", str(tmp_path / "unlimited"), "--max-pixels", "2000000000") == 0
+    assert run(monkeypatch, "encode", model, str(tree), "--out", str(tmp_path / "unlimited"), "--max-pixels", "2000000000") == 0
     capsys.readouterr()
 
 

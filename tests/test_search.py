@@ -13,7 +13,7 @@ from sbirlib import Pipeline, build, open_index
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
 from sbirlib.data.images import open_image
-from sbirlib.encoding import embedded, encode_to, index_encoded
+from sbirlib.encoding import encode_to, index_encoded, read_encoded
 from sbirlib.errors import InputError
 from sbirlib.retrieval.indexes.base import MANIFEST
 from sbirlib.search import SearchIndex
@@ -162,13 +162,13 @@ def test_vectors_made_in_shares_are_those_made_at_once(
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in (0, 1):
         with pytest.raises(InputError, match=r"holds no vectors|should hold 3 files and misses 1"):
-            embedded(out)
+            read_encoded(out)
         monkeypatch.setenv("RANK", str(rank))
         assert len(encode_to(pipeline, photos, out, rows=4, progress=False)) == 2 - rank
     index = index_encoded(pipeline, out)
     at_once = pipeline.index(photos, progress=False)
     assert index.vectors.paths() == at_once.vectors.paths()
-    made = torch.cat([torch.tensor(s.vectors) for s in embedded(out)])
+    made = torch.cat([torch.tensor(s.vectors) for s in read_encoded(out)])
     assert torch.allclose(made, pipeline.encode_images(photos, progress=False), atol=1e-5)  # a batch of another size rounds differently
     assert names(index, dataset.sketches.read(0), k=1) == names(at_once, dataset.sketches.read(0), k=1)
 
@@ -198,4 +198,4 @@ def test_other_vectors_in_the_folder_are_refused(pipeline: Pipeline, photos: Pat
 def test_sketches_are_embedded_as_queries(pipeline: Pipeline, dataset: Dataset, tmp_path: Path) -> None:
     dataset.sketches.read(0).save(tmp_path / "a.png")
     encode_to(pipeline, images(tmp_path / "a.png", modality="sketch"), tmp_path / "out", side="query", progress=False)
-    assert embedded(tmp_path / "out")[0].vectors.ndim == 3
+    assert read_encoded(tmp_path / "out")[0].vectors.ndim == 3

@@ -23,6 +23,7 @@ from torch import nn
 
 from sbirlib import Pipeline, build, folder, synthetic
 from sbirlib.interfaces import Batch, Encoder
+from sbirlib.memory import keep_freed_memory
 from sbirlib.training.steps import StepEvent
 
 BLOCK = 20
@@ -73,6 +74,7 @@ class Stopwatch:
 
 def main() -> None:
     options = parse_options()
+    keep_freed_memory()  # as the command line does
     dataset = folder(options.data) if options.data else synthetic(categories=40, unseen=8, instances=10, size=options.size)
     stopwatch = Stopwatch()
     pipeline = build_pipeline(options)

@@ -60,7 +60,7 @@ def encode_to(
     return files
 
 
-def embedded(folder: str | Path, *, digest: str | None = None) -> list[Shard]:
+def read_encoded(folder: str | Path, *, digest: str | None = None) -> list[Shard]:
     """All shards that `encode_to` wrote into a folder, in order; with `digest`, they must be of the encoder with this digest."""
     place = Path(folder)
     files = sorted(place.glob(FILES))
@@ -70,13 +70,13 @@ def embedded(folder: str | Path, *, digest: str | None = None) -> list[Shard]:
     missing = [n for n in range(count) if not (place / _name(n, count)).is_file()]
     if missing or len(files) != count:
         raise InputError(
-            f"{place} should hold {count} files and misses {len(missing)}, such as number {missing[:1]}: run the same embed again"
+            f"{place} should hold {count} files and misses {len(missing)}, such as number {missing[:1]}: run the same command again"
         )
     shards = [read_shard(file) for file in files]
     for file, shard in zip(files, shards, strict=True):
         if digest is not None and shard.encoder != digest:
             raise InputError(
-                f"{file} was made by another encoder ({shard.encoder[:12]}) than this one ({digest[:12]}): embed the photos again"
+                f"{file} was made by another encoder ({shard.encoder[:12]}) than this one ({digest[:12]}): encode the photos again"
             )
     return shards
 
@@ -84,7 +84,7 @@ def embedded(folder: str | Path, *, digest: str | None = None) -> list[Shard]:
 def index_encoded(pipeline: Pipeline, folder: str | Path, *, kind: str | Mapping[str, Any] = "flat") -> SearchIndex:
     """An index over the vectors that `encode_to` wrote with the same encoder."""
     index = pipeline.search_index(part("index", kind))
-    for shard in embedded(folder, digest=index.digest):
+    for shard in read_encoded(folder, digest=index.digest):
         index.vectors.add(torch.from_numpy(shard.vectors.copy()), shard.records)
     return index
 

@@ -290,11 +290,11 @@ class Pipeline:
 
         >>> pipeline.index("photos", kind={"name": "hnsw", "efSearch": 256})  # doctest: +SKIP
         """
-        vectors = kind if isinstance(kind, Index) else part("index", kind)
+        structure = kind if isinstance(kind, Index) else part("index", kind)
         dataset = photos if isinstance(photos, Dataset) else images(photos)
-        search_index = self.search_index(vectors)
-        embedded = self.encode_images(dataset.photos, device=device, batch_size=batch_size, progress=progress)
-        search_index.add(dataset, fields=fields, vectors=embedded)
+        search_index = self.search_index(structure)
+        vectors = self.encode_images(dataset.photos, device=device, batch_size=batch_size, progress=progress)
+        search_index.add(dataset, fields=fields, vectors=vectors)
         return search_index
 
     def search_index(self, vectors: Index) -> SearchIndex:

@@ -90,7 +90,7 @@ def test_bad_options_and_inputs_are_refused() -> None:
     with pytest.raises(InputError, match="did you mean 'mAP@all'"):
         Category(metrics=["mAP@al"])
     with pytest.raises(InputError, match="did you mean 'expected'"):
-        Category(ties="expect")
+        Category(ties="expect")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="did you mean 'Acc@1'"):
         Instance(metrics=["acc@1"])
     with pytest.raises(InputError, match="did you mean 'category'"):

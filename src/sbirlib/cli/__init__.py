@@ -21,7 +21,7 @@ app.command()(method.train)
 app.command("eval")(method.eval_)
 app.command()(method.classify)
 app.command()(method.ensemble)
-for verb in (photos.embed, photos.index, photos.add, photos.remove, photos.search):
+for verb in (photos.encode, photos.index, photos.add, photos.remove, photos.search):
     app.command()(verb)
 
 plugins_app = typer.Typer(add_completion=False)

@@ -23,11 +23,11 @@ GRID = 50  # sketches in one picture
 MaxPixels = Annotated[int | None, typer.Option(min=1, help="refuse an image of more pixels than this; 64,000,000 unless given")]
 
 
-def embed(
+def encode(
     checkpoint: Path,
     images: Path,
     out: Annotated[Path, typer.Option(help="a folder; run the same again after a stop, and it goes on")],
-    sketches: Annotated[bool, typer.Option(help="embed as queries, not as gallery")] = False,
+    sketches: Annotated[bool, typer.Option(help="encode as queries, not as gallery")] = False,
     fields: Fields = None,
     rows: Annotated[int, typer.Option(help="images to a file")] = 8192,
     device: Device = None,

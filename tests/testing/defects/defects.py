@@ -23,7 +23,7 @@ class Sound(Encoder):
         self.dim = self.vector_dim = dim
         self.embedding = nn.Linear(3, dim)
 
-    def embed(self, batch: Batch) -> Tensor:
+    def encode_images(self, batch: Batch) -> Tensor:
         embedding: Tensor = self.embedding(batch.images.mean((2, 3)) * 10 - 5)
         return embedding
 
@@ -42,7 +42,7 @@ class EmptyPromise(Sound):
 
 
 class Noisy(Sound):
-    def embed(self, batch: Batch) -> Tensor:
+    def encode_images(self, batch: Batch) -> Tensor:
         embedding = super().encode_images(batch)
         return embedding + torch.randn_like(embedding)
 
@@ -50,7 +50,7 @@ class Noisy(Sound):
 class Sociable(Sound):
     """Its rows depend on their batch."""
 
-    def embed(self, batch: Batch) -> Tensor:
+    def encode_images(self, batch: Batch) -> Tensor:
         embedding = super().encode_images(batch)
         return embedding - embedding.mean(0) / 2
 
@@ -58,7 +58,7 @@ class Sociable(Sound):
 class Mixed(Sound):
     """Takes sketches and photos together only."""
 
-    def embed(self, batch: Batch) -> Tensor:
+    def encode_images(self, batch: Batch) -> Tensor:
         embedding = super().encode_images(batch)
         return embedding + (len(batch.modality.unique()) - 1)
 
@@ -89,7 +89,7 @@ class Forgetful(Sound):
         super().__init__()
         self.shift = torch.randn(8)
 
-    def embed(self, batch: Batch) -> Tensor:
+    def encode_images(self, batch: Batch) -> Tensor:
         return super().encode_images(batch) + self.shift
 
 
