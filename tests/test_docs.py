@@ -91,3 +91,23 @@ def test_the_example_plugin_passes_its_tests(install_project: Callable[[Path], l
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
+
+
+def test_the_walks_of_the_architecture_pass_functions_that_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walk = re.findall(r"^\d+\. `(src/[\w/]+\.py)` `(\w+)`", page, flags=re.MULTILINE)
+    assert len(walk) == 30
+    missing = [
+        f"{file} {name}"
+        for file, name in walk
+        if not re.search(rf"^\s*(def|class) {name}\b", (ROOT / file).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    ]
+    assert not missing
+
+
+def test_every_room_of_the_architecture_is_there_and_every_module_in_a_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Rooms")[2].partition("\n## ")[0]
+    rooms = set(re.findall(r"`(\w+(?:\.py|/))`", "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))))
+    package = ROOT / "src" / "sbirlib"
+    there = {f.name for f in package.glob("*.py")} | {f"{f.name}/" for f in package.iterdir() if (f / "__init__.py").is_file()}
+    assert rooms == there - {"__init__.py"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +149,11 @@ class Pipeline:
         labels = dataset.train
         if len(labels) == 0:
             raise InputError(f"{dataset.name} has no training images in split {dataset.split_name!r}")
+        if self.classifies and (untrained := sorted(set(dataset.test.categories) - set(labels.categories))):
+            raise InputError(
+                f"{self.recipe.name} is evaluated by its classifier, and split {dataset.split_name!r} tests categories without training images "
+                f"({', '.join(untrained[:3])}, ...): choose a split of images, such as 'classification' or 'classification:train=4'"
+            )
         self.make_losses(labels.categories, labels.instances)
         return plan_training(self.model, self.recipe, labels)
 
@@ -232,7 +235,7 @@ class Pipeline:
     def evaluate(
         self, dataset: Dataset, *, split: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
     ) -> dict[str, float]:
-        """The recipe's metrics with sketches as queries and photos as gallery, on one part of the dataset (all of it, if it is not split)."""
+        """The recipe's metrics with sketches as queries and photos as gallery, on one split of the dataset (all of it, if it is not split)."""
         queries, gallery = self.encode(dataset, split=split, device=device, batch_size=batch_size, progress=progress)
         metrics: dict[str, float] = {}
         for evaluator in self.evaluators.values():
@@ -298,33 +301,21 @@ class Pipeline:
         return search_index
 
     def search_index(self, vectors: Index) -> SearchIndex:
-        """An index of vectors that this pipeline's encoder made, or will make, to be asked with sketches."""
+        """An index of vectors of this pipeline's encoder, to be searched with sketches."""
         return SearchIndex(self.encoder, self.transform, vectors, digest=self.encoder_digest(), export=self.export)
 
     def encoder_digest(self) -> str:
-        """The SHA-256 of encoder, its weights and transform: vectors of equal digests can be compared."""
+        """SHA-256 of encoder, weights and transform: vectors of equal digests can be compared."""
         self.model.load_weights()
-        digest = hashlib.sha256(json.dumps([self.recipe.encoder.table(), self.recipe.transform.table()], sort_keys=True).encode())
-        for name, tensor in sorted(self.encoder.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return checkpoint.digest(self.encoder.state_dict(), [self.recipe.encoder.table(), self.recipe.transform.table()])
 
     def classify(self, pictures: Any, *, k: int = 5, device: str | None = None, batch_size: int = 128) -> list[list[tuple[str, float]]]:
         """For each sketch the k likeliest training categories with their probabilities, likeliest first."""
         classifier = self._classifier()
         dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch")
         self.model.to(find_device(device))
-        encoded = encode(
-            self.encoder,
-            dataset,
-            self.transform,
-            side="query",
-            batch_size=batch_size,
-            device=str(find_device(device)),
-            progress=True,
-            classifier=classifier,
-        )
+        common: dict[str, Any] = {"batch_size": batch_size, "device": str(find_device(device)), "progress": True}
+        encoded = encode(self.encoder, dataset, self.transform, side="query", classifier=classifier, **common)
         best = cast(Tensor, encoded.logits).softmax(1).topk(min(k, len(self.categories)))
         rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         return [[(self.categories[c], p) for p, c in zip(*row, strict=True)] for row in rows]

@@ -1,8 +1,10 @@
-"""The command line: each verb is one call of the public API."""
+"""Command line: each command is one call of the public API."""
 
+import logging
 import sys
 
 import typer
+from tqdm import tqdm
 
 from sbirlib.cli import data, method, parts, photos
 from sbirlib.errors import InputError
@@ -35,10 +37,25 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Run a command, with freed memory kept for the next batch; wrong input is one line on stderr, without a traceback."""
+    """Run a command, with freed memory kept for the next batch; wrong input is one message on stderr, without a traceback."""
     keep_freed_memory()
+    _log_on_stderr()
     try:
         app()
     except InputError as error:
         print(f"sbirlib: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+class _Stderr(logging.Handler):
+    """One line on stderr for each record, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(f"sbirlib: {record.getMessage()}", file=sys.stderr)
+
+
+def _log_on_stderr() -> None:
+    logger = logging.getLogger("sbirlib")
+    if not any(isinstance(handler, _Stderr) for handler in logger.handlers):
+        logger.addHandler(_Stderr())
+        logger.setLevel(logging.INFO)

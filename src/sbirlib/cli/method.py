@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sbirlib.cli.options import Data, Device, Set, SkipBad, Split, open_dataset, pairs, settings, table
+from sbirlib.cli.options import Data, Device, MaxPixels, Set, SkipBad, Split, open_dataset, pairs, settings, table
 
 
 def demo(out: Annotated[Path, typer.Option(help="where the model and the picture go")] = Path("demo"), seed: int = 0) -> None:
@@ -37,6 +37,7 @@ def train(
     save_every: int = 500,
     validate_every: int | None = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Train, save, and measure on the split's unseen part, before and after."""
     from sbirlib import build
@@ -44,7 +45,7 @@ def train(
     pipeline = build(recipe, **settings(set_), **({} if seed is None else {"seed": seed}))
     for module, model in pairs(warm_start, "--warm-start"):
         pipeline.warm_start(model, module)
-    dataset = open_dataset(data, split, skip_bad)
+    dataset = open_dataset(data, split, skip_bad, max_pixels)
     folder = out or Path("runs") / pipeline.recipe.name
     typer.echo(dataset.describe())
     trained = folder / "model.safetensors"
@@ -85,12 +86,13 @@ def ensemble(
     split: Split = None,
     device: Device = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Weigh several models on the validation split, and evaluate them alone and together."""
     from sbirlib import load
     from sbirlib.ensemble import Ensemble
 
-    dataset = open_dataset(data, split, skip_bad)
+    dataset = open_dataset(data, split, skip_bad, max_pixels)
     pipelines = [load(model) for model in models]
     typer.echo(dataset.describe())
     together = Ensemble.fit(pipelines, dataset, device=device)
@@ -110,6 +112,7 @@ def eval_(
     out: Annotated[Path | None, typer.Option(help="also write it all as JSON, class by class too")] = None,
     worst: Annotated[Path | None, typer.Option(help="also draw the queries that found least")] = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Evaluate a saved model: each metric with its definition, its interval over classes and queries, and the queries left out."""
     from sbirlib import load
@@ -117,7 +120,7 @@ def eval_(
     from sbirlib.files import atomic_write
     from sbirlib.visual.layout import save_picture
 
-    dataset = open_dataset(data, split, skip_bad)
+    dataset = open_dataset(data, split, skip_bad, max_pixels)
     pipeline = load(checkpoint)
     typer.echo(dataset.describe())
     result = evaluation(pipeline, dataset, metrics=metrics, device=device)

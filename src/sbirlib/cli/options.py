@@ -26,6 +26,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if 
 OfIndex = Annotated[Path, typer.Option(help="a folder made by `sbirlib index`")]
 Fields = Annotated[Path | None, typer.Option(help="a CSV file with a column 'path' and others, by which a search can be narrowed")]
 SkipBad = Annotated[bool, typer.Option(help="leave out unreadable images, and list them")]
+MaxPixels = Annotated[int | None, typer.Option(min=1, help="refuse an image of more pixels than this; 64,000,000 unless given")]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -35,10 +36,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         typer.echo("  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip())
 
 
-def open_dataset(data: str, split: str | None, skip_bad: bool) -> Dataset:
+def open_dataset(data: str, split: str | None, skip_bad: bool, max_pixels: int | None = None) -> Dataset:
+    """The dataset of --data and --split, with the options of reading that were given."""
     from sbirlib.data.named import dataset
 
-    return dataset(data, split, **({"skip_bad": True} if skip_bad else {}))
+    options = {"skip_bad": skip_bad or None, "max_pixels": max_pixels}
+    return dataset(data, split, **{name: value for name, value in options.items() if value is not None})
 
 
 def settings(pairs_: list[str] | None) -> dict[str, Any]:
@@ -46,9 +49,9 @@ def settings(pairs_: list[str] | None) -> dict[str, Any]:
     return {key: Text(text) for key, text in pairs(pairs_, "--set")}
 
 
-def pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
+def pairs(texts: list[str] | None, option: str) -> list[tuple[str, str]]:
     """KEY=VALUE as its key and its value; without either it is refused, by the option's name."""
-    split = [pair.partition("=") for pair in given or []]
+    split = [pair.partition("=") for pair in texts or []]
     for key, equals, text in split:
         if not equals or not key:
             raise InputError(f"{option} takes KEY=VALUE, got {key + equals + text!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,3 +73,12 @@ def unpack(optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str
                 laid_out = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
                 state.setdefault(int(number), {})[entry] = laid_out
         optimizer.load_state_dict({"state": state, "param_groups": rest[name]["groups"]})
+
+
+def digest(tensors: Mapping[str, Tensor], tables: Any) -> str:
+    """SHA-256 of tensors of any shape, by name, and of tables as JSON."""
+    sha = hashlib.sha256(json.dumps(tables, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
