@@ -1,3 +1,5 @@
+"""Splits: unseen classes, seeds, split files, classification, and mistakes."""
+
 import json
 import re
 from pathlib import Path
@@ -85,14 +87,14 @@ def test_the_digest_covers_the_keys() -> None:
 @given(count=st.integers(3, 30), seed=st.integers(0, 5))
 def test_every_role_has_a_class_and_none_has_two_roles(count: int, seed: int) -> None:
     data = split(classes(count, each=1), seed)
-    parts = [set(data.part(role).categories) for role in ROLES]
-    assert all(parts)
-    assert sum(map(len, parts)) == len(set.union(*parts)) == count
+    categories = [set(data.part(role).categories) for role in ROLES]
+    assert all(categories)
+    assert sum(map(len, categories)) == len(set.union(*categories)) == count
 
 
 def test_a_file_names_unseen_seen_and_validation(tmp_path: Path) -> None:
-    seen = [f"c{i:02}" for i in range(5, 20)]
-    entry = {"unseen": [f"c{i:02}" for i in range(5)], "seen": seen, "validation": ["c07", "c09"], "why": "words"}
+    names = [f"c{i:02}" for i in range(5, 20)]
+    entry = {"unseen": [f"c{i:02}" for i in range(5)], "seen": names, "validation": ["c07", "c09"], "why": "words"}
     file = write(tmp_path, {"set": {"one": entry, "two": {"unseen": ["c00"]}}})
     data = split(classes(), f"{file}:set/one")
     assert data.test.categories == tuple(entry["unseen"])
@@ -226,22 +228,22 @@ def test_classification_with_a_few_training_images_a_class() -> None:
     rows = [(f"sketch/{c}/{c}{i:02}.png", SKETCH, c, -1) for c in "ab" for i in range(20)]
     whole, few = split(named("q", rows), "classification"), split(named("q", rows), "classification:train=4")
     assert sorted(few.train.key(i) for i in range(8)) == [f"sketch/{c}/{c}{i:02}.png" for c in "ab" for i in range(4)]
-    for part in ("validation", "test"):
-        assert [few.part(part).key(i) for i in range(len(few.part(part)))] == [
-            whole.part(part).key(i) for i in range(len(whole.part(part)))
+    for name in ("validation", "test"):
+        assert [few.part(name).key(i) for i in range(len(few.part(name)))] == [
+            whole.part(name).key(i) for i in range(len(whole.part(name)))
         ]
     assert len(split(named("q", rows), "classification:train=99").train) == len(whole.train)
     assert few.split_digest != whole.split_digest
 
 
 def test_all_that_is_seen_may_train() -> None:
-    chosen, final = split(classes(), "seed:3"), split(classes(), "seed:3+validation")
-    assert len(final.train) == len(chosen.train) + len(chosen.validation)
-    assert final.train.categories == tuple(sorted({*chosen.train.categories, *chosen.validation.categories}))
-    assert final.test.categories == chosen.test.categories
+    base, final = split(classes(), "seed:3"), split(classes(), "seed:3+validation")
+    assert len(final.train) == len(base.train) + len(base.validation)
+    assert final.train.categories == tuple(sorted({*base.train.categories, *base.validation.categories}))
+    assert final.test.categories == base.test.categories
     assert len(final.validation) == 0
-    assert final.split_name == chosen.split_name + "+validation"
-    assert final.split_digest != chosen.split_digest
+    assert final.split_name == base.split_name + "+validation"
+    assert final.split_digest != base.split_digest
 
 
 def test_classification_needs_three_images_a_class() -> None:
