@@ -33,7 +33,7 @@ def test_a_new_component_is_two_files_beside_its_test(tmp_path: Path) -> None:
     ("name", "kind", "message"),
     [
         ("mine", "los", "no skeleton for the kind 'los'; did you mean 'loss'"),
-        ("my-loss", "loss", "a lower-case word that Python takes for a module"),
+        ("my-loss", "loss", "a lower-case word that Python accepts as a module's, such as my_loss"),
         ("class", "loss", "a lower-case word"),
         ("triplet", "loss", "there is a loss 'triplet' already, by sbirlib"),
     ],

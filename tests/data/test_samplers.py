@@ -151,7 +151,7 @@ def test_groups_that_cannot_be_are_refused() -> None:
 
 
 def test_pairs_need_instances() -> None:
-    with pytest.raises(InputError, match=r"pairs=32 sketches .* there are 0: this dataset tells no instances"):
+    with pytest.raises(InputError, match=r"pairs=32 sketches .* there are 0: this dataset has no instances; use the sampler balanced"):
         Pairs().batches(rows([(40, 40)]), seed=0, epoch=0)
     with pytest.raises(InputError, match="there are 6: set the sampler's option pairs lower"):
         Pairs().batches(paired(6, 1), seed=0, epoch=0)
@@ -172,14 +172,14 @@ def test_shuffled_takes_every_image_of_its_modality_once(modality: str, count: i
 def test_shuffled_says_what_is_missing() -> None:
     with pytest.raises(InputError, match="needs two images of modality 'sketch', and there are 0"):
         Shuffled(modality="sketch").batches(rows([(0, 4)]), seed=0, epoch=0)
-    with pytest.raises(InputError, match="unknown modality 'skecth'; did you mean 'sketch'"):
+    with pytest.raises(InputError, match="Shuffled: modality = 'skecth': expected one of 'both', 'sketch', 'photo'; did you mean 'sketch'"):
         Shuffled(modality="skecth")
 
 
 def test_sizes_are_checked() -> None:
-    with pytest.raises(InputError, match="Balanced: categories must be a whole number of at least 1, got 0"):
+    with pytest.raises(InputError, match="Balanced: categories = 0: expected a whole number of at least 1"):
         Balanced(categories=0)
-    with pytest.raises(InputError, match="Pairs: pairs must be a whole number of at least 1, got -3"):
+    with pytest.raises(InputError, match="Pairs: pairs = -3: expected a whole number of at least 1"):
         Pairs(pairs=-3)
-    with pytest.raises(InputError, match="Shuffled: size must be a whole number of at least 2, got 1"):
+    with pytest.raises(InputError, match="Shuffled: size = 1: expected a whole number of at least 2"):
         Shuffled(size=1)

@@ -236,13 +236,13 @@ def test_rotation_turns_within_its_limit_and_fills_with_white() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sketch_fit": "center"}, "transform: unknown sketch_fit 'center'; did you mean 'centre'?"),
-        ({"polarity": "black"}, "transform: unknown polarity 'black'; known: auto, dark, light"),
-        ({"photo_fit": "centre"}, "transform: unknown photo_fit 'centre'"),
-        ({"size": 4}, "size must be at least 8 pixels, got 4"),
-        ({"crop": 0}, "crop is a share of the side in (0, 1], got 0"),
-        ({"sketch_margin": 0.5}, "sketch_margin is a share of the side in [0, 0.5), got 0.5"),
-        ({"rotation": -5}, "rotation is in degrees from 0 to 180, got -5"),
+        ({"sketch_fit": "center"}, "Sbir: sketch_fit = 'center': expected one of 'centre', 'pad', 'squash'; did you mean 'centre'?"),
+        ({"polarity": "black"}, "Sbir: polarity = 'black': expected one of 'auto', 'dark', 'light'"),
+        ({"photo_fit": "centre"}, "Sbir: photo_fit = 'centre': expected one of 'squash', 'pad', 'crop'"),
+        ({"size": 4}, "Sbir: size = 4: expected a whole number of at least 8"),
+        ({"crop": 0}, "Sbir: crop = 0: expected a number above 0 and of at most 1"),
+        ({"sketch_margin": 0.5}, "Sbir: sketch_margin = 0.5: expected a number of at least 0 and below 0.5"),
+        ({"rotation": -5}, "Sbir: rotation = -5: expected a number of at least 0 and of at most 180"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:
