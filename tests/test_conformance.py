@@ -54,7 +54,7 @@ def test_conforms(name: str, check: Check) -> None:
     check()
 
 
-@pytest.mark.parametrize("name", losses.adapted())
+@pytest.mark.parametrize("name", losses.adaptable())
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # PML's
 def test_losses_of_pytorch_metric_learning_conform(name: str) -> None:
     check_part("loss", f"pml:{name}", options=OPTIONS.get(name), expected_failures=expected("loss", name))
