@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_pairs_need_instances() -> None:
 
 
 @pytest.mark.parametrize(("modality", "count"), [("both", 21), ("sketch", 9), ("photo", 12)])
-def test_shuffled_takes_every_image_of_its_modality_once(modality: str, count: int) -> None:
+def test_shuffled_takes_every_image_of_its_modality_once(modality: Literal["both", "sketch", "photo"], count: int) -> None:
     labels = rows([(9, 12)])
     batches = Shuffled(size=5, modality=modality).batches(labels, seed=0, epoch=0)
     members = [i for batch in batches for i in batch]
@@ -173,7 +174,7 @@ def test_shuffled_says_what_is_missing() -> None:
     with pytest.raises(InputError, match="needs two images of modality 'sketch', and there are 0"):
         Shuffled(modality="sketch").batches(rows([(0, 4)]), seed=0, epoch=0)
     with pytest.raises(InputError, match="Shuffled: modality = 'skecth': expected one of 'both', 'sketch', 'photo'; did you mean 'sketch'"):
-        Shuffled(modality="skecth")
+        Shuffled(modality="skecth")  # type: ignore[arg-type]
 
 
 def test_sizes_are_checked() -> None:
