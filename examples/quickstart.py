@@ -1,4 +1,4 @@
-"""Train a small MATHM on the synthetic set for a minute, and search the unseen photos with a sketch."""
+"""Quickstart: a small MATHM, trained on the synthetic set for a minute, and a search of the unseen photos with a sketch."""
 
 from sbirlib import build, synthetic
 

@@ -61,17 +61,17 @@ def figure(category: int, instance: int, sketch: bool) -> Image.Image:
 @pytest.fixture
 def dataset() -> Dataset:
     """Six categories x 6 instances, a sketch and a photo of each."""
-    made = [(f"class{c}", f"{c}-{i}", c, i) for c in range(6) for i in range(6)]
+    rows = [(f"class{c}", f"{c}-{i}", c, i) for c in range(6) for i in range(6)]
     return from_lists(
         "figures",
-        sketches=[(figure(c, i, True), name, instance) for name, instance, c, i in made],
-        photos=[(figure(c, i, False), name, instance) for name, instance, c, i in made],
+        sketches=[(figure(c, i, True), name, instance) for name, instance, c, i in rows],
+        photos=[(figure(c, i, False), name, instance) for name, instance, c, i in rows],
     )
 
 
 @pytest.fixture
 def fresh() -> Callable[[], TinyEncoder]:
-    """Makes encoders that start alike."""
+    """Maker of encoders with equal initial weights."""
 
     def make() -> TinyEncoder:
         torch.manual_seed(0)
@@ -95,7 +95,7 @@ def data_folder() -> Path:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Installs small distributions, as an installer leaves them, into a scratch folder that is on the path."""
+    """Install small distributions, as an installer leaves them, into a temporary folder on the path."""
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
@@ -116,7 +116,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
 
 @pytest.fixture
 def install_project(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[Path]]:
-    """Installs a project in place, from what its pyproject.toml says; returns what is to be on the path."""
+    """Install a project in place, as its pyproject.toml says; return the folders to put on the path."""
 
     def make(root: Path) -> list[Path]:
         project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
@@ -128,14 +128,14 @@ def install_project(install: Callable[..., Path], monkeypatch: pytest.MonkeyPatc
     return make
 
 
-PART = "from sbirlib.interfaces import Loss\n\n\nclass Mine(Loss): ...\n"
+COMPONENT = "from sbirlib.interfaces import Loss\n\n\nclass Mine(Loss): ...\n"
 
 
 @pytest.fixture
 def in_every_state(install: Callable[..., Path]) -> None:
     """A distribution in each state that `sbirlib plugins --check` knows."""
-    install("good", "[sbirlib.losses]\ngood = good_part:Mine\n", {"good_part": PART})
-    install("broken", "[sbirlib.losses]\nsnapped = broken_part:Mine\n", {"broken_part": "import no_such_module\n"})
-    install("taker", "[sbirlib.losses]\ntriplet = taker_part:Mine\n", {"taker_part": PART})
+    install("good", "[sbirlib.losses]\ngood = good_component:Mine\n", {"good_component": COMPONENT})
+    install("broken", "[sbirlib.losses]\nsnapped = broken_component:Mine\n", {"broken_component": "import no_such_module\n"})
+    install("taker", "[sbirlib.losses]\ntriplet = taker_component:Mine\n", {"taker_component": COMPONENT})
     install("malformed", "[sbirlib.losses\nneither = = this\nnor this\n")
-    install("ahead", "[sbirlib.losses]\nahead = ahead_part:Mine\n", {"ahead_part": PART}, requires=["sbirlib>=99"])
+    install("ahead", "[sbirlib.losses]\nahead = ahead_component:Mine\n", {"ahead_component": COMPONENT}, requires=["sbirlib>=99"])

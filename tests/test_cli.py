@@ -1,4 +1,4 @@
-"""Each verb as a user types it."""
+"""Commands of the command line, run as a user types them."""
 
 import io
 import json
@@ -51,21 +51,9 @@ def tree(dataset: Dataset, tmp_path: Path) -> Path:
 def test_from_training_to_searching(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, index, found = tmp_path / "run", tmp_path / "index", tmp_path / "found.png"
-    settings = [word for s in SETTINGS for word in ("--set", s)]
+    index, picture = tmp_path / "index", tmp_path / "found.png"
     data = ["--data", str(tree), "--split", "class4,class5"]
-    assert run(monkeypatch, "train", "mathm", *data, "--out", str(out), "--device", "cpu", *settings) == 0
-    printed = capsys.readouterr().out
-    assert "mAP@all" in printed
-    assert "->" in printed
-    assert "class4,class5" in printed
-    model = str(out / "model.safetensors")
-    again = ["--out", str(tmp_path / "again"), "--warm-start", f"encoder={model}"]
-    assert run(monkeypatch, "train", "mathm", *data, *again, "--device", "cpu", *settings) == 0
-    reached, begun = (re.search(r"mAP@all +([\d.]+) -> ([\d.]+)", text) for text in (printed, capsys.readouterr().out))
-    assert reached is not None
-    assert begun is not None
-    assert reached[2] == begun[1]
+    model = _train_and_warm_start(data, tmp_path, monkeypatch, capsys)
     assert run(monkeypatch, "eval", model, *data, "--out", str(tmp_path / "metrics.json"), "--worst", str(tmp_path / "worst.png")) == 0
     assert (tmp_path / "worst.png").is_file()
     assert set(json.loads((tmp_path / "metrics.json").read_text())["metrics"]) == {"mAP@all", "Prec@100"}
@@ -79,14 +67,14 @@ def test_from_training_to_searching(
     capsys.readouterr()
     assert run(monkeypatch, "add", str(tree), "--index", str(index), "--fields", str(fields)) == 0
     assert "1 photos added" in capsys.readouterr().out
-    drawn = str(tree / "sketch" / "class0")
-    assert run(monkeypatch, "search", drawn, "--index", str(index), "--json", "--where", "year=2001", "--where", "year=2002") == 0
+    sketches = str(tree / "sketch" / "class0")
+    assert run(monkeypatch, "search", sketches, "--index", str(index), "--json", "--where", "year=2001", "--where", "year=2002") == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [[hit["path"] for hit in answer["hits"]] for answer in answers] == [[photo]] * len(os.listdir(drawn))
+    assert [[hit["path"] for hit in answer["hits"]] for answer in answers] == [[photo]] * len(os.listdir(sketches))
     shutil.copytree(tree / "photo" / "class0", tmp_path / "numbered" / "photo" / "7")
     assert run(monkeypatch, "add", str(tmp_path / "numbered"), "--index", str(index)) == 0
     capsys.readouterr()
-    assert run(monkeypatch, "search", drawn, "--index", str(index), "--json", "--where", "category=7") == 0
+    assert run(monkeypatch, "search", sketches, "--index", str(index), "--json", "--where", "category=7") == 0
     assert all(json.loads(line)["hits"] for line in capsys.readouterr().out.splitlines())  # a class may be called by a number
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{answers[0]['sketch']}\nnowhere.png\n\n{answers[0]['sketch']}\n"))
     assert run(monkeypatch, "search", "-", "--index", str(index), "--json", "-k", "2") == 0
@@ -96,16 +84,34 @@ def test_from_training_to_searching(
     sketch = tree / "sketch" / "class4" / "24.png"
     _search_draws_in_the_current_folder(sketch, index, monkeypatch, capsys)
     _limits_stand_on_the_command_line(tree, model, tmp_path, monkeypatch, capsys)
-    assert run(monkeypatch, "search", str(sketch), "--index", str(index), "-k", "3", "--grid", str(found)) == 0
+    assert run(monkeypatch, "search", str(sketch), "--index", str(index), "-k", "3", "--grid", str(picture)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["1", "2", "3"]
-    assert found.is_file()
+    assert picture.is_file()
+
+
+def _train_and_warm_start(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Path of the trained model, from whose metric a second training starts."""
+    settings = [word for s in SETTINGS for word in ("--set", s)]
+    assert run(monkeypatch, "train", "mathm", *data, "--out", str(tmp_path / "run"), "--device", "cpu", *settings) == 0
+    printed = capsys.readouterr().out
+    assert "mAP@all" in printed
+    assert "->" in printed
+    assert "class4,class5" in printed
+    model = str(tmp_path / "run" / "model.safetensors")
+    again = ["--out", str(tmp_path / "again"), "--warm-start", f"encoder={model}"]
+    assert run(monkeypatch, "train", "mathm", *data, *again, "--device", "cpu", *settings) == 0
+    first, second = (re.search(r"mAP@all +([\d.]+) -> ([\d.]+)", text) for text in (printed, capsys.readouterr().out))
+    assert first is not None
+    assert second is not None
+    assert first[2] == second[1]
+    return model
 
 
 def _search_draws_in_the_current_folder(
     sketch: Path, index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Besides: the sketch becomes a dataset once and is decoded once, a blank one is named on stderr, and so is a missing file."""
+    """One dataset and one decoding a sketch; a blank sketch and a missing file are named on stderr."""
     place = index.parent / "elsewhere"
     place.mkdir()
     monkeypatch.chdir(place)
@@ -114,13 +120,13 @@ def _search_draws_in_the_current_folder(
     decodings: list[str] = []
     make = Dataset.of
 
-    def of(name: str, **how: Any) -> Dataset:
+    def of(name: str, **options: Any) -> Dataset:
         datasets.append(name)
-        return make(name, **how)
+        return make(name, **options)
 
-    def decode(path: str, **how: int) -> Image.Image:
+    def decode(path: str, **options: int) -> Image.Image:
         decodings.append(path)
-        return open_image(path, **how)
+        return open_image(path, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Dataset, "of", of)
@@ -152,7 +158,7 @@ def _limits_stand_on_the_command_line(
     capsys.readouterr()
 
 
-def test_a_recipe_that_names_sketches_is_trained_measured_and_asked(
+def test_a_recipe_that_classifies_sketches_is_trained_evaluated_and_used(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The recipe landmarks has a classifier, which its model keeps."""
@@ -168,7 +174,7 @@ def test_a_recipe_that_names_sketches_is_trained_measured_and_asked(
     assert run(monkeypatch, "eval", model, *data, "--out", str(tmp_path / "found.json")) == 0
     classes = json.loads((tmp_path / "found.json").read_text())["classes"]["classification"]
     assert set(classes) <= {f"class{c}" for c in range(6)}
-    assert all(set(found) == {"accuracy", "AP"} for found in classes.values())
+    assert all(set(metrics) == {"accuracy", "AP"} for metrics in classes.values())
     capsys.readouterr()
     assert run(monkeypatch, "classify", model, str(tree / "sketch" / "class0"), "--json", "-k", "2") == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -213,9 +219,9 @@ def test_mistakes_are_one_line_without_a_traceback(
     words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, *words) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert len(said.strip().splitlines()) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_settings_are_read_as_the_types_of_their_options_say() -> None:

@@ -1,4 +1,4 @@
-"""Parts of different methods make one: each builds and trains."""
+"""Compositions: components of different methods in one recipe, built and trained."""
 
 from typing import Any
 
@@ -39,13 +39,13 @@ COMPOSED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("what", COMPOSED)
-def test_a_composition_trains(what: str) -> None:
-    given = dict(COMPOSED[what])
-    name, weights = given.pop("name"), given.pop("weights")
+@pytest.mark.parametrize("composition", COMPOSED)
+def test_a_composition_trains(composition: str) -> None:
+    options = dict(COMPOSED[composition])
+    name, weights = options.pop("name"), options.pop("weights")
     pipeline = build(
         name,
-        **given,
+        **options,
         transform={"size": 32},
         sampler={"categories": 4, "per_modality": 2},
         **{"phases.0.steps": 2, "phases.0.weights": weights, "phases.0.parameters": [], "phases.0.schedule": {"name": "constant"}},
@@ -53,6 +53,6 @@ def test_a_composition_trains(what: str) -> None:
     before = {name: value.clone() for name, value in pipeline.encoder.named_parameters()}
     data = separable()
     pipeline.fit(data, device="cpu", progress=False, tensorboard=False)
-    moved = [name for name, value in pipeline.encoder.named_parameters() if not before[name].equal(value)]
-    assert len(moved) > len(before) / 2
+    changed = [name for name, value in pipeline.encoder.named_parameters() if not before[name].equal(value)]
+    assert len(changed) > len(before) / 2
     assert 0 < pipeline.evaluate(data, device="cpu", progress=False)["mAP@all"] <= 1

@@ -1,4 +1,4 @@
-"""The core's own parts, and all that is adapted from pytorch-metric-learning, held to the conformance kit."""
+"""Conformance of the core's components, and of those adapted from pytorch-metric-learning."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ BY_DESIGN = {
 
 
 def ranked(query: Encoded, gallery: Encoded) -> list[int]:
-    scores = [max(float(draw @ photo) for draw in query.vectors[0]) for photo in gallery.vectors]
+    scores = [max(float(vector @ photo) for vector in query.vectors[0]) for photo in gallery.vectors]
     return sorted(range(len(scores)), key=lambda i: -scores[i])
 
 
@@ -28,8 +28,8 @@ def by_category(queries: Encoded, gallery: Encoded) -> dict[str, float]:
     average, precision = [], []
     for q in range(len(queries)):
         hits = [bool(gallery.category[i] == queries.category[q]) for i in ranked(queries[q : q + 1], gallery)]
-        found = [sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit]
-        average.append(sum(found) / len(found))
+        precisions = [sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit]
+        average.append(sum(precisions) / len(precisions))
         precision.append(sum(hits[:100]) / 100)
     return {"mAP@all": sum(average) / len(average), "Prec@100": sum(precision) / len(precision)}
 

@@ -1,3 +1,5 @@
+"""Pairwise distances: values, gradients, half precision, and few rows."""
+
 import pytest
 import torch
 from torch import Tensor
@@ -41,14 +43,14 @@ def test_gradient_equals_autograds(dense: bool) -> None:
 def test_gradient_is_zero_where_rows_coincide(pairs: int) -> None:
     vectors = torch.ones(20, 3, dtype=torch.float64, requires_grad=True)
     gradient = few_pairs(20, pairs)
-    (found,) = torch.autograd.grad(euclidean(vectors), vectors, gradient)
-    assert (found == 0).all()
+    (result,) = torch.autograd.grad(euclidean(vectors), vectors, gradient)
+    assert (result == 0).all()
 
 
 def test_no_gradient_at_all_is_zero() -> None:
     vectors = torch.randn(6, 3, requires_grad=True)
-    (found,) = torch.autograd.grad(euclidean(vectors), vectors, torch.zeros(6, 6))
-    assert (found == 0).all()
+    (result,) = torch.autograd.grad(euclidean(vectors), vectors, torch.zeros(6, 6))
+    assert (result == 0).all()
 
 
 def test_gradients_agree_with_finite_differences() -> None:

@@ -1,4 +1,4 @@
-"""What the documents print runs as it stands."""
+"""Commands, code and tables of the documents, run as they are printed."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> dict[str, str]:
-    """The environment of a new virtual environment that sees what is installed here, and fetches nothing."""
+    """Variables of a new virtual environment that sees the packages installed here, and fetches nothing."""
     if find_spec("pip") is None:
         pytest.skip("pip is not installed here: the page's own commands need it")
     venv.create(tmp_path / "venv", with_pip=False)
@@ -36,9 +36,9 @@ def fresh(tmp_path: Path) -> dict[str, str]:
         call = f"-c 'from {module} import main; main()'" if name == "sbirlib" else f"-m {module}"
         (binaries / name).write_text(f'#!/bin/sh\nexec "{binaries}/python" {call} "$@"\n')
         (binaries / name).chmod(0o755)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON", "PIP"))}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON", "PIP"))}
     offline = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_DEPS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    return kept | offline | {"PATH": f"{binaries}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path / "venv")}
+    return inherited | offline | {"PATH": f"{binaries}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path / "venv")}
 
 
 @pytest.mark.slow
@@ -46,15 +46,17 @@ def test_a_plugin_from_nothing_by_the_page_alone(fresh: dict[str, str], tmp_path
     empty = tmp_path / "empty"
     empty.mkdir()
     commands = "".join(blocks(PLUGINS, "sh"))
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=empty, env=fresh, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^contrastive$", done.stdout, flags=re.MULTILINE)
-    assert re.search(r"passed", done.stdout)
-    assert re.search(r"loss +contrastive +sbirlib-contrastive +0\.1\.0 +ok", done.stdout)
-    assert "'mAP@all': " in done.stdout
-    written = (empty / "sbirlib-contrastive/src/sbirlib_contrastive/contrastive.py").read_text()
-    shown = blocks(PLUGINS, "python")[0]
-    assert [line for line in shown.splitlines() if line.strip() and line not in written] == []
+    process = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands], cwd=empty, env=fresh, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert re.search(r"^contrastive$", process.stdout, flags=re.MULTILINE)
+    assert re.search(r"passed", process.stdout)
+    assert re.search(r"loss +contrastive +sbirlib-contrastive +0\.1\.0 +ok", process.stdout)
+    assert "'mAP@all': " in process.stdout
+    source = (empty / "sbirlib-contrastive/src/sbirlib_contrastive/contrastive.py").read_text()
+    code = blocks(PLUGINS, "python")[0]
+    assert [line for line in code.splitlines() if line.strip() and line not in source] == []
     assert blocks(PLUGINS, "toml")[0] in (empty / "sbirlib-contrastive/pyproject.toml").read_text()
 
 
@@ -66,9 +68,9 @@ def test_the_table_of_states_is_what_is_printed(
         cli.main()
     printed = capsys.readouterr().out.splitlines()
     theirs = ("good", "broken", "taker", "malformed", "ahead")
-    wanted = [line.split() for line in printed if line.startswith("kind") or set(theirs) & set(line.split()[:3])]
-    shown = [line.split() for line in blocks(PLUGINS, "text")[0].splitlines()]
-    assert shown == wanted
+    rows = [line.split() for line in printed if line.startswith("kind") or set(theirs) & set(line.split()[:3])]
+    table = [line.split() for line in blocks(PLUGINS, "text")[0].splitlines()]
+    assert table == rows
 
 
 def test_the_readme_prints_the_quickstart() -> None:
@@ -88,9 +90,9 @@ def test_the_example_plugin_passes_its_tests(install_project: Callable[[Path], l
     example = ROOT / "examples" / "plugin-multisim"
     path = os.pathsep.join(map(str, install_project(example)))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(example), str(example / "tests")]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " passed" in done.stdout
+    process = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert " passed" in process.stdout
 
 
 def test_the_walks_of_the_architecture_pass_functions_that_are_there() -> None:

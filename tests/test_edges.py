@@ -1,3 +1,5 @@
+"""Edge maps and strokes: Sobel, Canny, and a batch of both modalities as line drawings."""
+
 import math
 
 import pytest
@@ -16,7 +18,7 @@ def square(size: int = 24, low: int = 6, high: int = 18) -> Tensor:
     return image
 
 
-def test_strokes_are_what_is_dark() -> None:
+def test_strokes_are_dark_pixels() -> None:
     image = torch.ones(1, 3, 4, 5)
     image[0, :, 1, 2] = 0.0
     assert strokes(image).nonzero().tolist() == [[0, 1, 2]]
@@ -48,9 +50,9 @@ def test_gradients_equal_a_literal_convolution() -> None:
 @pytest.mark.parametrize("detector", ["sobel", "canny"])
 def test_the_edges_of_a_square_lie_on_its_border(detector: str) -> None:
     edges = DETECTORS[detector](square())[0]
-    found = (edges > EDGE).nonzero()
-    assert len(found) >= 4 * 11
-    for y, x in found.tolist():
+    points = (edges > EDGE).nonzero()
+    assert len(points) >= 4 * 11
+    for y, x in points.tolist():
         near = [min(abs(value - 5.5), abs(value - 17.5)) for value in (y, x)]
         assert min(near) <= 2
     assert float(edges[10:14, 10:14].max()) == 0
@@ -82,20 +84,20 @@ def test_an_edge_map_does_not_depend_on_its_batch() -> None:
 
 
 def test_the_network_sees_dark_lines_on_white() -> None:
-    seen = as_drawing(sobel(square()))
-    assert seen.shape == (1, 3, 24, 24)
-    assert math.isclose(float(seen.max()), 1.0)
-    assert float(seen.min()) == 0.0
-    torch.testing.assert_close(DETECTORS["given"](seen), 1 - seen.mean(1))
+    drawing = as_drawing(sobel(square()))
+    assert drawing.shape == (1, 3, 24, 24)
+    assert math.isclose(float(drawing.max()), 1.0)
+    assert float(drawing.min()) == 0.0
+    torch.testing.assert_close(DETECTORS["given"](drawing), 1 - drawing.mean(1))
 
 
 def test_a_batch_as_drawings_has_sketches_as_they_are_and_photos_as_edge_maps() -> None:
     images = torch.cat([1 - square(), square(), 1 - square()])
     labels = torch.zeros(3, dtype=torch.int64)
     batch = Batch(images, torch.tensor([SKETCH, PHOTO, SKETCH]), labels, labels)
-    seen, lines = drawings(batch, "sobel")
-    assert torch.equal(seen[[0, 2]], images[[0, 2]])
-    torch.testing.assert_close(seen[1:2], as_drawing(sobel(images[1:2])))
+    inputs, lines = drawings(batch, "sobel")
+    assert torch.equal(inputs[[0, 2]], images[[0, 2]])
+    torch.testing.assert_close(inputs[1:2], as_drawing(sobel(images[1:2])))
     assert torch.equal(lines[1], sobel(images[1:2])[0] > EDGE)
     assert torch.equal(lines[0], strokes(images[:1])[0])
     assert torch.equal(batch.images, images)

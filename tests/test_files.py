@@ -1,3 +1,5 @@
+"""Atomic writes: failures, killed processes, and permissions."""
+
 import os
 import stat
 import subprocess

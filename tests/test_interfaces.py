@@ -1,4 +1,4 @@
-"""The contract's own behaviour."""
+"""Interfaces: features, unit vectors, distances and triplets of a step, and its mean."""
 
 import pytest
 import torch
@@ -34,8 +34,8 @@ def test_features_promote_half_precision_and_normalise() -> None:
 
 def test_rows_travel_together() -> None:
     features = Features.of(batch(), torch.randn(4, 5), rows={"gate": torch.arange(4)})
-    chosen = features[torch.tensor([2, 0])]
-    assert chosen.rows["gate"].tolist() == chosen.source.tolist() == chosen.instance.tolist() == [2, 0]
+    subset = features[torch.tensor([2, 0])]
+    assert subset.rows["gate"].tolist() == subset.source.tolist() == subset.instance.tolist() == [2, 0]
 
 
 def test_vectors_that_are_not_of_unit_length_are_refused() -> None:

@@ -35,14 +35,14 @@ def options(kind: str, name: str) -> list[Option]:
 
 
 def table(kind: str, name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """A component's table with what it needs, and these values."""
-    known = options_of(registry.load(kind, name))
-    needed = {
+    """A component's table with its required options, and these values."""
+    entries = options_of(registry.load(kind, name))
+    examples = {
         "encoder": {"name": "backbone", "backbone": "test_resnet", "pretrained": False},
         "descriptor": "descriptor",
         "uri": "index.db",
     }
-    required = {o.name: needed.get(o.name, 4) for o in known.values() if o.default is REQUIRED and o.name not in SUPPLIED}
+    required = {o.name: examples.get(o.name, 4) for o in entries.values() if o.default is REQUIRED and o.name not in SUPPLIED}
     return {"name": name, **required, **values}
 
 

@@ -1,4 +1,4 @@
-"""The front door."""
+"""Pipeline: building, saving, warm starts, interpolation, classification and search."""
 
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ def test_saved_and_exported_pipelines_give_the_same_vectors(trained: Pipeline, d
     assert len(whole.categories) == 3
 
 
-def test_training_begins_with_a_part_of_another_model(trained: Pipeline, dataset: Dataset, tmp_path: Path) -> None:
+def test_training_starts_from_a_module_of_another_model(trained: Pipeline, dataset: Dataset, tmp_path: Path) -> None:
     trained.export(tmp_path / "model.safetensors")
     fresh = build("mathm", **SMALL, seed=1).warm_start(tmp_path / "model.safetensors", "encoder.backbone")
     assert _same(fresh.encoder.get_submodule("backbone"), trained.encoder.get_submodule("backbone"))
@@ -175,11 +175,11 @@ def test_weights_between_two_models(trained: Pipeline) -> None:
     other = build("mathm", **SMALL, seed=1)
     own, theirs, batch = trained.encoder.state_dict(), other.encoder.state_dict(), _batch(32)
     expected = {name: 0.7 * value + 0.3 * theirs[name] for name, value in own.items() if value.is_floating_point()}
-    kept = {name: value.clone() for name, value in own.items() if not name.startswith("backbone.")}
+    others = {name: value.clone() for name, value in own.items() if not name.startswith("backbone.")}
     trained.interpolate(other, 0.3, "encoder.backbone")
-    found = trained.encoder.state_dict()
+    weights = trained.encoder.state_dict()
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name] if name.startswith("backbone.") else kept[name])
+        torch.testing.assert_close(weights[name], expected[name] if name.startswith("backbone.") else others[name])
     other.encoder.eval()
     trained.interpolate(other, 1.0)
     torch.testing.assert_close(trained.encoder.query_vectors(batch), other.encoder.query_vectors(batch), rtol=0, atol=0)

@@ -1,4 +1,4 @@
-"""`sbirlib plugins --check`: distributions in every state, and finding among many."""
+"""`sbirlib plugins --check`: distributions in every state, and the time of a search among many."""
 
 import subprocess
 import sys
@@ -16,8 +16,8 @@ Install = Callable[..., Path]
 @pytest.mark.usefixtures("in_every_state")
 def test_each_distribution_has_its_state_and_cause() -> None:
     rows = {(row.distribution, row.part): row for row in states()}
-    seen = {key: rows[key].state for key in [("good", "good"), ("broken", "snapped"), ("taker", "triplet"), ("sbirlib", "triplet")]}
-    assert seen == {
+    by_key = {key: rows[key].state for key in [("good", "good"), ("broken", "snapped"), ("taker", "triplet"), ("sbirlib", "triplet")]}
+    assert by_key == {
         ("good", "good"): "ok",
         ("broken", "snapped"): "broken",
         ("taker", "triplet"): "taken",
@@ -55,6 +55,6 @@ def test_finding_among_five_hundred_distributions_is_quick(install: Install) -> 
         "for _ in range(20):\n    registry._scan.cache_clear()\n    started = time.process_time()\n    registry.list_parts('loss')\n"
         "    best = min(best, time.process_time() - started)\nprint(best)"
     )
-    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 0.1
+    process = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(site)}, capture_output=True, text=True, check=True)
+    assert float(process.stdout) < 0.1
     assert registry.list_parts("loss", "triplet") == ["triplet"]

@@ -1,4 +1,4 @@
-"""Recipes as data."""
+"""Recipes as data: defaults, merging, assignment, weights, and mistakes."""
 
 from pathlib import Path
 from typing import Any

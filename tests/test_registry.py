@@ -1,4 +1,4 @@
-"""Parts by name."""
+"""Registry of components: names, options, and plugins that are broken, ambiguous, malformed or too new."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def test_an_object_is_itself() -> None:
 
 
 def test_a_broken_plugin_harms_only_who_asks_for_it(install: Install) -> None:
-    install("broken", "[sbirlib.losses]\nsnapped = broken_part:Loss\n", {"broken_part": "import no_such_module"})
+    install("broken", "[sbirlib.losses]\nsnapped = broken_component:Loss\n", {"broken_component": "import no_such_module"})
     assert "snapped" in registry.list_parts("loss")
     with pytest.raises(InputError, match=r"loss 'snapped' of broken 1\.2 cannot be imported: ModuleNotFoundError: .*no_such_module"):
         registry.load("loss", "snapped")
@@ -65,7 +65,7 @@ def test_two_distributions_with_one_name_show_the_way_out(install: Install) -> N
 
 def test_a_malformed_file_leaves_the_others_found(install: Install) -> None:
     install("malformed", "[sbirlib.losses\nthis is not = = an entry point\nneither this\n")
-    install("sound", "[sbirlib.losses]\nsound = sound_part:Loss\n", {"sound_part": "class Loss: ..."})
+    install("sound", "[sbirlib.losses]\nsound = sound_component:Loss\n", {"sound_component": "class Loss: ..."})
     names = registry.list_parts("loss")
     assert {"sound", "triplet", "balanced_triplet"} <= set(names)
 
@@ -83,8 +83,8 @@ def test_every_entry_of_ours_can_be_used() -> None:
 
 
 @pytest.mark.parametrize("kind", ["loss", "recipe"])
-def test_a_part_built_for_a_newer_sbirlib_says_so(install: Install, kind: str) -> None:
-    points = "[sbirlib.losses]\nahead = ahead_part:Loss\n[sbirlib.recipes]\nahead = ahead_part\n"
-    install("ahead", points, {"ahead_part": "class Loss: ..."}, requires=["torch", "sbirlib>=99"])
+def test_a_component_built_for_a_newer_sbirlib_says_so(install: Install, kind: str) -> None:
+    points = "[sbirlib.losses]\nahead = ahead_component:Loss\n[sbirlib.recipes]\nahead = ahead_component\n"
+    install("ahead", points, {"ahead_component": "class Loss: ..."}, requires=["torch", "sbirlib>=99"])
     with pytest.raises(InputError, match=rf"{kind} 'ahead' of ahead 1\.2 cannot be used: it is built for sbirlib>=99, and this is sbirlib"):
         registry.load("loss", "ahead") if kind == "loss" else read("ahead")

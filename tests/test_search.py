@@ -1,4 +1,4 @@
-"""Draw to search: growing, narrowing and saving an index, and vectors that were made beforehand."""
+"""Search by sketch: narrowing, growing and saving an index, and vectors encoded beforehand."""
 
 import json
 import os
@@ -41,8 +41,8 @@ def index(pipeline: Pipeline, photos: Path) -> SearchIndex:
     return pipeline.index(photos, fields=fields, progress=False)
 
 
-def names(index: SearchIndex, sketch: Image.Image, **how: Any) -> set[str]:
-    return {Path(hit.path).name for hit in index.search(sketch, **how)}
+def names(index: SearchIndex, sketch: Image.Image, **options: Any) -> set[str]:
+    return {Path(hit.path).name for hit in index.search(sketch, **options)}
 
 
 def test_a_search_is_narrowed_by_class_and_by_any_field(index: SearchIndex, dataset: Dataset) -> None:
@@ -102,9 +102,9 @@ def test_a_blank_sketch_is_named_in_a_warning_and_still_has_hits(
     drawing.save(tmp_path / "drawings" / "full.png")
     decodings: list[str] = []
 
-    def decode(path: str, **how: int) -> Image.Image:
+    def decode(path: str, **options: int) -> Image.Image:
         decodings.append(path)
-        return open_image(path, **how)
+        return open_image(path, **options)
 
     monkeypatch.setattr("sbirlib.data.folder.open_image", decode)
     queries: list[tuple[Any, str]] = [
@@ -128,9 +128,9 @@ def test_a_grid_decodes_each_sketch_once(index: SearchIndex, dataset: Dataset, t
     dataset.sketches.read(0).save(tmp_path / "a.png")
     decodings: list[str] = []
 
-    def decode(path: str, **how: int) -> Image.Image:
+    def decode(path: str, **options: int) -> Image.Image:
         decodings.append(path)
-        return open_image(path, **how)
+        return open_image(path, **options)
 
     monkeypatch.setattr("sbirlib.data.folder.open_image", decode)
     assert index.grid([tmp_path / "a.png"], k=3).width > 100
@@ -168,8 +168,8 @@ def test_vectors_made_in_shares_are_those_made_at_once(
     index = index_encoded(pipeline, out)
     at_once = pipeline.index(photos, progress=False)
     assert index.vectors.paths() == at_once.vectors.paths()
-    made = torch.cat([torch.tensor(s.vectors) for s in read_encoded(out)])
-    assert torch.allclose(made, pipeline.encode_images(photos, progress=False), atol=1e-5)  # a batch of another size rounds differently
+    vectors = torch.cat([torch.tensor(s.vectors) for s in read_encoded(out)])
+    assert torch.allclose(vectors, pipeline.encode_images(photos, progress=False), atol=1e-5)  # a batch of another size rounds differently
     assert names(index, dataset.sketches.read(0), k=1) == names(at_once, dataset.sketches.read(0), k=1)
 
 

@@ -1,4 +1,4 @@
-"""New plugin distributions."""
+"""Skeletons of new plugin distributions: files, conformance, and refused names."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_a_new_plugin_passes_every_check(kind: str, tmp_path: Path, install_proj
         check()
 
 
-def test_a_new_part_is_two_files_beside_its_test(tmp_path: Path) -> None:
+def test_a_new_component_is_two_files_beside_its_test(tmp_path: Path) -> None:
     root = new_plugin("mine", kind="loss", folder=tmp_path)
     files = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
     assert files == {"pyproject.toml", "README.md", "src/sbirlib_mine/__init__.py", "src/sbirlib_mine/mine.py", "tests/test_conformance.py"}
@@ -33,7 +33,7 @@ def test_a_new_part_is_two_files_beside_its_test(tmp_path: Path) -> None:
     ("name", "kind", "message"),
     [
         ("mine", "los", "no skeleton for the kind 'los'; did you mean 'loss'"),
-        ("my-loss", "loss", "a lower-case word that Python accepts as a module"),
+        ("my-loss", "loss", "a lower-case word that Python accepts as a module's, such as my_loss"),
         ("class", "loss", "a lower-case word"),
         ("triplet", "loss", "there is a loss 'triplet' already, by sbirlib"),
     ],

@@ -1,3 +1,5 @@
+"""Batches: labels, augmentation seeds, workers, and the cache of prepared images."""
+
 import random
 
 import numpy as np
@@ -39,9 +41,9 @@ def prepared(dataset: Dataset) -> Prepared:
 
 
 def test_a_batch_holds_images_in_zero_to_one_and_their_labels(prepared: Prepared, dataset: Dataset) -> None:
-    made = list(load(prepared, LISTS, seed=0, epoch=0, augment=False))
-    assert [len(b) for b in made] == [3, 2, 4]
-    for batch, rows in zip(made, LISTS, strict=True):
+    batches = list(load(prepared, LISTS, seed=0, epoch=0, augment=False))
+    assert [len(b) for b in batches] == [3, 2, 4]
+    for batch, rows in zip(batches, LISTS, strict=True):
         assert batch.images.dtype == torch.float32
         expected = torch.stack([prepared.transform.prepare(dataset.read(i), int(dataset.modality[i])) for i in rows])
         assert torch.equal(batch.images, expected.float() / 255)
@@ -95,15 +97,15 @@ def test_each_image_is_opened_once(dataset: Dataset) -> None:
 
 
 def test_what_does_not_fit_is_opened_every_time_and_comes_out_the_same(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = all_bytes(Prepared(dataset, Sbir(size=32)))
+    expected = all_bytes(Prepared(dataset, Sbir(size=32)))
     monkeypatch.setattr(module, "CACHE_BYTES", 1000)
     reader = Counting(dataset)
     large = Prepared(Dataset(**{**dataset.__dict__, "reader": reader}), Sbir(size=32))
     assert large.cache is None
     large.warm()
     assert reader.opened == 0
-    assert same(kept, all_bytes(large))
-    assert same(kept, all_bytes(large))
+    assert same(expected, all_bytes(large))
+    assert same(expected, all_bytes(large))
     assert reader.opened == 18
 
 

@@ -1,4 +1,4 @@
-"""`sbirlib data check`: what it counts, and what it calls a fault."""
+"""`sbirlib data check`: counts, faults, and the command."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ def picture(value: int) -> Image.Image:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Ten classes of two photos, each drawn once; every picture is another."""
+    """Ten classes of two photos with one sketch each; no two images are equal."""
     for c in range(10):
         for p in range(2):
             for m, modality in enumerate(("photo", "sketch")):
@@ -30,38 +30,38 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_what_is_sound_is_counted(tree: Path) -> None:
-    found = check(str(tree), "class8,class9")
-    assert found.faults == []
-    assert [(c.split, c.classes, c.sketches, c.photos, c.photos_a_class) for c in found.counts] == [
+def test_a_sound_dataset_is_counted(tree: Path) -> None:
+    report = check(str(tree), "class8,class9")
+    assert report.faults == []
+    assert [(c.split, c.classes, c.sketches, c.photos, c.photos_a_class) for c in report.counts] == [
         ("train", 7, 14, 14, (2, 2)),
         ("validation", 1, 2, 2, (2, 2)),
         ("test", 2, 4, 4, (2, 2)),
     ]
-    assert (found.orphans, found.shared, found.repeated) == ((), (), 0)
+    assert (report.orphans, report.shared, report.repeated) == ((), (), 0)
 
 
 def test_an_image_that_is_trained_on_and_tested_is_a_fault(tree: Path) -> None:
     data = check(str(tree), "class8,class9").dataset.train
     trained, tested = next(data.key(i) for i in range(len(data)) if data.key(i).startswith("photo")), "photo/class9/1.png"
     (tree / tested).write_bytes((tree / trained).read_bytes())
-    found = check(str(tree), "class8,class9")
-    assert found.shared == ((("train", trained), ("test", tested)),)
-    assert found.faults == [f"the same image in train ({trained}) and test ({tested})"]
+    report = check(str(tree), "class8,class9")
+    assert report.shared == ((("train", trained), ("test", tested)),)
+    assert report.faults == [f"the same image in train ({trained}) and test ({tested})"]
 
 
 def test_an_image_that_repeats_one_of_its_split_is_counted(tree: Path) -> None:
     (tree / "photo/class9/1.png").write_bytes((tree / "photo/class9/0.png").read_bytes())
-    found = check(str(tree), "class8,class9")
-    assert (found.repeated, found.faults) == (1, [])
+    report = check(str(tree), "class8,class9")
+    assert (report.repeated, report.faults) == (1, [])
 
 
 def test_an_image_that_cannot_be_read_is_a_fault(tree: Path) -> None:
     (tree / "photo/class0/0.png").write_bytes(b"no picture")
-    found = check(str(tree), "class8,class9")
-    assert len(found.faults) == 1
-    assert "skipped 1 of 40 images" in found.faults[0]
-    assert "class0/0.png" in found.faults[0]
+    report = check(str(tree), "class8,class9")
+    assert len(report.faults) == 1
+    assert "skipped 1 of 40 images" in report.faults[0]
+    assert "class0/0.png" in report.faults[0]
 
 
 def test_a_sketch_without_its_photo_is_an_orphan() -> None:
@@ -81,18 +81,18 @@ def test_the_command_prints_draws_and_fails_on_a_fault(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run() -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["sbirlib", "data", "check", str(tree), "--picture", str(drawn), "--size", "16"])
+        monkeypatch.setattr(sys, "argv", ["sbirlib", "data", "check", str(tree), "--picture", str(output), "--size", "16"])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         return int(ended.value.code or 0), capsys.readouterr().out
 
-    drawn = tmp_path / "batch.png"
+    output = tmp_path / "batch.png"
     (tree / "photo/class0/9.heic").touch()
     code, printed = run()
     assert code == 0  # a file that is passed over is named, and is no fault
     assert f"passed over: {tree / 'photo/class0/9.heic'} (HEIF is not supported)" in printed
     assert "train       7        14        14      2 to 2            2 to 2" in printed
-    assert Image.open(drawn).size[1] > 7 * 16
+    assert Image.open(output).size[1] > 7 * 16
     for file in (tree / "photo").rglob("*.png"):
         picture(200).save(file)
     code, printed = run()

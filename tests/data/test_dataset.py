@@ -1,3 +1,5 @@
+"""Datasets: subsets, splits, label checks, and the description."""
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,7 +34,7 @@ def test_a_subset_reads_its_own_images_and_keeps_its_numbers() -> None:
     assert tiny().sketches.instance.tolist() == [5, -1, 9]
 
 
-def test_a_part_is_numbered_from_zero() -> None:
+def test_a_split_is_numbered_from_zero() -> None:
     train = split(tiny(), "b").train
     validation = split(tiny(), "b").validation
     assert sorted(train.categories + validation.categories) == ["a", "c"]

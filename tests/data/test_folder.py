@@ -1,3 +1,5 @@
+"""Datasets of folders, manifests and lists, and galleries of photos: labels, pairs, limits, and mistakes."""
+
 import pickle
 import re
 import shutil
@@ -254,8 +256,8 @@ def test_a_missing_file_is_not_called_a_folder(tmp_path: Path) -> None:
 def test_a_gallery_of_one_file_or_of_a_list(tmp_path: Path) -> None:
     tree(tmp_path, "a.png", "b.png")
     assert list(images(tmp_path / "b.png").keys) == ["b.png"]
-    listed = images([tmp_path / "b.png", str(tmp_path / "a.png")])
-    assert [np.asarray(listed.read(i))[0, 0] for i in range(2)] == [1, 0]
+    gallery = images([tmp_path / "b.png", str(tmp_path / "a.png")])
+    assert [np.asarray(gallery.read(i))[0, 0] for i in range(2)] == [1, 0]
 
 
 def test_what_is_wrong_with_a_gallery_is_said(tmp_path: Path) -> None:

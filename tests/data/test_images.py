@@ -1,3 +1,5 @@
+"""Image files: modes, formats, limits, and files that are damaged or unsupported."""
+
 import importlib.util
 import io
 import re
@@ -168,9 +170,9 @@ def test_good_images_names_the_first_bad_one_or_lists_them_all(tmp_path: Path) -
         good_images(paths, skip_bad=False)
     with pytest.warns(UserWarning, match="skipped 3 of 5 images") as caught:
         assert good_images(paths, skip_bad=True) == [0, 4]
-    told = str(caught[0].message)
-    assert all(f"{p} " in told for p in paths[1:4])
-    assert "skip_bad" not in told
+    message = str(caught[0].message)
+    assert all(f"{p} " in message for p in paths[1:4])
+    assert "skip_bad" not in message
 
 
 def test_nothing_is_said_where_nothing_is_skipped(tmp_path: Path) -> None:

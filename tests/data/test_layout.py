@@ -1,3 +1,5 @@
+"""Layouts of real data: file names and manifest agree on the pairs."""
+
 from pathlib import Path
 
 from sbirlib.data.layout import Entry, from_folders, from_manifest
@@ -6,9 +8,9 @@ from sbirlib.data.layout import Entry, from_folders, from_manifest
 def test_folders_and_manifest_of_real_shoes_agree(data_folder: Path) -> None:
     """The file names pair every sketch with the photo that the manifest says."""
 
-    def groups(found: list[Entry]) -> set[frozenset[str]]:
+    def groups(entries: list[Entry]) -> set[frozenset[str]]:
         instances: dict[str, set[str]] = {}
-        for entry in found:
+        for entry in entries:
             instances.setdefault(entry.instance, set()).add(entry.path)
         return {frozenset(paths) for paths in instances.values()}
 

@@ -1,5 +1,8 @@
+"""Samplers: balanced classes, sketch-photo pairs, and shuffled images."""
+
 from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -23,10 +26,10 @@ class Rows:
 
 
 def rows(counts: list[tuple[int, int]]) -> Rows:
-    """(sketches, photos) of each class, shuffled; no instances."""
-    made = [(m, c) for c, both in enumerate(counts) for m, n in zip((SKETCH, PHOTO), both, strict=True) for _ in range(n)]
-    modality, category = np.random.default_rng(0).permutation(np.array(made)).T
-    return Rows(modality, category, np.full(len(made), -1))
+    """Rows of classes with these counts (sketches, photos), shuffled; no instances."""
+    labels = [(m, c) for c, both in enumerate(counts) for m, n in zip((SKETCH, PHOTO), both, strict=True) for _ in range(n)]
+    modality, category = np.random.default_rng(0).permutation(np.array(labels)).T
+    return Rows(modality, category, np.full(len(labels), -1))
 
 
 def paired(photos: int, sketches: int) -> Rows:
@@ -57,13 +60,13 @@ def test_a_balanced_batch_is_class_by_class_sketches_then_photos(counts: list[tu
                 assert len(set(group.tolist())) == min(there, per_modality)  # repeats only where there are too few
 
 
-@pytest.mark.parametrize(("classes", "taken"), [(7, 3), (16, 16), (20, 16), (33, 16)])
-def test_classes_are_drawn_without_replacement_until_all_have_been(classes: int, taken: int) -> None:
+@pytest.mark.parametrize(("classes", "categories"), [(7, 3), (16, 16), (20, 16), (33, 16)])
+def test_classes_are_drawn_without_replacement_until_all_have_been(classes: int, categories: int) -> None:
     labels = rows([(40, 40)] * classes)
-    batches = Balanced(categories=taken, per_modality=1).batches(labels, seed=0, epoch=0)
-    drawn = [int(labels.category[batch[2 * p]]) for batch in batches for p in range(taken)]
-    for start in range(0, len(drawn) - classes + 1, classes):
-        assert sorted(drawn[start : start + classes]) == list(range(classes))
+    batches = Balanced(categories=categories, per_modality=1).batches(labels, seed=0, epoch=0)
+    order = [int(labels.category[batch[2 * p]]) for batch in batches for p in range(categories)]
+    for start in range(0, len(order) - classes + 1, classes):
+        assert sorted(order[start : start + classes]) == list(range(classes))
 
 
 @pytest.mark.parametrize("sampler", [Balanced(categories=3, per_modality=2), Pairs(pairs=4), Shuffled(size=5)])
@@ -93,8 +96,8 @@ def test_a_class_of_one_modality_cannot_be_balanced() -> None:
 def test_unlabelled_images_are_in_no_balanced_batch() -> None:
     labels = rows([(4, 4)] * 3)
     labels.category[labels.category == 2] = -1
-    chosen = {i for batch in Balanced(categories=2, per_modality=2).batches(labels, seed=0, epoch=0) for i in batch}
-    assert set(labels.category[list(chosen)].tolist()) == {0, 1}
+    members = {i for batch in Balanced(categories=2, per_modality=2).batches(labels, seed=0, epoch=0) for i in batch}
+    assert set(labels.category[list(members)].tolist()) == {0, 1}
 
 
 def test_pairs_are_a_sketch_and_its_own_photo_and_every_sketch_comes_once() -> None:
@@ -123,9 +126,9 @@ def test_pairs_come_in_groups_of_one_category_and_different_instances(per_catego
     labels.category = labels.instance % 4  # five instances of each
     for epoch in range(3):
         batches = Pairs(pairs=6, per_category=per_category).batches(labels, seed=0, epoch=epoch)
-        seen = Counter(row for batch in batches for row in batch[::2])
-        assert max(seen.values()) == 1
-        assert len(seen) >= 60 - 4 * 2 * per_category - 6  # all but what fills no group or batch
+        counts = Counter(row for batch in batches for row in batch[::2])
+        assert max(counts.values()) == 1
+        assert len(counts) >= 60 - 4 * 2 * per_category - 6  # all but the remainder, which fills no group or batch
         for batch in batches:
             assert (labels.instance[batch[::2]] == labels.instance[batch[1::2]]).all()
             for i in range(0, 6, per_category):
@@ -149,28 +152,28 @@ def test_groups_that_cannot_be_are_refused() -> None:
 
 
 def test_pairs_need_instances() -> None:
-    with pytest.raises(InputError, match=r"pairs=32 sketches .* there are 0: this dataset has no instances"):
+    with pytest.raises(InputError, match=r"pairs=32 sketches .* there are 0: this dataset has no instances; use the sampler balanced"):
         Pairs().batches(rows([(40, 40)]), seed=0, epoch=0)
     with pytest.raises(InputError, match="there are 6: set the sampler's option pairs lower"):
         Pairs().batches(paired(6, 1), seed=0, epoch=0)
 
 
 @pytest.mark.parametrize(("modality", "count"), [("both", 21), ("sketch", 9), ("photo", 12)])
-def test_shuffled_takes_every_image_of_its_modality_once(modality: str, count: int) -> None:
+def test_shuffled_takes_every_image_of_its_modality_once(modality: Literal["both", "sketch", "photo"], count: int) -> None:
     labels = rows([(9, 12)])
-    batches = Shuffled(size=5, modality=modality).batches(labels, seed=0, epoch=0)  # type: ignore[arg-type]
-    chosen = [i for batch in batches for i in batch]
+    batches = Shuffled(size=5, modality=modality).batches(labels, seed=0, epoch=0)
+    members = [i for batch in batches for i in batch]
     left = count % 5
-    assert len(chosen) == len(set(chosen)) == count - (left == 1)  # a batch of one image is dropped
+    assert len(members) == len(set(members)) == count - (left == 1)  # a batch of one image is dropped
     assert {len(b) for b in batches} == {5} | ({left} if left > 1 else set())
     if modality != "both":
-        assert set(labels.modality[chosen].tolist()) == {SKETCH if modality == "sketch" else PHOTO}
+        assert set(labels.modality[members].tolist()) == {SKETCH if modality == "sketch" else PHOTO}
 
 
 def test_shuffled_says_what_is_missing() -> None:
     with pytest.raises(InputError, match="needs two images of modality 'sketch', and there are 0"):
         Shuffled(modality="sketch").batches(rows([(0, 4)]), seed=0, epoch=0)
-    with pytest.raises(InputError, match="modality = 'skecth': expected one of .*; did you mean 'sketch'"):
+    with pytest.raises(InputError, match="Shuffled: modality = 'skecth': expected one of 'both', 'sketch', 'photo'; did you mean 'sketch'"):
         Shuffled(modality="skecth")  # type: ignore[arg-type]
 
 

@@ -1,3 +1,5 @@
+"""Splits: unseen classes, seeds, split files, classification, and mistakes."""
+
 import json
 import re
 from pathlib import Path
@@ -85,14 +87,14 @@ def test_the_digest_covers_the_keys() -> None:
 @given(count=st.integers(3, 30), seed=st.integers(0, 5))
 def test_every_role_has_a_class_and_none_has_two_roles(count: int, seed: int) -> None:
     data = split(classes(count, each=1), seed)
-    parts = [set(data.select(role).categories) for role in SPLITS]
-    assert all(parts)
-    assert sum(map(len, parts)) == len(set.union(*parts)) == count
+    categories = [set(data.select(split).categories) for split in SPLITS]
+    assert all(categories)
+    assert sum(map(len, categories)) == len(set.union(*categories)) == count
 
 
 def test_a_file_names_unseen_seen_and_validation(tmp_path: Path) -> None:
-    seen = [f"c{i:02}" for i in range(5, 20)]
-    entry = {"unseen": [f"c{i:02}" for i in range(5)], "seen": seen, "validation": ["c07", "c09"], "why": "words"}
+    names = [f"c{i:02}" for i in range(5, 20)]
+    entry = {"unseen": [f"c{i:02}" for i in range(5)], "seen": names, "validation": ["c07", "c09"], "why": "words"}
     file = write(tmp_path, {"set": {"one": entry, "two": {"unseen": ["c00"]}}})
     data = split(classes(), f"{file}:set/one")
     assert data.test.categories == tuple(entry["unseen"])
@@ -122,12 +124,12 @@ def test_photos_split_by_instance_and_sketches_go_with_them(tmp_path: Path) -> N
 def test_classification_is_the_rule_of_sorted_names() -> None:
     rows = [(f"sketch/{c}/{i:02}.png", SKETCH, c, -1) for c, n in (("a", 10), ("b", 23), ("c", 3)) for i in reversed(range(n))]
     data = split(named("q", rows), "classification")
-    role = {data.key(i): SPLITS[int(data.split[i])] for i in range(len(data))} if data.split is not None else {}
+    split = {data.key(i): SPLITS[int(data.split[i])] for i in range(len(data))} if data.split is not None else {}
     for c, n in (("a", 10), ("b", 23), ("c", 3)):
         train = int(0.7 * n + 1e-9)
         validation = max(1, int(0.2 * train + 1e-9))
         expected = ["train"] * (train - validation) + ["validation"] * validation + ["test"] * (n - train)
-        assert [role[f"sketch/{c}/{i:02}.png"] for i in range(n)] == expected
+        assert [split[f"sketch/{c}/{i:02}.png"] for i in range(n)] == expected
 
 
 def test_a_rule_in_a_file_is_checked_against_its_counts(tmp_path: Path) -> None:
@@ -226,22 +228,22 @@ def test_classification_with_a_few_training_images_a_class() -> None:
     rows = [(f"sketch/{c}/{c}{i:02}.png", SKETCH, c, -1) for c in "ab" for i in range(20)]
     whole, few = split(named("q", rows), "classification"), split(named("q", rows), "classification:train=4")
     assert sorted(few.train.key(i) for i in range(8)) == [f"sketch/{c}/{c}{i:02}.png" for c in "ab" for i in range(4)]
-    for part in ("validation", "test"):
-        assert [few.select(part).key(i) for i in range(len(few.select(part)))] == [
-            whole.select(part).key(i) for i in range(len(whole.select(part)))
+    for name in ("validation", "test"):
+        assert [few.select(name).key(i) for i in range(len(few.select(name)))] == [
+            whole.select(name).key(i) for i in range(len(whole.select(name)))
         ]
     assert len(split(named("q", rows), "classification:train=99").train) == len(whole.train)
     assert few.split_digest != whole.split_digest
 
 
 def test_all_that_is_seen_may_train() -> None:
-    chosen, final = split(classes(), "seed:3"), split(classes(), "seed:3+validation")
-    assert len(final.train) == len(chosen.train) + len(chosen.validation)
-    assert final.train.categories == tuple(sorted({*chosen.train.categories, *chosen.validation.categories}))
-    assert final.test.categories == chosen.test.categories
+    base, final = split(classes(), "seed:3"), split(classes(), "seed:3+validation")
+    assert len(final.train) == len(base.train) + len(base.validation)
+    assert final.train.categories == tuple(sorted({*base.train.categories, *base.validation.categories}))
+    assert final.test.categories == base.test.categories
     assert len(final.validation) == 0
-    assert final.split_name == chosen.split_name + "+validation"
-    assert final.split_digest != chosen.split_digest
+    assert final.split_name == base.split_name + "+validation"
+    assert final.split_digest != base.split_digest
 
 
 def test_classification_needs_three_images_a_class() -> None:

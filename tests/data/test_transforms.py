@@ -1,3 +1,5 @@
+"""Transforms: sketches and photos as square tensors, edge maps, and augmentation."""
+
 import re
 from typing import Any
 
@@ -20,35 +22,35 @@ def stroke(mode: str = "L", ink: Any = 0, paper: Any = 255, size: tuple[int, int
 
 
 def ink_box(image: Tensor) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of what is dark; right and bottom outside."""
+    """Bounds of the dark pixels: left, top, right, bottom; right and bottom lie outside."""
     y, x = torch.nonzero(image[0] < 200, as_tuple=True)
     return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
 
 
 def test_a_prepared_picture_is_a_square_of_bytes_alike_in_all_channels() -> None:
-    made = Sbir(size=64).prepare(stroke(), SKETCH)
-    assert (made.dtype, list(made.shape), made.is_contiguous()) == (torch.uint8, [3, 64, 64], True)
-    assert torch.equal(made[0], made[1])
-    assert torch.equal(made[0], made[2])
-    assert torch.equal(made, Sbir(size=64).prepare(stroke(), SKETCH))
+    output = Sbir(size=64).prepare(stroke(), SKETCH)
+    assert (output.dtype, list(output.shape), output.is_contiguous()) == (torch.uint8, [3, 64, 64], True)
+    assert torch.equal(output[0], output[1])
+    assert torch.equal(output[0], output[2])
+    assert torch.equal(output, Sbir(size=64).prepare(stroke(), SKETCH))
 
 
 def test_the_drawing_is_scaled_and_centred_wherever_it_was() -> None:
     transform = Sbir(size=100, sketch_margin=0.1)
-    made = transform.prepare(stroke(), SKETCH)
-    left, top, right, bottom = ink_box(made)
+    output = transform.prepare(stroke(), SKETCH)
+    left, top, right, bottom = ink_box(output)
     assert abs(left - 10) <= 1
     assert abs(right - 90) <= 1
     assert abs((top + bottom) / 2 - 50) <= 1
     assert abs((bottom - top) / (right - left) - 41 / 81) < 0.05  # its aspect is kept
-    moved = stroke(size=(400, 300))
-    assert torch.equal(made, transform.prepare(moved, SKETCH))
+    larger = stroke(size=(400, 300))
+    assert torch.equal(output, transform.prepare(larger, SKETCH))
 
 
 @pytest.mark.parametrize(("fit", "box"), [("pad", (10, 25, 51, 46)), ("squash", (10, 8, 51, 43))])
 def test_other_fits_keep_the_sheet(fit: Any, box: tuple[int, ...]) -> None:
-    made = Sbir(size=100, sketch_fit=fit).prepare(stroke(), SKETCH)
-    assert all(abs(a - b) <= 1 for a, b in zip(ink_box(made), box, strict=True))
+    output = Sbir(size=100, sketch_fit=fit).prepare(stroke(), SKETCH)
+    assert all(abs(a - b) <= 1 for a, b in zip(ink_box(output), box, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_other_fits_keep_the_sheet(fit: Any, box: tuple[int, ...]) -> None:
     [
         stroke(ink=255, paper=0),
         stroke("RGB", "white", "black"),
-        stroke("RGBA", (0, 0, 0, 255), (0, 0, 0, 0)),  # black on black, told by alpha
+        stroke("RGBA", (0, 0, 0, 255), (0, 0, 0, 0)),  # black on black, visible in alpha
         stroke("RGBA", (255, 255, 255, 255), (255, 255, 255, 0)),
         stroke("RGBA", (0, 0, 0, 255), (255, 255, 255, 0)),
         stroke("LA", (0, 255), (0, 0)),
@@ -68,13 +70,13 @@ def test_however_a_drawing_is_stored_it_becomes_dark_ink_on_white(other: Image.I
     assert torch.equal(Sbir(size=64).prepare(other, SKETCH), Sbir(size=64).prepare(stroke(), SKETCH))
 
 
-def test_polarity_may_be_told() -> None:
+def test_polarity_may_be_an_option() -> None:
     full = Image.new("L", (50, 50), 255)
     ImageDraw.Draw(full).rectangle((5, 5, 44, 44), fill=0)  # more ink than paper
     assert drawing(full, "auto").getpixel((25, 25)) == 255
     assert drawing(full, "dark").getpixel((25, 25)) == 0
     assert drawing(full, "light").getpixel((25, 25)) == 255
-    assert drawing(stroke(), "light").getpixel((0, 0)) == 0  # as told, though it is the minority that is dark
+    assert drawing(stroke(), "light").getpixel((0, 0)) == 0  # by the option, though the dark pixels are the minority
 
 
 def test_ink_in_alpha_is_never_inverted() -> None:
@@ -106,26 +108,26 @@ def test_a_transparent_sheet_is_white() -> None:
 def test_faint_strokes_stay_inside_the_box() -> None:
     image = stroke()
     ImageDraw.Draw(image).line((150, 60, 190, 110), fill=225, width=2)
-    made = Sbir(size=100, sketch_margin=0.0).prepare(image, SKETCH)
-    assert (made[0, 70:80, 90:] < 250).any()  # the far end of the faint line
+    output = Sbir(size=100, sketch_margin=0.0).prepare(image, SKETCH)
+    assert (output[0, 70:80, 90:] < 250).any()  # the far end of the faint line
 
 
 @pytest.mark.parametrize("size", [64, 96, 224])
 def test_thin_strokes_survive_shrinking(size: int) -> None:
     sheet = Image.new("L", (1000, 1000), 255)
     ImageDraw.Draw(sheet).line((100, 100, 900, 850), fill=0, width=3)
-    made = Sbir(size=size).prepare(sheet, SKETCH)[0]
-    rows = made[size // 8 : -size // 8].min(1).values
+    output = Sbir(size=size).prepare(sheet, SKETCH)[0]
+    rows = output[size // 8 : -size // 8].min(1).values
     assert (rows < 215).all()  # the line is unbroken
-    assert (made == 255).float().mean() > 0.8
+    assert (output == 255).float().mean() > 0.8
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5)])
 @pytest.mark.parametrize("modality", [SKETCH, PHOTO])
 def test_odd_sizes_are_fine(size: tuple[int, int], modality: int) -> None:
     for fit in ("squash", "pad", "crop"):
-        made = Sbir(size=16, photo_fit=fit).prepare(Image.new("RGB", size, (10, 20, 30)), modality)
-        assert made.shape == (3, 16, 16)
+        output = Sbir(size=16, photo_fit=fit).prepare(Image.new("RGB", size, (10, 20, 30)), modality)
+        assert output.shape == (3, 16, 16)
 
 
 def halves() -> Image.Image:
@@ -152,13 +154,13 @@ def test_a_photo_may_become_its_edges_before_it_is_padded_and_turned(lines: Any)
     transform = Sbir(size=40, photo_fit="pad", photo_lines=lines, rotation=45.0, crop=1.0)
     image = Image.new("L", (80, 40), 60)
     image.paste(200, (40, 0, 80, 40))
-    made = transform.prepare(image, PHOTO)
-    dark = (made[0] < 128).nonzero()
+    output = transform.prepare(image, PHOTO)
+    dark = (output[0] < 128).nonzero()
     assert len(dark) >= 20
     assert set(dark[:, 1].tolist()) <= {18, 19, 20, 21}  # the seam, and no frame
-    assert (made[:, :10] == 255).all()
+    assert (output[:, :10] == 255).all()
     torch.manual_seed(0)
-    turned = transform.augment(made, PHOTO)
+    turned = transform.augment(output, PHOTO)
     assert 0 < int((turned < 128).sum()) < 3 * 40 * 6
     assert (turned[:, 0] == 255).all()
 
@@ -166,9 +168,9 @@ def test_a_photo_may_become_its_edges_before_it_is_padded_and_turned(lines: Any)
 def test_a_photo_without_background_lies_on_white() -> None:
     image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
     image.paste((200, 10, 10, 255), (5, 5, 15, 15))
-    made = Sbir(size=20).prepare(image, PHOTO)
-    assert made[:, 0, 0].tolist() == [255, 255, 255]
-    assert made[:, 10, 10].tolist() == [200, 10, 10]
+    output = Sbir(size=20).prepare(image, PHOTO)
+    assert output[:, 0, 0].tolist() == [255, 255, 255]
+    assert output[:, 10, 10].tolist() == [200, 10, 10]
     assert on_white(image.convert("LA")).convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
@@ -192,24 +194,24 @@ def test_augment_draws_from_the_global_generator_alone() -> None:
 
 
 def test_augment_changes_nothing_where_all_is_off() -> None:
-    given = picture()
-    assert torch.equal(Sbir(size=64, flip=False, crop=1).augment(given, PHOTO), given)
+    image = picture()
+    assert torch.equal(Sbir(size=64, flip=False, crop=1).augment(image, PHOTO), image)
 
 
 def test_flip_mirrors_about_half_of_the_pictures() -> None:
-    given, transform = picture(), Sbir(size=64, crop=1)
-    given[:, :, 0] = 99
+    image, transform = picture(), Sbir(size=64, crop=1)
+    image[:, :, 0] = 99
     torch.manual_seed(0)
     kinds = [
-        0 if torch.equal(made, given) else 1 if torch.equal(made, given.flip(-1)) else 2
-        for made in (transform.augment(given, PHOTO) for _ in range(200))
+        0 if torch.equal(output, image) else 1 if torch.equal(output, image.flip(-1)) else 2
+        for output in (transform.augment(image, PHOTO) for _ in range(200))
     ]
     assert 2 not in kinds
     assert 60 < sum(kinds) < 140
 
 
 def test_a_crop_is_a_square_within_its_limits() -> None:
-    """On a ramp in x the crop's first and last columns tell its place and its side."""
+    """On a ramp in x the crop's first and last columns give its position and its side."""
     ramp = torch.linspace(0, 255, 256).round().to(torch.uint8).expand(3, 256, 256)
     transform = Sbir(size=256, flip=False, crop=0.5)
     torch.manual_seed(0)
@@ -234,13 +236,13 @@ def test_rotation_turns_within_its_limit_and_fills_with_white() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sketch_fit": "center"}, "sketch_fit = 'center': expected one of 'centre', 'pad', 'squash'; did you mean 'centre'?"),
-        ({"polarity": "black"}, "polarity = 'black': expected one of 'auto', 'dark', 'light'"),
-        ({"photo_fit": "centre"}, "photo_fit = 'centre': expected one of"),
-        ({"size": 4}, "size = 4: expected a whole number of at least 8"),
-        ({"crop": 0}, "crop = 0: expected a number above 0 and of at most 1"),
-        ({"sketch_margin": 0.5}, "sketch_margin = 0.5: expected a number of at least 0 and below 0.5"),
-        ({"rotation": -5}, "rotation = -5: expected a number of at least 0 and of at most 180"),
+        ({"sketch_fit": "center"}, "Sbir: sketch_fit = 'center': expected one of 'centre', 'pad', 'squash'; did you mean 'centre'?"),
+        ({"polarity": "black"}, "Sbir: polarity = 'black': expected one of 'auto', 'dark', 'light'"),
+        ({"photo_fit": "centre"}, "Sbir: photo_fit = 'centre': expected one of 'squash', 'pad', 'crop'"),
+        ({"size": 4}, "Sbir: size = 4: expected a whole number of at least 8"),
+        ({"crop": 0}, "Sbir: crop = 0: expected a number above 0 and of at most 1"),
+        ({"sketch_margin": 0.5}, "Sbir: sketch_margin = 0.5: expected a number of at least 0 and below 0.5"),
+        ({"rotation": -5}, "Sbir: rotation = -5: expected a number of at least 0 and of at most 180"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:

@@ -1,4 +1,4 @@
-"""The conformance kit: what is sound passes it, and each check fails on a part with exactly that defect."""
+"""Conformance kit: sound components pass every check, and each check fails on a component with exactly that defect."""
 
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -63,8 +63,8 @@ def _offered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(DEFECTS))
 
 
-def defects() -> Any:
-    spec = spec_from_file_location("defects", DEFECTS / "defects.py")
+def defective_miners() -> Any:
+    spec = spec_from_file_location("defective_miners", DEFECTS / "defective_miners.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -72,28 +72,30 @@ def defects() -> Any:
     return module
 
 
-def check(part: str, name: str) -> Callable[[], None]:
-    return dict(all_checks(part.partition("/")[2]))[f"{part}/{name}"]
+def check(component: str, name: str) -> Callable[[], None]:
+    return dict(all_checks(component.partition("/")[2]))[f"{component}/{name}"]
 
 
-@pytest.mark.parametrize("part", SOUND)
-def test_what_is_sound_passes_every_check(part: str) -> None:
-    kind, name = part.split("/")
+@pytest.mark.parametrize("component", SOUND)
+def test_a_sound_component_passes_every_check(component: str) -> None:
+    kind, name = component.split("/")
     check_part(kind, name)
 
 
-@pytest.mark.parametrize(("part", "name", "message"), DEFECTIVE)
-def test_each_check_fails_on_the_part_with_that_defect(part: str, name: str, message: str) -> None:
+@pytest.mark.parametrize(("component", "name", "message"), DEFECTIVE)
+def test_each_check_fails_on_the_component_with_that_defect(component: str, name: str, message: str) -> None:
     with pytest.raises(CheckFailed, match=message):
-        check(part, name)()
+        check(component, name)()
 
 
-def test_every_check_has_a_part_that_fails_it() -> None:
+def test_every_check_has_a_component_that_fails_it() -> None:
     names = {
-        name.rpartition("/")[2] for part in (*SOUND, "sampler/global_draw", "recipe/still") for name, _ in all_checks(part.split("/")[1])
+        name.rpartition("/")[2]
+        for component in (*SOUND, "sampler/global_draw", "recipe/still")
+        for name, _ in all_checks(component.split("/")[1])
     }
-    shown = {name for _, name, _ in DEFECTIVE} | {"is_complete_as_it_stands", "equals_its_oracle"}  # below
-    assert names - shown == set()
+    failures = {name for _, name, _ in DEFECTIVE} | {"is_complete_as_it_stands", "equals_its_oracle"}  # below
+    assert names - failures == set()
 
 
 def test_a_recipe_with_an_unknown_key_is_refused() -> None:
@@ -102,7 +104,7 @@ def test_a_recipe_with_an_unknown_key_is_refused() -> None:
 
 
 def test_a_miner_is_held_against_its_oracle() -> None:
-    oracle = defects().first_of_each
+    oracle = defective_miners().first_of_each
     check_part("miner", "first_of_each", oracle=oracle)
     with pytest.raises(CheckFailed, match="first differs from the oracle"):
         check_part("miner", "first_of_each", oracle=lambda f, d: {"first": [t[::-1] for t in oracle(f, d)["first"]]})
@@ -110,11 +112,11 @@ def test_a_miner_is_held_against_its_oracle() -> None:
 
 def test_an_evaluator_is_held_against_its_oracle() -> None:
     def oracle(queries: Encoded, gallery: Encoded) -> dict[str, float]:
-        right = 0
+        hits = 0
         for query, category in zip(queries.vectors, queries.category, strict=True):
-            scores = [max(float(draw @ photo) for draw in query) for photo in gallery.vectors]
-            right += int(gallery.category[scores.index(max(scores))] == category)
-        return {"nearest": right / len(queries)}
+            scores = [max(float(vector @ photo) for vector in query) for photo in gallery.vectors]
+            hits += int(gallery.category[scores.index(max(scores))] == category)
+        return {"nearest": hits / len(queries)}
 
     check_part("evaluator", "nearest", oracle=oracle)
     with pytest.raises(CheckFailed, match="against its oracle nearest is"):
@@ -131,7 +133,7 @@ def test_an_expected_failure_may_not_pass() -> None:
         all_checks("noisy", expected_failures={"encoder/noisy/is_deterministic": "misspelt"})
 
 
-def test_a_distribution_offers_the_checks_of_all_its_parts() -> None:
+def test_a_distribution_offers_the_checks_of_all_its_components() -> None:
     offered = {name.rpartition("/")[0] for name, _ in all_checks("sbirlib-mathm")}
     assert {"encoder/cse", "miner/modality_hard", "loss/balanced_triplet", "evaluator/modality_gap", "recipe/mathm"} <= offered
     assert not any("backbone" in name for name in offered)

@@ -1,4 +1,4 @@
-"""Written whole or not at all; read without unpickling."""
+"""Checkpoints: atomic writes, reading without unpickling, and the state of optimizers."""
 
 import resource
 import subprocess
@@ -35,9 +35,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     checkpoint.write(path, {"small": torch.ones(3)}, {"n": 1})
-    said = subprocess.run([sys.executable, "-c", FILL, str(path)], capture_output=True, text=True, check=True).stdout
-    assert "could not be written" in said
-    assert "untouched" in said
+    output = subprocess.run([sys.executable, "-c", FILL, str(path)], capture_output=True, text=True, check=True).stdout
+    assert "could not be written" in output
+    assert "untouched" in output
     assert checkpoint.read(path)[1] == {"n": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 100_000

@@ -1,4 +1,4 @@
-"""Two processes equal one."""
+"""Gathered rows and averaged gradients: two processes equal one."""
 
 import subprocess
 import sys
@@ -10,11 +10,11 @@ import torch.multiprocessing as mp
 from sbirlib.interfaces import Batch, Features, Step
 from sbirlib.training.gather import average_gradients, gather
 
-def gradients(images, part, whole):
+def gradients(images, rank, whole):
     torch.manual_seed(0)
     layer = torch.nn.Linear(6, 4).double()
     proxies = torch.nn.Parameter(torch.ones(4, 3, dtype=torch.float64))
-    mine = slice(0, 8) if whole else slice(4 * part, 4 * part + 4)
+    mine = slice(0, 8) if whole else slice(4 * rank, 4 * rank + 4)
     count = mine.stop - mine.start
     labels = torch.arange(8)[mine] % 3
     batch = Batch(images[mine], labels, labels, labels)
@@ -32,9 +32,9 @@ def work(rank, expected):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29581"}
     dist.init_process_group("gloo", rank=rank, world_size=2)
     images = torch.arange(48.0, dtype=torch.float64).view(8, 6).sin()
-    found, source = gradients(images, rank, False)
+    result, source = gradients(images, rank, False)
     assert source.tolist() == list(range(8)), source
-    worst = max(float((a - b).abs().max()) for a, b in zip(found, expected))
+    worst = max(float((a - b).abs().max()) for a, b in zip(result, expected))
     dist.destroy_process_group()
     assert worst < 1e-12, worst
 
@@ -49,7 +49,7 @@ if __name__ == "__main__":
 
 def test_gradients_of_two_processes_are_those_of_one(tmp_path: object) -> None:
     file = f"{tmp_path}/worker.py"
-    with open(file, "w", encoding="utf-8") as written:
-        written.write(WORKER)
-    done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=900, check=False)
-    assert done.stdout.strip() == "equal", done.stderr
+    with open(file, "w", encoding="utf-8") as script:
+        script.write(WORKER)
+    process = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=900, check=False)
+    assert process.stdout.strip() == "equal", process.stderr

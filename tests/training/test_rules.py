@@ -1,4 +1,4 @@
-"""Which parameters train, at which rate, and when."""
+"""Parameter rules: trained parameters, rates, and frozen steps."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def test_names_prefixes_and_wildcards() -> None:
     assert not matches("encoder.backbone2.weight", "encoder.backbone")
 
 
-def test_a_frozen_part_thaws_at_its_step_and_is_in_eval_mode_until_then(encoder: Encoder) -> None:
+def test_a_frozen_module_thaws_at_its_step_and_is_in_eval_mode_until_then(encoder: Encoder) -> None:
     whole = model(encoder)
     rules = Rules(whole, phase(Rule(of="encoder.backbone", frozen=4)))
     assert rules.turning_points == {0, 4}
@@ -94,7 +94,7 @@ def test_what_the_phase_does_not_weigh_does_not_train(encoder: Encoder) -> None:
     assert not any(name.startswith("losses.proxies") for name in trains(whole))
 
 
-def test_a_phase_of_one_part_of_the_encoder_trains_it_alone(encoder: Encoder) -> None:
+def test_a_phase_of_one_module_of_the_encoder_trains_it_alone(encoder: Encoder) -> None:
     whole = model(encoder)
     rules = Rules(whole, replace(phase(weights=("proxies",)), encoder="embedding"))
     rules.apply(0)

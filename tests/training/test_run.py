@@ -1,4 +1,4 @@
-"""Training as a user sees it: it learns, resumes exactly, stops on nonsense, and keeps opponents apart."""
+"""Training runs: metric, exact resumption, logs, wrong input, and discriminators."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from sbirlib.pipeline import Pipeline
 from sbirlib.training.run import Run
 
 
-def pipeline(encoder: Encoder, steps: int = 8, **changes: Any) -> Pipeline:
+def small_pipeline(encoder: Encoder, steps: int = 8, **changes: Any) -> Pipeline:
     settings: dict[str, Any] = {
         "miner": "modality_hard",
         "losses": {"cross_entropy": {}, "balanced_triplet": {}},
@@ -33,8 +33,8 @@ def pipeline(encoder: Encoder, steps: int = 8, **changes: Any) -> Pipeline:
     return build(encoder=encoder, **{**settings, **changes})
 
 
-def state(made: Pipeline) -> dict[str, Tensor]:
-    return made.model.tensors()
+def state(pipeline: Pipeline) -> dict[str, Tensor]:
+    return pipeline.model.tensors()
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -42,9 +42,9 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 def test_training_raises_the_metric(encoder: Encoder, dataset: Dataset) -> None:
-    made = pipeline(encoder, 60)
-    before = made.evaluate(dataset)["mAP@all"]
-    assert made.fit(dataset, progress=False).evaluate(dataset)["mAP@all"] > before + 0.15
+    pipeline = small_pipeline(encoder, 60)
+    before = pipeline.evaluate(dataset)["mAP@all"]
+    assert pipeline.fit(dataset, progress=False).evaluate(dataset)["mAP@all"] > before + 0.15
 
 
 class Stop(Exception):
@@ -57,11 +57,11 @@ class Fuse(Loss):
     def __init__(self, *, at: int) -> None:
         super().__init__()
         self.at = at
-        self.seen = 0
+        self.calls = 0
 
     def forward(self, step: Step) -> Tensor:
-        self.seen += 1
-        if self.seen == self.at:
+        self.calls += 1
+        if self.calls == self.at:
             raise Stop
         return step.features.embedding.sum() * 0
 
@@ -79,7 +79,7 @@ def test_resuming_ends_bit_identical(fresh: Callable[[], Encoder], dataset: Data
     def make(fuse: int) -> Pipeline:
         torch.manual_seed(0)
         losses = {"cross_entropy": {}, "balanced_triplet": {}, "fuse": Fuse(at=fuse)}
-        return pipeline(fresh(), losses=losses, phases=PHASES)
+        return small_pipeline(fresh(), losses=losses, phases=PHASES)
 
     torch.manual_seed(7)
     whole = make(99).fit(dataset, progress=False)
@@ -97,18 +97,18 @@ def test_resuming_ends_bit_identical(fresh: Callable[[], Encoder], dataset: Data
 def test_a_phase_of_no_steps_is_left_out(fresh: Callable[[], Encoder], dataset: Dataset) -> None:
     def make(phases: list[dict[str, Any]]) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        return state(pipeline(fresh(), phases=phases).fit(dataset, progress=False))
+        return state(small_pipeline(fresh(), phases=phases).fit(dataset, progress=False))
 
     assert same(make([PHASES[0] | {"steps": 0}, PHASES[1]]), make([PHASES[1]]))
 
 
 def test_noise_in_training_follows_the_recipes_seed(fresh: Callable[[], Encoder], dataset: Dataset) -> None:
     def run(before: int, **seed: int) -> dict[str, Tensor]:
-        made = pipeline(fresh(), **seed)
+        pipeline = small_pipeline(fresh(), **seed)
         torch.manual_seed(before)
-        made.fit(dataset, progress=False)
+        pipeline.fit(dataset, progress=False)
         assert torch.initial_seed() == before, "the global stream is the caller's"
-        return state(made)
+        return state(pipeline)
 
     assert same(run(1), run(2))  # dropout draws
     assert not same(run(1), run(1, seed=1))
@@ -118,25 +118,25 @@ def test_workers_do_not_change_the_result(fresh: Callable[[], Encoder], dataset:
     def run(workers: int) -> dict[str, Tensor]:
 
         torch.manual_seed(0)
-        made = pipeline(fresh())
+        pipeline = small_pipeline(fresh())
         torch.manual_seed(1)
-        return state(made.fit(dataset, workers=workers, progress=False))
+        return state(pipeline.fit(dataset, workers=workers, progress=False))
 
     assert same(run(0), run(2))
 
 
 def test_a_run_that_is_there_is_not_overwritten(encoder: Encoder, dataset: Dataset, tmp_path: Path) -> None:
-    made = pipeline(encoder, 2).fit(dataset, out=tmp_path, progress=False)
+    pipeline = small_pipeline(encoder, 2).fit(dataset, out=tmp_path, progress=False)
     with pytest.raises(InputError, match="holds the checkpoint of an earlier run: resume=True"):
-        made.fit(dataset, out=tmp_path, progress=False)
+        pipeline.fit(dataset, out=tmp_path, progress=False)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(encoder: Encoder, dataset: Dataset, tmp_path: Path) -> None:
-    pipeline(encoder, 2).fit(dataset, out=tmp_path, progress=False)
+    small_pipeline(encoder, 2).fit(dataset, out=tmp_path, progress=False)
     with pytest.raises(InputError, match=r"made by another recipe \(they differ in: phases\)"):
-        pipeline(encoder, 3).fit(dataset, out=tmp_path, resume=True, progress=False)
+        small_pipeline(encoder, 3).fit(dataset, out=tmp_path, resume=True, progress=False)
     with pytest.raises(InputError, match="needs out=FOLDER"):
-        pipeline(encoder, 3).fit(dataset, resume=True, progress=False)
+        small_pipeline(encoder, 3).fit(dataset, resume=True, progress=False)
 
 
 class Poison(Loss):
@@ -147,11 +147,11 @@ class Poison(Loss):
 
 def test_a_loss_that_is_not_finite_stops_and_names_itself(encoder: Encoder, dataset: Dataset) -> None:
     with pytest.raises(InputError, match=r"'poison\.bad' is nan at step 5 \(phase 0, step 5\)"):
-        pipeline(encoder, 8, losses={"poison": Poison()}).fit(dataset, progress=False)
+        small_pipeline(encoder, 8, losses={"poison": Poison()}).fit(dataset, progress=False)
 
 
 class Guess(AdversarialLoss):
-    """A discriminator of the modality, and what fools it."""
+    """A discriminator of the modality, and the loss that opposes it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -172,21 +172,21 @@ class Guess(AdversarialLoss):
 
 
 def test_each_turn_moves_only_its_own_parameters(fresh: Callable[[], Encoder], dataset: Dataset) -> None:
-    def moved(frozen: str) -> tuple[bool, bool]:
+    def changes(frozen: str) -> tuple[bool, bool]:
 
         torch.manual_seed(0)
         start, rival = fresh(), Guess()
         before = start.get_parameter("embedding.weight").clone(), rival.discriminator.weight.clone()
         phases = [{"steps": 2, "parameters": [{"of": frozen, "frozen": True}]}]
         losses = {"guess": rival, "cross_entropy": {"name": "cross_entropy"}}
-        pipeline(start, losses=losses, phases=phases).fit(dataset, progress=False)
+        small_pipeline(start, losses=losses, phases=phases).fit(dataset, progress=False)
         return not torch.equal(before[0], start.get_parameter("embedding.weight")), not torch.equal(before[1], rival.discriminator.weight)
 
-    assert moved("losses.guess.discriminator") == (True, False)
-    assert moved("encoder") == (False, True)
+    assert changes("losses.guess.discriminator") == (True, False)
+    assert changes("encoder") == (False, True)
 
 
-def test_hooks_are_called_for_parts_that_train(fresh: Callable[[], Encoder], dataset: Dataset) -> None:
+def test_hooks_are_called_for_components_that_train(fresh: Callable[[], Encoder], dataset: Dataset) -> None:
     calls: list[str] = []
 
     class Hooked(Miner):
@@ -208,7 +208,7 @@ def test_hooks_are_called_for_parts_that_train(fresh: Callable[[], Encoder], dat
             calls.append("frozen")
 
     phases = [{"steps": 6, "parameters": [{"of": "miner.inner", "frozen": True}]}]
-    pipeline(fresh(), miner=Hooked(), losses=["cross_entropy"], phases=phases).fit(dataset, progress=False)
+    small_pipeline(fresh(), miner=Hooked(), losses=["cross_entropy"], phases=phases).fit(dataset, progress=False)
     assert calls.count("step") == 6
     assert calls.count("epoch") == 1  # 72 images in batches of 12
     assert "frozen" not in calls
@@ -217,12 +217,12 @@ def test_hooks_are_called_for_parts_that_train(fresh: Callable[[], Encoder], dat
 def test_everything_frozen_is_refused(encoder: Encoder, dataset: Dataset) -> None:
     phases = [{"steps": 2, "parameters": [{"of": "*", "frozen": True}]}]
     with pytest.raises(InputError, match="nothing trains in this phase"):
-        pipeline(encoder, phases=phases).fit(dataset, progress=False)
+        small_pipeline(encoder, phases=phases).fit(dataset, progress=False)
 
 
 def test_bfloat16_trains_in_float32_parameters(encoder: Encoder, dataset: Dataset) -> None:
-    made = pipeline(encoder, 3, precision="bfloat16").fit(dataset, progress=False)
-    assert {v.dtype for v in state(made).values() if v.is_floating_point()} == {torch.float32}
+    pipeline = small_pipeline(encoder, 3, precision="bfloat16").fit(dataset, progress=False)
+    assert {v.dtype for v in state(pipeline).values() if v.is_floating_point()} == {torch.float32}
 
 
 def test_validation_is_logged_and_changes_nothing(fresh: Callable[[], Encoder], dataset: Dataset, tmp_path: Path) -> None:
@@ -232,9 +232,9 @@ def test_validation_is_logged_and_changes_nothing(fresh: Callable[[], Encoder], 
 
     def run(out: Path | None, every: int | None) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        made = pipeline(fresh(), 6)
+        pipeline = small_pipeline(fresh(), 6)
         torch.manual_seed(1)
-        return state(made.fit(parted, out=out, validate_every=every, progress=False))
+        return state(pipeline.fit(parted, out=out, validate_every=every, progress=False))
 
     assert same(run(None, None), run(tmp_path, 2))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -248,8 +248,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell l
 sys.path.insert(0, sys.argv[2])
 from tests.conftest import TinyEncoder, figure
 from sbirlib import build, from_lists
-made = [(f"class{c}", c, i) for c in range(4) for i in range(4)]
-data = from_lists("f", sketches=[(figure(c, i, True), n) for n, c, i in made], photos=[(figure(c, i, False), n) for n, c, i in made])
+rows = [(f"class{c}", c, i) for c in range(4) for i in range(4)]
+data = from_lists("f", sketches=[(figure(c, i, True), n) for n, c, i in rows], photos=[(figure(c, i, False), n) for n, c, i in rows])
 p = build(encoder=TinyEncoder(), losses=["cross_entropy"], sampler={"name": "balanced", "categories": 2, "per_modality": 2},
           transform={"name": "sbir", "size": 32}, phases=[{"steps": 100000}])
 print("ready", flush=True)
@@ -270,17 +270,17 @@ def test_control_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
                 assert run.poll() is None
                 time.sleep(0.1)
             os.kill(run.pid, signal.SIGINT)
-            said = run.communicate(timeout=900)[0]
+            output = run.communicate(timeout=900)[0]
         finally:
             run.kill()
-    assert "stopped after step" in said
-    assert "resume=True" in said
+    assert "stopped after step" in output
+    assert "resume=True" in output
     assert (tmp_path / "checkpoint.safetensors").is_file()
 
 
 def test_a_checkpoint_is_a_model(dataset: Dataset, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"encoder": {"name": "backbone", "backbone": "resnet10t", "dim": 8, "pretrained": False}}
-    made = build(
+    pipeline = build(
         losses=["cross_entropy"],
         transform={"name": "sbir", "size": 32},
         sampler={"name": "balanced", "categories": 3, "per_modality": 2},
@@ -288,8 +288,8 @@ def test_a_checkpoint_is_a_model(dataset: Dataset, tmp_path: Path) -> None:
         **changes,
     ).fit(dataset, out=tmp_path, progress=False)
     loaded = load(tmp_path / "checkpoint.safetensors")
-    assert same(state(made), state(loaded))
-    assert loaded.evaluate(dataset) == made.evaluate(dataset)
+    assert same(state(pipeline), state(loaded))
+    assert loaded.evaluate(dataset) == pipeline.evaluate(dataset)
 
 
 def test_where_to_run() -> None:

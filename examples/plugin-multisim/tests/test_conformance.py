@@ -1,3 +1,5 @@
+"""Conformance of the plugin's components."""
+
 import pytest
 
 from sbirlib.testing import all_checks

@@ -1,4 +1,4 @@
-"""Against the paper's equations, term by term."""
+"""Multi-similarity loss against the paper's equations, term by term."""
 
 import math
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Trees as they are published, with every class, from one picture that is linked under every name."""
+"""Fixture: the folders of a published dataset, with one picture linked under every name."""
 
 import os
 from collections.abc import Callable, Iterable

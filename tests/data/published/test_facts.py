@@ -1,3 +1,5 @@
+"""Facts of the published datasets: classes, splits, and their digests."""
+
 import json
 from importlib.resources import files
 
@@ -25,9 +27,9 @@ def test_there_are_as_many_classes_as_published_and_no_two_look_alike(name: str,
 
 @pytest.mark.parametrize("key", SEEN, ids=lambda key: "/".join(key))
 def test_the_unseen_of_a_split_are_classes(key: tuple[str, str]) -> None:
-    known = facts(key[0])
-    unseen = known.splits[key[1]]["unseen"]
-    assert (len(set(unseen)), len(set(known.classes) - set(unseen))) == SEEN[key]
+    published = facts(key[0])
+    unseen = published.splits[key[1]]["unseen"]
+    assert (len(set(unseen)), len(set(published.classes) - set(unseen))) == SEEN[key]
 
 
 def test_every_split_is_counted_here() -> None:

@@ -1,4 +1,4 @@
-"""Every loader on a tree with every class, and each trap of the published data with what goes wrong without its mend."""
+"""Loaders of the published datasets on folders with every class, and each trap of the published data."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ from sbirlib.interfaces import SKETCH
 Plant = Callable[[Iterable[str]], Path]
 
 
-PHOTOS, DRAWN = 3, 2  # of each class, and of each photo
+PHOTOS, SKETCHES = 3, 2  # of each class, and of each photo
 
 
 def sketchy_tree(extended: int = 0) -> list[str]:
@@ -31,20 +31,20 @@ def sketchy_tree(extended: int = 0) -> list[str]:
     for number, name in enumerate(facts("sketchy").classes):
         ids = [f"n{number:08}_{photo}" for photo in range(PHOTOS)]
         paths += [f"256x256/photo/tx_000000000000/{name}/{i}.jpg" for i in ids]
-        paths += [f"256x256/sketch/tx_000000000000/{name}/{i}-{s}.png" for i in ids for s in range(1, DRAWN + 1)]
+        paths += [f"256x256/sketch/tx_000000000000/{name}/{i}-{s}.png" for i in ids for s in range(1, SKETCHES + 1)]
         if extended:
-            kept = ids[1:] if number == 0 else ids  # one original is missing from the published folder
-            paths += [f"EXTEND_image_sketchy/{name}/{i}.jpg" for i in [*kept, *(f"ext_{e}" for e in range(1, extended + 1))]]
+            present = ids[1:] if number == 0 else ids  # one original is missing from the published folder
+            paths += [f"EXTEND_image_sketchy/{name}/{i}.jpg" for i in [*present, *(f"ext_{e}" for e in range(1, extended + 1))]]
     return paths
 
 
 def test_sketchy_pairs_each_sketch_with_its_photo(plant: Plant) -> None:
     data = sketchy(plant(sketchy_tree()))
     assert data.categories == tuple(sorted(facts("sketchy").classes))
-    assert (len(data.sketches), len(data.photos)) == (125 * PHOTOS * DRAWN, 125 * PHOTOS)
-    drawn = Counter(data.sketches.instance.tolist())
-    assert set(drawn.values()) == {DRAWN}
-    assert set(drawn) == set(data.photos.instance.tolist())
+    assert (len(data.sketches), len(data.photos)) == (125 * PHOTOS * SKETCHES, 125 * PHOTOS)
+    sketch_counts = Counter(data.sketches.instance.tolist())
+    assert set(sketch_counts.values()) == {SKETCHES}
+    assert set(sketch_counts) == set(data.photos.instance.tolist())
 
 
 @pytest.mark.parametrize("name", ["zeroshot1_sake25", "zeroshot2_yelamarthi21", "sempcyc25_seed0"])
@@ -52,12 +52,12 @@ def test_a_published_split_has_a_name_and_a_digest_of_its_own(plant: Plant, name
     unseen = facts("sketchy").splits[name]["unseen"]
     data = dataset(f"sketchy:{plant(sketchy_tree())}", name)
     assert set(data.test.categories) == set(unseen)
-    assert len(data.test.sketches) == len(unseen) * PHOTOS * DRAWN
+    assert len(data.test.sketches) == len(unseen) * PHOTOS * SKETCHES
     assert f"split sketchy/{name} ({data.split_digest[:12]})" in data.describe()
     assert set(data.validation.categories) <= set(facts("sketchy").classes) - set(unseen)
 
 
-def test_which_split_is_meant_has_to_be_said(plant: Plant) -> None:
+def test_a_dataset_of_several_splits_needs_the_name_of_one(plant: Plant) -> None:
     tree = plant(sketchy_tree())
     with pytest.raises(InputError, match="which split of sketchy is meant: zeroshot1_sake25, zeroshot2_yelamarthi21, sempcyc25_seed0"):
         dataset(f"sketchy:{tree}")
@@ -107,7 +107,7 @@ def test_a_folder_that_is_not_the_dataset_is_refused(tmp_path: Path) -> None:
         sketchy(tmp_path / "nowhere")
 
 
-def test_invalid_sketches_are_not_asked_with_in_the_fine_grained_split(plant: Plant) -> None:
+def test_invalid_sketches_are_no_queries_of_the_fine_grained_split(plant: Plant) -> None:
     tree = plant(sketchy_tree())
     info = tree / "info"
     info.mkdir()
@@ -118,17 +118,17 @@ def test_invalid_sketches_are_not_asked_with_in_the_fine_grained_split(plant: Pl
         (info / f"invalid-{kind}.txt").write_text("".join(f"{i}\n" for i in ids))
     data = split(sketchy(tree), "fg_sangkloy")
     assert len(data.test.photos) == 125
-    assert len(data.test.sketches) == 125 * DRAWN - 3
+    assert len(data.test.sketches) == 125 * SKETCHES - 3
     assert not any(Path(key).stem in {"n00000000_0-1", "n00000001_0-2", "n00000002_0-1"} for key in keys(data))
     assert any(Path(key).stem == "n00000002_1-1" for key in keys(data)), "an invalid sketch of a training photo stays"
     assert len(data.train.photos) + len(data.validation.photos) == 125 * (PHOTOS - 1)
 
 
 def tuberlin_tree() -> list[str]:
-    known = facts("tuberlin")
-    folders = {name: folder for folder, name in known.aliases.items()}
+    published = facts("tuberlin")
+    folders = {name: folder for folder, name in published.aliases.items()}
     paths = []
-    for number, name in enumerate(known.classes):
+    for number, name in enumerate(published.classes):
         paths += [f"png/{name}/{number * 80 + s}.png" for s in (1, 2)]
         paths += [f"ImageResized/{folders.get(name, name)}/{name}_{p}.{end}" for p, end in enumerate(("jpg", "JPEG", "jpg"))]
     return paths
@@ -141,9 +141,9 @@ def test_tuberlin_has_photos_of_both_endings_in_renamed_folders(plant: Plant) ->
     assert sum(key.endswith(".JPEG") for key in keys(data)) == 250
     assert sum("spacesshuttle" in key for key in keys(data)) == 3
     assert (data.instance == -1).all()
-    chosen = split(data, "zeroshot_sake30")
-    assert (len(chosen.test.sketches), len(chosen.test.photos)) == (30 * 2, 30 * 3)
-    assert chosen.split_name == "tuberlin_extended/zeroshot_sake30"
+    zero_shot = split(data, "zeroshot_sake30")
+    assert (len(zero_shot.test.sketches), len(zero_shot.test.photos)) == (30 * 2, 30 * 3)
+    assert zero_shot.split_name == "tuberlin_extended/zeroshot_sake30"
 
 
 def test_quickdraw_is_read_under_either_spelling(plant: Plant) -> None:
@@ -175,8 +175,8 @@ def test_shoes_by_their_lists(plant: Plant) -> None:
 
 def test_shoes_by_their_folders(plant: Plant) -> None:
     train, test = shoes(), shoes(20, 5)
-    parts = {"train": train, "test": test}
-    tree = plant([p for part, ids in parts.items() for i in ids for p in (f"{part}B/{i}.png", f"{part}A/{i}_1.png", f"{part}A/{i}_2.png")])
+    splits = {"train": train, "test": test}
+    tree = plant([p for name, ids in splits.items() for i in ids for p in (f"{name}B/{i}.png", f"{name}A/{i}_1.png", f"{name}A/{i}_2.png")])
     data = split(shoe_v2(tree), "published")
     assert (len(data.test.photos), len(data.test.sketches)) == (5, 10)
     assert (len(data.train.photos), len(data.validation.photos)) == (18, 2)
@@ -190,8 +190,8 @@ def test_a_drawing_in_the_alpha_channel_is_seen(plant: Plant) -> None:
     (tree / "testA").mkdir()
     Image.fromarray(ink).save(tree / "testA" / "7_1.png")
     sketch = split(shoe_v2(tree), "published").test.sketches
-    seen = Sbir(size=32, sketch_fit="pad").prepare(sketch.read(0), SKETCH)
-    assert seen[0].numpy().tolist() == (255 - ink[..., 3]).tolist()
+    image = Sbir(size=32, sketch_fit="pad").prepare(sketch.read(0), SKETCH)
+    assert image[0].numpy().tolist() == (255 - ink[..., 3]).tolist()
 
 
 def keys(data: Dataset) -> list[str]:

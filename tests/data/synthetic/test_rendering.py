@@ -46,8 +46,8 @@ def test_a_turned_figure_fits_the_frame_and_covers_its_share_of_it(seed: int, c:
 
 
 def test_a_turn_of_no_degrees_without_squeeze_changes_nothing() -> None:
-    seen = square(0.0)
-    np.testing.assert_allclose(turned(seen, np.random.default_rng(0), degrees=0, squeeze=1).outlines, seen.outlines)
+    shape = square(0.0)
+    np.testing.assert_allclose(turned(shape, np.random.default_rng(0), degrees=0, squeeze=1).outlines, shape.outlines)
 
 
 @settings(max_examples=40, deadline=None)
@@ -61,22 +61,22 @@ def test_no_more_than_15_percent_of_the_figure_are_hidden(seed: int) -> None:
 
 
 def test_a_sketch_without_abstraction_follows_visible_contours_only() -> None:
-    seen = square(0.0, 0.5)
-    seen = replace(seen, outlines=seen.outlines / 2)
-    drawn = np.concatenate(strokes(seen, np.random.default_rng(0), abstraction=0, turn=False))
-    drawn = (drawn - drawn.min(0)) / (drawn.max(0) - drawn.min(0)).max() * 0.75 + [-0.25, -0.25]
-    inside_front = (drawn[:, 0] > 0.05) & (drawn[:, 0] < 0.45) & (np.abs(drawn[:, 1]) < 0.2)
-    inside_back = (drawn[:, 0] > -0.2) & (drawn[:, 0] < -0.05) & (np.abs(drawn[:, 1]) < 0.2)
+    shape = square(0.0, 0.5)
+    shape = replace(shape, outlines=shape.outlines / 2)
+    points = np.concatenate(strokes(shape, np.random.default_rng(0), abstraction=0, turn=False))
+    points = (points - points.min(0)) / (points.max(0) - points.min(0)).max() * 0.75 + [-0.25, -0.25]
+    inside_front = (points[:, 0] > 0.05) & (points[:, 0] < 0.45) & (np.abs(points[:, 1]) < 0.2)
+    inside_back = (points[:, 0] > -0.2) & (points[:, 0] < -0.05) & (np.abs(points[:, 1]) < 0.2)
     assert not inside_front.any()
     assert not inside_back.any()
-    assert len(drawn) > POINTS
+    assert len(points) > POINTS
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), free=st.floats(0, 1))
 def test_strokes_stay_in_the_frame_and_the_root_is_never_left_out(seed: int, free: float) -> None:
-    seen = square(0.0)
-    lines = strokes(seen, np.random.default_rng(seed), abstraction=free, turn=True)
+    shape = square(0.0)
+    lines = strokes(shape, np.random.default_rng(seed), abstraction=free, turn=True)
     assert sum(map(len, lines)) >= POINTS - 4 * 8
     assert all(line.min() >= 0 and line.max() <= 1 and line.shape[1] == 2 for line in lines)
 
@@ -92,14 +92,14 @@ def test_sketches_are_ink_on_white_and_strokes_are_where_the_ink_is(small: Datas
 
 def test_deviation_from_the_contour_grows_with_abstraction() -> None:
     grammar = grammars(0, CATEGORIES)[4]
-    seen = typical(grammar)
+    shape = typical(grammar)
 
     def strays(free: float) -> float:
         away = []
         for seed in range(10):
-            points = np.concatenate(strokes(seen, np.random.default_rng(seed), abstraction=free, turn=False))
+            points = np.concatenate(strokes(shape, np.random.default_rng(seed), abstraction=free, turn=False))
             points = (points - points.mean(0)) / points.std()
-            ideal = seen.outlines.reshape(-1, 2) / seen.outlines.reshape(-1, 2).std()
+            ideal = shape.outlines.reshape(-1, 2) / shape.outlines.reshape(-1, 2).std()
             away.append(np.linalg.norm(points[:, None] - (ideal - ideal.mean(0)), axis=2).min(1).mean())
         return float(np.mean(away))
 
@@ -160,9 +160,9 @@ def test_style_seed_changes_pictures_and_no_shape(small: Dataset, reader: Synthe
 def test_golden(small: Dataset) -> None:
     """Ten pictures as 4 x 4 grey means. Compared within 2 levels: libjpeg and the last bit of a sine may differ between machines."""
     rows = range(0, 480, 48)
-    seen = np.stack([np.asarray(small.read(i).convert("L").reduce(12)).ravel() for i in rows]).astype(int)
+    means = np.stack([np.asarray(small.read(i).convert("L").reduce(12)).ravel() for i in rows]).astype(int)
     golden = np.array([list(bytes.fromhex(line)) for line in GOLDEN.split()])
-    np.testing.assert_allclose(seen, golden, atol=2)
+    np.testing.assert_allclose(means, golden, atol=2)
 
 
 GOLDEN = """

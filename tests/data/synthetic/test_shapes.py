@@ -54,14 +54,14 @@ def test_another_seed_makes_other_categories(kinds: tuple[Grammar, ...]) -> None
     assert all(one != other for one, other in zip(grammars(1, 9), kinds, strict=False))
 
 
-def test_a_category_has_two_to_six_parts_and_eight_to_twenty_values(kinds: tuple[Grammar, ...]) -> None:
+def test_a_category_has_two_to_six_primitives_and_eight_to_twenty_values(kinds: tuple[Grammar, ...]) -> None:
     for grammar in kinds:
         assert 2 <= len(grammar.primitives) - 1 <= 6
         assert 8 <= grammar.values <= 20
         assert 1 <= grammar.joint < len(grammar.primitives)
 
 
-def test_three_of_ten_categories_are_siblings_that_differ_by_one_part(kinds: tuple[Grammar, ...]) -> None:
+def test_three_of_ten_categories_are_siblings_that_differ_by_one_primitive(kinds: tuple[Grammar, ...]) -> None:
     siblings = [c for c in range(CATEGORIES) if family(c) != c]
     assert len(siblings) == 0.3 * CATEGORIES
     for c in siblings:
@@ -94,27 +94,27 @@ def test_an_instance_is_nearer_to_its_own_category_than_to_most_others(kinds: tu
 @given(c=st.integers(0, CATEGORIES - 1), seed=st.integers(0, 1000))
 def test_a_figure_is_centred_and_of_unit_size(c: int, seed: int) -> None:
     grammar = grammars(0, CATEGORIES)[c]
-    seen = figure(grammar, np.random.default_rng(seed).uniform(-1, 1, grammar.values))
-    points = seen.outlines.reshape(-1, 2)
+    shape = figure(grammar, np.random.default_rng(seed).uniform(-1, 1, grammar.values))
+    points = shape.outlines.reshape(-1, 2)
     assert np.isfinite(points).all()
-    assert seen.extent.max() == pytest.approx(1)
+    assert shape.extent.max() == pytest.approx(1)
     np.testing.assert_allclose(points.max(0) + points.min(0), 0, atol=1e-9)
 
 
-def test_a_mirrored_part_makes_an_upright_figure_symmetric() -> None:
+def test_a_mirrored_primitive_makes_an_upright_figure_symmetric() -> None:
     primitives = (Primitive("ellipse", (), 0.7), Primitive("limb", (0.5,), 0.3, bend=0.6, at=0.2, angle=0.4, size=0.8, mirror=True))
-    seen = figure(Grammar(primitives, joint=1, upright=True), np.array([0.3, -0.8, 0.5, -0.2, 0.7]))
-    assert len(seen.outlines) == 3
-    np.testing.assert_allclose(np.sort(seen.outlines[..., 0].ravel()), -np.sort(seen.outlines[..., 0].ravel())[::-1], atol=1e-9)
+    shape = figure(Grammar(primitives, joint=1, upright=True), np.array([0.3, -0.8, 0.5, -0.2, 0.7]))
+    assert len(shape.outlines) == 3
+    np.testing.assert_allclose(np.sort(shape.outlines[..., 0].ravel()), -np.sort(shape.outlines[..., 0].ravel())[::-1], atol=1e-9)
 
 
 def test_copies_radiate_and_a_hole_follows_its_outline() -> None:
     primitives = (Primitive("ellipse", (), 1.0, hole=0.5), Primitive("limb", (0.0,), 0.2, copies=4, size=0.5, behind=True))
-    seen = figure(Grammar(primitives, joint=1, upright=False), np.zeros(5))
-    assert seen.primitive.tolist() == [1, 1, 1, 1, 0, 0]
-    assert seen.hole.tolist() == [False] * 5 + [True]
-    np.testing.assert_allclose(seen.outlines[:4].mean(1).mean(0), 0, atol=1e-9)
-    np.testing.assert_allclose(np.ptp(seen.outlines[5], axis=0), 0.5 * np.ptp(seen.outlines[4], axis=0))
+    shape = figure(Grammar(primitives, joint=1, upright=False), np.zeros(5))
+    assert shape.primitive.tolist() == [1, 1, 1, 1, 0, 0]
+    assert shape.hole.tolist() == [False] * 5 + [True]
+    np.testing.assert_allclose(shape.outlines[:4].mean(1).mean(0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.ptp(shape.outlines[5], axis=0), 0.5 * np.ptp(shape.outlines[4], axis=0))
 
 
 @pytest.mark.parametrize("c", [0, 7])

@@ -27,9 +27,9 @@ CATEGORIES = 20
 
 def test_unseen_categories_are_apart_and_siblings_stay_together(small: Dataset) -> None:
     assert small.split is not None
-    found = [{SPLITS[r] for r in small.split[small.category == c]} for c in range(CATEGORIES)]
-    assert all(len(split) == 1 for split in found)
-    assert all(found[c] == found[family(c)] for c in range(CATEGORIES))
+    splits = [{SPLITS[r] for r in small.split[small.category == c]} for c in range(CATEGORIES)]
+    assert all(len(split) == 1 for split in splits)
+    assert all(splits[c] == splits[family(c)] for c in range(CATEGORIES))
     assert [len(small.select(split).categories) for split in SPLITS] == [12, 2, 6]
     assert small.split_name == "synthetic-category-6"
 
@@ -86,7 +86,7 @@ def test_the_digest_covers_every_argument() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"categories": 4}, "categories=4 .* from 5 to"),
         ({"unseen": 50}, "unseen=50 .* from 1 to 46"),
@@ -102,18 +102,18 @@ def test_the_digest_covers_every_argument() -> None:
         ({"disjoint": "instance", "instances": 2}, "instances=2 leave none for training"),
     ],
 )
-def test_bad_arguments_are_named(given: dict[str, object], message: str) -> None:
+def test_bad_arguments_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        synthetic(**given)  # type: ignore[arg-type]
+        synthetic(**arguments)  # type: ignore[arg-type]
 
 
 def retrieve(dataset: Dataset, feature: Callable[[Image.Image], FloatArray]) -> float:
     """mAP@all of sketches against photos by the distance of a feature, as standard scores within each modality."""
-    parts = []
-    for part in (dataset.sketches, dataset.photos):
-        values = np.stack([feature(part.read(i)) for i in range(len(part))])
-        parts.append(torch.from_numpy((values - values.mean(0)) / (values.std(0) + 1e-9)))
-    sketches, photos = parts
+    features = []
+    for images in (dataset.sketches, dataset.photos):
+        values = np.stack([feature(images.read(i)) for i in range(len(images))])
+        features.append(torch.from_numpy((values - values.mean(0)) / (values.std(0) + 1e-9)))
+    sketches, photos = features
     queries = torch.cat([2 * sketches, -torch.ones(len(sketches), 1)], 1)[:, None]
     gallery = torch.cat([photos, (photos**2).sum(1, keepdim=True)], 1)
     labels = [[torch.from_numpy(a) for a in (p.modality, p.category, p.instance)] for p in (dataset.sketches, dataset.photos)]

@@ -1,5 +1,5 @@
 # ruff: noqa: F401, I001 - its imports are its defects
-"""A part that imports the trainer, what it does not declare, and what it does not use."""
+"""Loss with forbidden imports: the trainer, an undeclared package, and an unused module."""
 
 import json
 
