@@ -147,7 +147,7 @@ class Loss(ModuleComponent):
     needs: frozenset[str] = frozenset()
 
     def forward(self, step: Step) -> Tensor | dict[str, Tensor]:
-        """A scalar tensor [], or several by name."""
+        """A scalar of shape [], or several by name."""
         raise NotImplementedError
 
 
@@ -165,7 +165,7 @@ class AdversarialLoss(Loss):
     discriminator: nn.Module
 
     def discriminator_loss(self, step: Step) -> Tensor | dict[str, Tensor]:
-        """The discriminator's loss on the step's features without gradient: a scalar tensor [], or several by name."""
+        """The discriminator's loss on the step's features without gradient: a scalar of shape [], or several by name."""
         raise NotImplementedError
 
 
@@ -205,7 +205,7 @@ class Step:
         return triplets
 
     def log(self, name: str, value: Tensor) -> None:
-        """Record a scalar beside the losses; it is never trained on."""
+        """Record a scalar of shape [] beside the losses; it is never trained on."""
         self.logged[name] = value.detach()
 
     def mean(self, values: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -85,7 +85,7 @@ def test_the_digest_covers_the_keys() -> None:
 
 @settings(deadline=None)
 @given(count=st.integers(3, 30), seed=st.integers(0, 5))
-def test_every_role_has_a_class_and_none_has_two_roles(count: int, seed: int) -> None:
+def test_every_split_has_a_class_and_none_has_two_splits(count: int, seed: int) -> None:
     data = split(classes(count, each=1), seed)
     categories = [set(data.select(split).categories) for split in SPLITS]
     assert all(categories)
@@ -124,12 +124,12 @@ def test_photos_split_by_instance_and_sketches_go_with_them(tmp_path: Path) -> N
 def test_classification_is_the_rule_of_sorted_names() -> None:
     rows = [(f"sketch/{c}/{i:02}.png", SKETCH, c, -1) for c, n in (("a", 10), ("b", 23), ("c", 3)) for i in reversed(range(n))]
     data = split(named("q", rows), "classification")
-    split = {data.key(i): SPLITS[int(data.split[i])] for i in range(len(data))} if data.split is not None else {}
+    split_of = {data.key(i): SPLITS[int(data.split[i])] for i in range(len(data))} if data.split is not None else {}
     for c, n in (("a", 10), ("b", 23), ("c", 3)):
         train = int(0.7 * n + 1e-9)
         validation = max(1, int(0.2 * train + 1e-9))
         expected = ["train"] * (train - validation) + ["validation"] * validation + ["test"] * (n - train)
-        assert [split[f"sketch/{c}/{i:02}.png"] for i in range(n)] == expected
+        assert [split_of[f"sketch/{c}/{i:02}.png"] for i in range(n)] == expected
 
 
 def test_a_rule_in_a_file_is_checked_against_its_counts(tmp_path: Path) -> None:

@@ -51,12 +51,13 @@ def companion(subject: Subject, loss: Loss) -> Encoder:
 
 
 def terms(loss: Loss, step_: Step) -> dict[str, Tensor]:
-    """A loss's terms by name; a loss of one scalar has the name "loss"."""
+    """A loss's terms by name, scalars of shape []; a loss of one scalar has the name "loss"."""
     value = loss(step_)
     return value if isinstance(value, dict) else {"loss": value}
 
 
 def total(loss: Loss, step_: Step) -> Tensor:
+    """Sum of a loss's terms: a scalar of shape []."""
     return torch.stack(list(terms(loss, step_).values())).sum()
 
 
@@ -205,6 +206,7 @@ class _Half(Step):
         self.counted, self.totals = counted, totals
 
     def mean(self, values: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Mean of values [M], or of those that `keep` [M] marks, over both halves."""
         subset = values if keep is None else values[keep]
         self.counted.append(float(subset.numel()))
         count = self.counted[-1] if self.totals is None else self.totals[len(self.counted) - 1]

@@ -18,7 +18,7 @@ MODALITIES = {"cross": (False, False), "within": (True, True), "hybrid": (False,
 
 
 def rows(**given: Any) -> tuple[Features, Tensor]:
-    """Random rows and their distances."""
+    """Random rows and their distances [N, N]."""
     with seeded(0), torch.no_grad():
         encoder = Plain()
         features = encoder(batch(size=8, **given))

@@ -44,7 +44,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def pack(optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state of optimizers: tensors by name, shaped as their parameters [...], and the rest as JSON."""
+    """The state of optimizers: tensors by name, of the shape of their parameters, and the rest as JSON."""
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {}
     for name, optimizer in optimizers.items():
@@ -61,7 +61,7 @@ def pack(optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Ten
 
 
 def unpack(optimizers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
-    """Load the optimizers' state from `pack`, tensors laid out as their parameters [...]: fused optimizers read memory, not indices."""
+    """Load the optimizers' state from `pack`, tensors in the shape and layout of their parameters: fused optimizers read memory, not indices."""
     for name, optimizer in optimizers.items():
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Any]] = {int(n): dict(values) for n, values in rest[name]["plain"].items()}

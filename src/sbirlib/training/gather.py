@@ -25,12 +25,14 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:
+        """Rows [n, ...] of this process to those of all [N, ...]."""
         everyone = [torch.empty_like(rows) for _ in range(world_size())]
         dist.all_gather(everyone, rows.contiguous())
         return torch.cat(everyone)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+        """Gradient of this process's rows [n, ...] from that of all rows [N, ...]."""
         total = gradients[0].contiguous().clone()
         dist.all_reduce(total)
         return total.chunk(world_size())[rank()]

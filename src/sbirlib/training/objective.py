@@ -18,12 +18,12 @@ class NonFiniteLoss(InputError):
 
 
 def named(name: str, value: Tensor | dict[str, Tensor]) -> Terms:
-    """Terms of a loss by (loss, term), scalar tensors []; a loss of one scalar has the term None."""
+    """Terms of a loss by (loss, term), scalars of shape []; a loss of one scalar has the term None."""
     return {(name, term): v for term, v in value.items()} if isinstance(value, dict) else {(name, None): value}
 
 
 def terms(model: Model, phase: Phase, step: Step) -> Terms:
-    """Every term of the losses that act in this phase, unweighted scalar tensors []."""
+    """Every term of the losses that act in this phase, unweighted scalars of shape []."""
     values: Terms = {}
     for name in phase.weights:
         values |= named(name, model.loss(name)(step))
@@ -31,7 +31,7 @@ def terms(model: Model, phase: Phase, step: Step) -> Terms:
 
 
 def discriminator_terms(model: Model, phase: Phase, step: Step) -> Terms:
-    """Every term that the discriminators minimise in their turn, scalar tensors [], on features without gradient."""
+    """Every term that the discriminators minimise in their turn, scalars of shape [], on features without gradient."""
     values: Terms = {}
     for name, loss in model.discriminators().items():
         if name in phase.weights:
@@ -40,12 +40,12 @@ def discriminator_terms(model: Model, phase: Phase, step: Step) -> Terms:
 
 
 def weighted_sum(values: Terms, phase: Phase, progress: float) -> Tensor:
-    """Sum of all terms by their weights at `progress`, from 0 to 1, of the phase: a scalar tensor []."""
+    """Sum of all terms by their weights at `progress`, from 0 to 1, of the phase: a scalar of shape []."""
     return torch.stack([value * phase.weight(name, term, progress) for (name, term), value in values.items()]).sum()
 
 
 def finite(values: Terms, where: str) -> dict[str, float]:
-    """The terms, scalar tensors [], as numbers, in one transfer. Raises NonFiniteLoss for one that is not finite, by its name."""
+    """The terms, scalars of shape [], as numbers, in one transfer. Raises NonFiniteLoss for one that is not finite, by its name."""
     names = [name if term is None else f"{name}.{term}" for name, term in values]
     stacked = torch.stack([value.detach().float() for value in values.values()])
     numbers = dict(zip(names, stacked.tolist(), strict=True))

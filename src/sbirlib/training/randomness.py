@@ -37,7 +37,7 @@ class RandomStream:
         self._write(self.outside)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from the state "rng.cpu" and "rng.cuda" of a checkpoint, uint8 [n] each."""
+        """Continue from the state "rng.cpu" and "rng.cuda" of a checkpoint, uint8 of shape [n] each."""
         with self:
             pass
         self.state |= {name: tensors[name] for name in self.state if name in tensors}
