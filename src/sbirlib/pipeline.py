@@ -297,9 +297,9 @@ class Pipeline:
         search_index.add(dataset, fields=fields, vectors=vectors)
         return search_index
 
-    def search_index(self, vectors: Index) -> SearchIndex:
+    def search_index(self, index: Index) -> SearchIndex:
         """An index of vectors that this pipeline's encoder made, or will make, to be asked with sketches."""
-        return SearchIndex(self.encoder, self.transform, vectors, digest=self.encoder_digest(), export=self.export)
+        return SearchIndex(self.encoder, self.transform, index, digest=self.encoder_digest(), export=self.export)
 
     def encoder_digest(self) -> str:
         """The SHA-256 of encoder, its weights and transform: vectors of equal digests can be compared."""
