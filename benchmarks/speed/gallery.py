@@ -140,7 +140,7 @@ def execute_and_kill(*arguments: str, after: float) -> None:
 
 def photo_count(index: str) -> int:
     """Number of photos in a saved index."""
-    return len(open_index(index).vectors)
+    return len(open_index(index).index)
 
 
 def around(centres: Tensor, count: int) -> Tensor:

@@ -83,10 +83,10 @@ def read_encoded(folder: str | Path, *, digest: str | None = None) -> list[Shard
 
 def index_encoded(pipeline: Pipeline, folder: str | Path, *, kind: str | Mapping[str, Any] = "flat") -> SearchIndex:
     """An index over the vectors that `encode_to` wrote with the same encoder."""
-    index = pipeline.search_index(part("index", kind))
-    for shard in read_encoded(folder, digest=index.digest):
-        index.vectors.add(torch.from_numpy(shard.vectors.copy()), shard.records)
-    return index
+    search_index = pipeline.search_index(part("index", kind))
+    for shard in read_encoded(folder, digest=search_index.digest):
+        search_index.index.add(torch.from_numpy(shard.vectors.copy()), shard.records)
+    return search_index
 
 
 def _name(number: int, count: int) -> str:

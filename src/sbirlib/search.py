@@ -55,18 +55,18 @@ class SearchIndex:
         self,
         encoder: Encoder,
         transform: Transform,
-        vectors: Index,
+        index: Index,
         *,
         digest: str,
         export: Callable[[Path], None],
         model: str | None = None,
     ) -> None:
-        self.encoder, self.transform, self.vectors, self.digest, self.export = encoder, transform, vectors, digest, export
+        self.encoder, self.transform, self.index, self.digest, self.export = encoder, transform, index, digest, export
         self._model = model  # the encoder's file in the folder the index was opened from or saved in
         self._openers: dict[str, Callable[[], Image.Image]] = {}  # of photos without a file
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self.index)
 
     def add(
         self,
@@ -85,7 +85,7 @@ class SearchIndex:
         entries = records(dataset, fields)
         if vectors is None:
             vectors = encode(self.encoder, dataset, self.transform, side="gallery", device=device, progress=progress).vectors
-        self.vectors.add(vectors, entries)
+        self.index.add(vectors, entries)
         for i, record in enumerate(entries):
             path = str(record["path"])
             if not Path(path).is_file():
@@ -93,7 +93,7 @@ class SearchIndex:
 
     def remove(self, paths: Collection[str]) -> None:
         """Remove photos by path, all or none: an unknown path raises InputError."""
-        self.vectors.remove(paths)
+        self.index.remove(paths)
 
     def search(self, sketch: Any, k: int = 10, where: Where | None = None) -> list[Hit]:
         """The k best photos for one sketch (a path or a PIL image), best first; `where` filters, as in where={"category": ["cat", "dog"]}."""
@@ -112,8 +112,8 @@ class SearchIndex:
 
     def search_vectors(self, queries: Tensor, k: int = 10, where: Where | None = None) -> list[list[Hit]]:
         """The k best photos for query vectors [Q, S, V']."""
-        scores, ids = self.vectors.search(queries, k, where)
-        entries = iter(self.vectors.records(ids[ids >= 0]))  # of all queries at once, because a server answers each call with a delay
+        scores, ids = self.index.search(queries, k, where)
+        entries = iter(self.index.records(ids[ids >= 0]))  # of all queries at once, because a server answers each call with a delay
         rows = (score[row >= 0].tolist() for score, row in zip(scores, ids, strict=True))
         return [[Hit(rank, score, next(entries)) for rank, score in enumerate(row, 1)] for row in rows]
 
@@ -140,11 +140,11 @@ class SearchIndex:
     def save(self, folder: str | Path) -> None:
         """Save vectors, records and the encoder as one folder; after a failure, or a kill, the folder is as it was before."""
         place = index_folder(folder)
-        here = self.vectors.origin is not None and self.vectors.origin[0] == place.resolve()
+        here = self.index.origin is not None and self.index.origin[0] == place.resolve()
         model = self._model if here and self._model else new_name("model")
         if model != self._model or not here:
             self.export(place / model)
-        self.vectors.save(place, about={"encoder": self.digest, "model": model}, files=[model])
+        self.index.save(place, about={"encoder": self.digest, "model": model}, files=[model])
         self._model = model
 
     def _photo(self, path: str) -> Image.Image:

@@ -86,7 +86,7 @@ def add(
     from sbirlib import open_index
 
     search_index, dataset = open_index(index), _open_images(photos, "photo", skip_bad, max_pixels)
-    present = set(search_index.vectors.paths())
+    present = set(search_index.index.paths())
     old = {name for i in range(len(dataset)) if dataset.path(i) in present for name in (dataset.path(i), dataset.key(i))}
     new = [i for i in range(len(dataset)) if dataset.path(i) not in present]
     if new:

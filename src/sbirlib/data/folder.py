@@ -5,36 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from annotated_types import Ge
 from PIL import Image
 
 from sbirlib.data.dataset import Dataset
-from sbirlib.data.images import MAX_PIXELS, SUFFIXES, UNSUPPORTED, good_images, open_image, plain
+from sbirlib.data.images import MAX_PIXELS, SUFFIXES, UNSUPPORTED, MaxPixels, good_images, open_image, plain
 from sbirlib.data.layout import MODALITIES, Entry, entries, from_tree
 from sbirlib.data.split import split as split_dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
+from sbirlib.options import hold
 
 
 def folder(
     root: str | Path,
     *,
     skip_bad: bool = False,
-    max_pixels: int = MAX_PIXELS,
-    split: str | Sequence[str] | int | None = None,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    split: str | Sequence[str] | Annotated[int, Ge(0)] | None = None,
 ) -> Dataset:
     """A dataset of sketches and photos in a folder: `<root>/{sketch,photo}/<class>/<file>`, or the rows of `<root>/manifest.csv`.
 
     The sketch `X-2.png` or `X_2.png` belongs to the photo `X.*` of its class. A folder of one modality alone is a dataset too; a class
-    that lacks the modality which others have is an error. Every header is checked. `skip_bad` decodes every file, leaves out the bad
-    ones and lists them in one warning; another warning counts image files of a format that is not supported. `split` is a
-    specification for `sbirlib.data.split.split`.
+    that lacks the modality which others have is an error. Every header is checked. A warning counts image files of a format that is not
+    supported.
 
-    >>> folder("qdphoto", split="moon,sun").describe()  # doctest: +SKIP
-    'qdphoto: 61 categories, 1516 sketches, 5039 photos; split unseen=moon,sun (0a1b...)'
+    Args:
+        skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
+        max_pixels: largest number of pixels of an image, checked before it is decoded
+        split: specification of the split, as `sbirlib.data.split.split` takes it; no split where none
+
+    >>> folder("my-data", split="moon,sun").describe()
+    'my-data: 6 categories, ... sketches, ... photos; split unseen=moon,sun (...)'
     """
+    hold(folder, {"skip_bad": skip_bad, "max_pixels": max_pixels, "split": split})
     path = Path(root).expanduser().resolve()
     rows = _readable(path, entries(path), skip_bad=skip_bad, max_pixels=max_pixels)
     dataset = from_entries(path.name, path, rows, max_pixels=max_pixels)
@@ -47,10 +54,11 @@ def from_entries(
     rows: list[Entry],
     *,
     skip_bad: bool = False,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
     splits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Dataset:
     """The dataset of these entries, whose paths are relative to `root`; without `skip_bad` no file is opened before it is read."""
+    hold(from_entries, {"skip_bad": skip_bad, "max_pixels": max_pixels})
     rows = _readable(root, rows, skip_bad=True, max_pixels=max_pixels) if skip_bad else rows
     if not rows:
         raise InputError(f"{root} holds no image ({', '.join(sorted(SUFFIXES))})")
@@ -63,7 +71,7 @@ def images(
     *,
     modality: Literal["sketch", "photo"] = "photo",
     skip_bad: bool = False,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> Dataset:
     """A dataset of photos for a gallery, or of sketches for queries: a folder, one file, or a list of paths, PIL images and arrays.
 
@@ -95,7 +103,7 @@ def from_lists(
     sketches: Sequence[tuple[Any, ...]] = (),
     photos: Sequence[tuple[Any, ...]] = (),
     *,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
 ) -> Dataset:
     """A dataset of rows (image, class) or (image, class, instance); an image is a path, a PIL image, or a uint8 array [H, W] or [H, W, 3 or 4].
 

@@ -315,10 +315,12 @@ def test_options_come_back(tmp_path: Path) -> None:
     ("made", "said"),
     [
         (lambda: Itq(bits=12), "whole bytes"),
-        (lambda: Itq(nlist=0), "nlist too, at most exhaustive=10000; got 128 and 0"),
-        (lambda: IvfPq(nprobe=0), "at least 1"),
-        (lambda: IvfPq(exhaustive=100), "training needs 256 photos"),
-        (lambda: Hnsw(rerank=0), "rerank and exhaustive"),
+        (lambda: Itq(nlist=0), "Itq: nlist = 0: expected a whole number of at least 1, or none"),
+        (lambda: Itq(nlist=300, exhaustive=200), "nlist=300 lists need as many photos for training, got exhaustive=200"),
+        (lambda: IvfPq(nlist=300, exhaustive=260), "nlist=300 lists need as many photos"),
+        (lambda: IvfPq(nprobe=0), "IvfPq: nprobe = 0: expected a whole number of at least 1"),
+        (lambda: IvfPq(exhaustive=100), "exhaustive = 100: expected a whole number of at least 256"),
+        (lambda: Hnsw(rerank=0), "Hnsw: rerank = 0: expected a whole number of at least 1"),
     ],
 )
 def test_bad_options_are_refused(made: Callable[[], Index], said: str) -> None:

@@ -6,24 +6,33 @@ from pathlib import Path
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import from_entries
-from sbirlib.data.images import MAX_PIXELS, image_files, warn_unsupported
+from sbirlib.data.images import MAX_PIXELS, MaxPixels, image_files, warn_unsupported
 from sbirlib.data.layout import Entry, paired
 from sbirlib.data.published.tree import find, place
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 
 
-def shoe_v2(root: str | Path, *, skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
+def shoe_v2(root: str | Path, *, skip_bad: bool = False, max_pixels: MaxPixels = MAX_PIXELS) -> Dataset:
     """ShoeV2: <root>/ShoeV2_photo/ID.png and <root>/ShoeV2_sketch_png/ID_1.png with <root>/photo_{train,test}.txt, or <root>/{train,test}{A,B}.
 
     The sketch `ID_1.png` belongs to the photo `ID.png`; its drawing is in the alpha channel. The split is `published`; a tenth of the
     training photos validates.
+
+    Args:
+        skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
+        max_pixels: largest number of pixels of an image, checked before it is decoded
     """
     return _of("shoe", root, skip_bad=skip_bad, max_pixels=max_pixels)
 
 
-def chair_v2(root: str | Path, *, skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
-    """ChairV2: <root>/ChairV2_photo/ID.png and <root>/ChairV2_sketch_png/ID_1.png, otherwise as ShoeV2."""
+def chair_v2(root: str | Path, *, skip_bad: bool = False, max_pixels: MaxPixels = MAX_PIXELS) -> Dataset:
+    """ChairV2: <root>/ChairV2_photo/ID.png and <root>/ChairV2_sketch_png/ID_1.png, otherwise as ShoeV2.
+
+    Args:
+        skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
+        max_pixels: largest number of pixels of an image, checked before it is decoded
+    """
     return _of("chair", root, skip_bad=skip_bad, max_pixels=max_pixels)
 
 

@@ -6,14 +6,19 @@ from pathlib import Path
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import from_entries
-from sbirlib.data.images import MAX_PIXELS
+from sbirlib.data.images import MAX_PIXELS, MaxPixels
 from sbirlib.data.published.facts import facts
 from sbirlib.data.published.tree import by_class, find, place
 from sbirlib.interfaces import PHOTO, SKETCH
 
 
-def quickdraw_extended(root: str | Path, *, skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
-    """QuickDraw Extended: <root>/QuickDraw_sketches_final/<class>/ and <root>/QuickDraw_images_final/<class>/."""
+def quickdraw_extended(root: str | Path, *, skip_bad: bool = False, max_pixels: MaxPixels = MAX_PIXELS) -> Dataset:
+    """QuickDraw Extended: <root>/QuickDraw_sketches_final/<class>/ and <root>/QuickDraw_images_final/<class>/.
+
+    Args:
+        skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
+        max_pixels: largest number of pixels of an image, checked before it is decoded
+    """
     path, table = place(root), facts("quickdraw")
     sketches = by_class(path, find(path, ("QuickDraw_sketches_final", "sketches")), SKETCH, table)
     photos = by_class(path, find(path, ("QuickDraw_images_final", "images")), PHOTO, table)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import from_entries
-from sbirlib.data.images import MAX_PIXELS
+from sbirlib.data.images import MAX_PIXELS, MaxPixels
 from sbirlib.data.layout import Entry, paired
 from sbirlib.data.published.facts import facts
 from sbirlib.data.published.tree import by_class, find, place
@@ -17,14 +17,15 @@ from sbirlib.interfaces import PHOTO, SKETCH
 INVALID = ("error", "ambiguous", "pose", "context")
 
 
-def sketchy(root: str | Path, *, variant: str = "tx_000000000000", skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
+def sketchy(root: str | Path, *, variant: str = "tx_000000000000", skip_bad: bool = False, max_pixels: MaxPixels = MAX_PIXELS) -> Dataset:
     """Sketchy: <root>/256x256/{photo,sketch}/<variant>/<class>/, and <root>/info for the split `fg_sangkloy`.
 
-    12,500 photos and 75,481 sketches; the sketch `X-2.png` belongs to the photo `X.jpg`. `variant` is one of the published renderings
-    of the sketches (their photos are all read from tx_000000000000).
+    12,500 photos and 75,481 sketches; the sketch `X-2.png` belongs to the photo `X.jpg`.
 
-    >>> dataset("sketchy:Sketchy", "zeroshot1_sake25").describe()  # doctest: +SKIP
-    'sketchy: 125 categories, 75481 sketches, 12500 photos; split sketchy/zeroshot1_sake25 (...)'
+    Args:
+        variant: rendering of the sketches, as the archive names its folder; photos are all read from tx_000000000000
+        skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
+        max_pixels: largest number of pixels of an image, checked before it is decoded
     """
     path = place(root)
     rows = paired(_sketches(path, variant) + _photos(path))
@@ -33,12 +34,17 @@ def sketchy(root: str | Path, *, variant: str = "tx_000000000000", skip_bad: boo
 
 
 def sketchy_extended(
-    root: str | Path, *, variant: str = "tx_000000000000", skip_bad: bool = False, max_pixels: int = MAX_PIXELS
+    root: str | Path, *, variant: str = "tx_000000000000", skip_bad: bool = False, max_pixels: MaxPixels = MAX_PIXELS
 ) -> Dataset:
     """Sketchy with the photos of <root>/EXTEND_image_sketchy/<class>/: 73,003 in all.
 
     That folder repeats all photos of Sketchy but one, under their own names, and the file lists of several works have both copies; here
     each photo is in the dataset once.
+
+    Args:
+        variant: rendering of the sketches, as the archive names its folder; photos are all read from tx_000000000000
+        skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
+        max_pixels: largest number of pixels of an image, checked before it is decoded
     """
     path = place(root)
     extended = by_class(

@@ -6,16 +6,20 @@ from pathlib import Path
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import from_entries
-from sbirlib.data.images import MAX_PIXELS
+from sbirlib.data.images import MAX_PIXELS, MaxPixels
 from sbirlib.data.published.facts import facts
 from sbirlib.data.published.tree import by_class, find, place
 from sbirlib.interfaces import PHOTO, SKETCH
 
 
-def tuberlin_extended(root: str | Path, *, skip_bad: bool = False, max_pixels: int = MAX_PIXELS) -> Dataset:
+def tuberlin_extended(root: str | Path, *, skip_bad: bool = False, max_pixels: MaxPixels = MAX_PIXELS) -> Dataset:
     """TU-Berlin Extended: <root>/png/<class>/ and <root>/ImageResized/<class>/: 20,000 sketches, and photos that end in .jpg and .JPEG.
 
     52 folders of photos are named otherwise than those of sketches; the names of the sketches are the published ones.
+
+    Args:
+        skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
+        max_pixels: largest number of pixels of an image, checked before it is decoded
     """
     path, table = place(root), facts("tuberlin")
     sketches = by_class(path, find(path, ("png", "sketches")), SKETCH, table)

@@ -1,17 +1,20 @@
 """Splits of the synthetic dataset by category or by instance."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.random import Generator
 
 from sbirlib.data.dataset import SPLITS, IntArray
 from sbirlib.data.synthetic.categories import family
-from sbirlib.errors import InputError, nearest
+from sbirlib.errors import InputError
 
 TRAIN, VALIDATION, TEST = (SPLITS.index(split) for split in ("train", "validation", "test"))
+Disjoint = Literal["category", "instance", "half"]
 
 
-def assign_splits(*, categories: int, unseen: int, instances: int, seed: int, disjoint: str) -> IntArray:
-    """The split of every instance, [categories * instances].
+def assign_splits(*, categories: int, unseen: int, instances: int, seed: int, disjoint: Disjoint) -> IntArray:
+    """The split of every instance, [N] with N = categories * instances.
 
     "category": `unseen` categories are the test split and a tenth of the others, at least two, the validation split; siblings stay
     together. "instance": the share unseen / categories of the instances of every category is the test split. "half": as "category", but
@@ -28,17 +31,15 @@ def assign_splits(*, categories: int, unseen: int, instances: int, seed: int, di
         if disjoint == "half":
             of_instances[split == TEST, : instances // 2] = TRAIN
         return of_instances.flatten()
-    if disjoint == "instance":
-        test = max(1, round(instances * unseen / categories))
-        validation = max(1, round((instances - test) / 10))
-        if test + validation >= instances:
-            raise InputError(
-                f"instances={instances} leave none for training beside {test} for the test and {validation} for validation: take more"
-            )
-        split = np.full(instances, TRAIN, dtype=np.int64)
-        split[:test], split[test : test + validation] = TEST, VALIDATION
-        return np.concatenate([rng.permutation(split) for _ in range(categories)])
-    raise InputError(f"disjoint={disjoint!r} is no way to split the synthetic set{nearest(disjoint, ['category', 'instance', 'half'])}")
+    test = max(1, round(instances * unseen / categories))
+    validation = max(1, round((instances - test) / 10))
+    if test + validation >= instances:
+        raise InputError(
+            f"instances={instances} leave none for training beside {test} for the test and {validation} for validation: take more"
+        )
+    split = np.full(instances, TRAIN, dtype=np.int64)
+    split[:test], split[test : test + validation] = TEST, VALIDATION
+    return np.concatenate([rng.permutation(split) for _ in range(categories)])
 
 
 def _families(categories: int) -> list[list[int]]:

@@ -31,8 +31,6 @@ class Approximate(Local):
     suffix = "faiss"
 
     def __init__(self, *, rerank: int, exhaustive: int) -> None:
-        if rerank < 1 or exhaustive < 1:
-            raise InputError(f"rerank and exhaustive are at least 1, got {rerank} and {exhaustive}")
         super().__init__()
         self.rerank, self.exhaustive = rerank, exhaustive
         self.structure: Any = None
@@ -104,6 +102,14 @@ class Approximate(Local):
 def default_nlist(rows: int) -> int:
     """The default nlist for n training rows: 4 sqrt(n), and at least the 39 rows a list that FAISS wants for training."""
     return max(1, min(int(4 * math.sqrt(rows)), rows // 39))
+
+
+def check_nlist(nlist: int | None, exhaustive: int) -> None:
+    """Refuse more inverted lists than the `exhaustive` photos that train them."""
+    if nlist is not None and nlist > exhaustive:
+        raise InputError(
+            f"nlist={nlist} lists need as many photos for training, got exhaustive={exhaustive}: lower nlist, or raise exhaustive"
+        )
 
 
 def selector(allowed: Mask | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from sbirlib import registry
 from sbirlib.errors import InputError, nearest
 from sbirlib.files import atomic_write
+from sbirlib.interfaces import Component
 from sbirlib.retrieval.indexes.exhaustive import in_order
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Value
 
@@ -36,7 +37,7 @@ def new_name(stem: str, suffix: str = "safetensors") -> str:
     return f"{stem}-{secrets.token_hex(4)}.{suffix}"
 
 
-class Index(ABC):
+class Index(Component, ABC):
     """Maximum inner product search over photos, each with a vector [V]; a query of S vectors scores by the largest of S products.
 
     Each photo has an id, in the order of adding and never reused, and a record: its unique "path" and any other fields ("category", a

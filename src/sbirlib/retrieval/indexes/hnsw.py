@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import faiss
+from annotated_types import Ge
 
 from sbirlib.retrieval.indexes.approximate import Approximate, selector
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
@@ -12,10 +13,14 @@ from sbirlib.retrieval.indexes.shards import FloatArray
 
 
 class Hnsw(Approximate):
-    """Fast for single queries; holds a copy of every vector in half precision, and the graph, with `M` links a photo on each level.
+    """Fast for single queries; holds a copy of every vector in half precision, and the graph. M, efSearch and efConstruction are FAISS's.
 
-    The options are FAISS's own: `efSearch` is the number of candidates kept while searching (more is more exact and slower; at least the
-    length of the shortlist), `efConstruction` the same while the graph is built.
+    Args:
+        M: links a photo on each level of the graph
+        efSearch: candidates kept while searching, at least the length of the shortlist; more are more exact and slower
+        efConstruction: candidates kept while the graph is built
+        rerank: length of the shortlist, in multiples of k
+        exhaustive: photos from which the shortlist is used; a search over fewer is exhaustive and exact
     """
 
     kind = "hnsw"
@@ -23,11 +28,11 @@ class Hnsw(Approximate):
     def __init__(
         self,
         *,
-        M: int = 32,  # noqa: N803
-        efSearch: int = 128,  # noqa: N803
-        efConstruction: int = 200,  # noqa: N803
-        rerank: int = 2,
-        exhaustive: int = 10_000,
+        M: Annotated[int, Ge(2)] = 32,  # noqa: N803
+        efSearch: Annotated[int, Ge(1)] = 128,  # noqa: N803
+        efConstruction: Annotated[int, Ge(1)] = 200,  # noqa: N803
+        rerank: Annotated[int, Ge(1)] = 2,
+        exhaustive: Annotated[int, Ge(1)] = 10_000,
     ) -> None:
         super().__init__(rerank=rerank, exhaustive=exhaustive)
         self.M, self.efSearch, self.efConstruction = M, efSearch, efConstruction

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import faiss
 import numpy as np
 import torch
+from annotated_types import Ge
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from sbirlib.errors import InputError
-from sbirlib.retrieval.indexes.approximate import Approximate, default_nlist
+from sbirlib.retrieval.indexes.approximate import Approximate, check_nlist, default_nlist
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.shards import FloatArray
 from sbirlib.retrieval.itq import ITQ
@@ -25,19 +26,32 @@ BLOCK = 8192  # vectors that are rotated at once, in double precision
 class Itq(Approximate):
     """The smallest: `bits` a photo in memory; its vector stays on disk and is read only for the shortlist.
 
-    The codes and the inverted lists are trained on the first photos, without labels: `nlist` is the number of lists (by default about
-    4 sqrt(n) for the n photos at training), `nprobe` the number of lists a query visits, as in FAISS.
+    The codes and the inverted lists are trained on the first photos, without labels; nlist and nprobe are FAISS's own options.
+
+    Args:
+        bits: length of a code, a multiple of 8
+        nlist: inverted lists; about 4 sqrt(n) for the n photos at training where none
+        nprobe: inverted lists that a query visits
+        rerank: length of the shortlist, in multiples of k
+        exhaustive: photos from which the shortlist is used, and trained on; a search over fewer is exhaustive and exact
     """
 
     kind = "itq"
     suffix = "safetensors"
 
-    def __init__(self, *, bits: int = 256, nlist: int | None = None, nprobe: int = 128, rerank: int = 10, exhaustive: int = 10_000) -> None:
+    def __init__(
+        self,
+        *,
+        bits: Annotated[int, Ge(8)] = 256,
+        nlist: Annotated[int, Ge(1)] | None = None,
+        nprobe: Annotated[int, Ge(1)] = 128,
+        rerank: Annotated[int, Ge(1)] = 10,
+        exhaustive: Annotated[int, Ge(1)] = 10_000,
+    ) -> None:
         super().__init__(rerank=rerank, exhaustive=exhaustive)
-        if bits < 8 or bits % 8:
+        if bits % 8:
             raise InputError(f"a code is whole bytes, such as bits=64, got {bits}")
-        if nprobe < 1 or (nlist is not None and not 1 <= nlist <= exhaustive):
-            raise InputError(f"nprobe is at least 1, and nlist too, at most exhaustive={exhaustive}; got {nprobe} and {nlist}")
+        check_nlist(nlist, exhaustive)
         self.bits, self.nlist, self.nprobe = bits, nlist, nprobe
 
     def options(self) -> dict[str, Any]:

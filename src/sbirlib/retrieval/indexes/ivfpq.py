@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import faiss
+from annotated_types import Ge
 
-from sbirlib.errors import InputError
-from sbirlib.retrieval.indexes.approximate import Approximate, default_nlist, selector
+from sbirlib.retrieval.indexes.approximate import Approximate, check_nlist, default_nlist, selector
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.shards import FloatArray
 
@@ -16,8 +16,14 @@ from sbirlib.retrieval.indexes.shards import FloatArray
 class IvfPq(Approximate):
     """Small and fast: `M` bytes a photo in memory; its vector stays on disk and is read only for the shortlist.
 
-    The options are FAISS's own: `nlist` is the number of inverted lists (by default about 4 sqrt(n) for the n photos at training),
-    `nprobe` the number of lists a query visits, `M` the number of subquantizers, of 8 bits each.
+    M, nlist and nprobe are FAISS's own options.
+
+    Args:
+        M: subquantizers, of 8 bits each
+        nlist: inverted lists; about 4 sqrt(n) for the n photos at training where none
+        nprobe: inverted lists that a query visits
+        rerank: length of the shortlist, in multiples of k
+        exhaustive: photos from which the shortlist is used, and trained on; a search over fewer is exhaustive and exact
     """
 
     kind = "ivfpq"
@@ -25,19 +31,14 @@ class IvfPq(Approximate):
     def __init__(
         self,
         *,
-        M: int = 64,  # noqa: N803
-        nlist: int | None = None,
-        nprobe: int = 16,
-        rerank: int = 10,
-        exhaustive: int = 10_000,
+        M: Annotated[int, Ge(1)] = 64,  # noqa: N803
+        nlist: Annotated[int, Ge(1)] | None = None,
+        nprobe: Annotated[int, Ge(1)] = 16,
+        rerank: Annotated[int, Ge(1)] = 10,
+        exhaustive: Annotated[int, Ge(256)] = 10_000,  # 8-bit codes need 256 photos for training
     ) -> None:
         super().__init__(rerank=rerank, exhaustive=exhaustive)
-        if exhaustive < max(256, nlist or 0):
-            raise InputError(
-                f"training needs {max(256, nlist or 0)} photos for 8-bit codes and nlist={nlist}, got exhaustive={exhaustive}: raise it"
-            )
-        if M < 1 or nprobe < 1 or (nlist is not None and nlist < 1):
-            raise InputError(f"M, nlist and nprobe are at least 1, got {M}, {nlist} and {nprobe}")
+        check_nlist(nlist, exhaustive)
         self.M, self.nlist, self.nprobe = M, nlist, nprobe
 
     def options(self) -> dict[str, Any]:

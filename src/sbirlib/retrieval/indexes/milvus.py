@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ PATIENCE = 120.0  # seconds for one answer
 MAX_ROWS = 16_384  # photos in one answer, and queries in one request: Milvus's own limits
 MAX_RECORD = 65_536  # bytes of a photo's fields: Milvus's own limit
 MESSAGE, ANSWER = 2**24, 2**20  # bytes of vectors in a request, and photos in an answer
-INDEX_TYPES: dict[str, tuple[dict[str, int], dict[str, int]]] = {  # default index_params and search_params
+IndexType = Literal["AUTOINDEX", "FLAT", "HNSW", "IVF_FLAT"]
+Parameters = Mapping[str, bool | int | float | str]
+INDEX_TYPES: dict[IndexType, tuple[dict[str, int], dict[str, int]]] = {  # default index_params and search_params
     "AUTOINDEX": ({}, {}),
     "FLAT": ({}, {}),
     "HNSW": ({"M": 32, "efConstruction": 200}, {"ef": 128}),
@@ -37,11 +39,16 @@ INDEX_TYPES: dict[str, tuple[dict[str, int], dict[str, int]]] = {  # default ind
 class Milvus(Index):
     """A Milvus collection, which any number of processes may search while one adds or removes.
 
-    `uri` is a file that ends with .db, served within this process by milvus-lite, or the address of a server or cluster
-    ("http://localhost:19530"), whose token, if it needs one, is read from the environment (SBIRLIB_MILVUS_TOKEN). `index_type`,
-    `index_params` and `search_params` are Milvus's own. `replace` drops an existing collection of this name, which is an error
-    otherwise. Photos persist once `add` returns, saved or not: `save` writes only the collection's address. Equal scores come in the
-    order of adding among Milvus's results. Needs the extra `milvus`.
+    A token that the server may need is read from the environment (SBIRLIB_MILVUS_TOKEN). Photos persist once `add` returns, saved or not:
+    `save` writes only the collection's address. Equal scores come in the order of adding among Milvus's results. Needs the extra `milvus`.
+
+    Args:
+        uri: file that ends with .db, served within this process by milvus-lite, or address of a server, "http://localhost:19530"
+        collection: name of the collection
+        index_type: Milvus's own index type
+        index_params: Milvus's own parameters of that index; its defaults where none
+        search_params: Milvus's own parameters of a search; the defaults of the index type where none
+        replace: drop an existing collection of this name, which is an error otherwise
     """
 
     kind = "milvus"
@@ -51,15 +58,13 @@ class Milvus(Index):
         *,
         uri: str,
         collection: str = "sbirlib",
-        index_type: str = "HNSW",
-        index_params: Mapping[str, Any] | None = None,
-        search_params: Mapping[str, Any] | None = None,
+        index_type: IndexType = "HNSW",
+        index_params: Parameters | None = None,
+        search_params: Parameters | None = None,
         replace: bool = False,
     ) -> None:
         if "://" not in uri and not uri.endswith(".db"):
             raise InputError(f"uri={uri!r}: give a file that ends with .db, or the address of a server such as http://localhost:19530")
-        if index_type not in INDEX_TYPES:
-            raise InputError(f"index_type={index_type!r}: choose one of {', '.join(INDEX_TYPES)}")
         self.uri = uri if "://" in uri else str(Path(uri).resolve())
         self.collection, self.index_type, self.replace = collection, index_type, replace
         defaults = INDEX_TYPES[index_type]
