@@ -37,8 +37,9 @@ class Adaptive(Wrapper):
         draws: number S of gates of a sketch in eval mode
         gate_scale: length of eta
 
-    >>> Adaptive(encoder=Backbone(dim=64), descriptor=Descriptor(), draws=10).query_vectors(sketches).shape    # doctest: +SKIP
-    torch.Size([32, 10, 129])
+    >>> adaptive = Adaptive(encoder=encoder, descriptor=part("encoder", "descriptor"), draws=10).eval()
+    >>> encoder.vector_dim, adaptive.query_vectors(batch).shape
+    (16, torch.Size([12, 10, 33]))
     """
 
     noise: Tensor
@@ -74,7 +75,7 @@ class Adaptive(Wrapper):
         return replace(features, rows=features.rows | spread)
 
     def gates(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """eta [n, S, V] from mu and log sigma^2 [n, V]: one new sample in training, those of the stored noise otherwise (eq. 10)."""
+        """eta [M, S, V] of M sketches from mu and log sigma^2 [M, V]: one new sample in training, those of the stored noise otherwise (eq. 10)."""
         noise = torch.randn_like(mean)[:, None] if self.training else self.noise.to(mean.dtype)
         samples = mean[:, None] + (log_variance / 2).exp()[:, None] * noise
         return self.gate_scale * F.normalize(samples, dim=2)
