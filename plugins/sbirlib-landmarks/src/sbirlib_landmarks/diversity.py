@@ -24,7 +24,7 @@ class Diversity(Loss):
 
     >>> step = step_of(part("encoder", "landmark", encoder=encoder, landmarks=4, filters=10))
     >>> Diversity(reduction="mean")(step)
-    {'filters': tensor(0....), 'responses': tensor(0....), 'classes': tensor(...)}
+    {'filters': tensor(0...), 'responses': tensor(0...), 'classes': tensor(...)}
     """
 
     needs = frozenset({"filters", "responses"})

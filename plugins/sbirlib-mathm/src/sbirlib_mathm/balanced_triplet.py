@@ -56,7 +56,7 @@ class BalancedTriplet(Loss):
         beta: sharpness of the softplus and the sigmoid
 
     >>> BalancedTriplet(margin=0.2)(step)
-    {'cross': tensor(0....), 'within': tensor(0....), 'hybrid': tensor(0....)}
+    {'cross': tensor(0...), 'within': tensor(0...), 'hybrid': tensor(0...)}
     """
 
     needs = frozenset({"triplets"})
