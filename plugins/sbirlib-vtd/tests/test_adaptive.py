@@ -162,3 +162,33 @@ def test_bad_use_is_refused() -> None:
         adaptive(gate_scale=-1.0)
     with pytest.raises(InputError, match="gates vectors of unit length, and Linear gives others: put adaptive inside it"):
         adaptive(unit=False)(mixed())
+
+
+def zero_for_grey_images(count: int) -> tuple[Adaptive, Batch]:
+    """An encoder without a bias, whose embedding of a grey image is zero, and a batch with `count` grey images."""
+    encoder, batch = adaptive(), mixed()
+    assert isinstance(encoder.encoder, Linear)
+    nn.init.zeros_(encoder.encoder.embedding.bias)
+    batch.images[:count] = 0.5
+    return encoder, batch
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_zero_embeddings_are_counted_and_their_causes_named(count: int) -> None:
+    encoder, batch = zero_for_grey_images(count)
+    with pytest.raises(InputError) as error:
+        encoder(batch)
+    message = str(error.value)
+    assert f"the embedding by Linear is zero for {count} of 8 images" in message
+    for cause in ("weights that are not loaded", "learning rate", "blank images"):
+        assert cause in message
+    assert "put adaptive inside" not in message
+
+
+def test_other_lengths_come_before_zeros() -> None:
+    """An encoder that does not normalise is refused as such, whatever its zeros."""
+    encoder, batch = zero_for_grey_images(2)
+    assert isinstance(encoder.encoder, Linear)
+    encoder.encoder.unit = False
+    with pytest.raises(InputError, match="gates vectors of unit length, and Linear gives others"):
+        encoder(batch)
