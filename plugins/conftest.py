@@ -1,4 +1,4 @@
-"""Which conformance checks are slow: those that train a recipe which does not stand for its method."""
+"""Mark of slow conformance checks: those that train a recipe which does not stand for its method."""
 
 import pytest
 

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 
 from sbirlib import build, folder, part
 from sbirlib.data.dataset import Dataset
-from sbirlib.interfaces import SKETCH, Features, Step
+from sbirlib.interfaces import SKETCH, Encoder, Features, Step
 from sbirlib.pipeline import Pipeline
+from sbirlib.testing.world import batch as noise
 from sbirlib.testing.world import separable
 
 CLASSES = ("cat", "dog", "moon", "owl", "sun", "tree")
@@ -45,10 +46,18 @@ def world_of_examples(root: Path) -> dict[str, Any]:
         "photos": photos,
         "sketches_with_logits": replace(sketches, logits=torch.randn(len(sketches), 6)),
         "step": step,
+        "step_of": step_of,
+        "part": part,
         "features": features,
         "distances": step.distances.detach(),
         "batch": step.batch,
     }
+
+
+def step_of(encoder: Encoder) -> Step:
+    """A step of `encoder` on noise [B, 3, 64, 64]: of four categories two instances each, with a sketch and a photo."""
+    images = noise()
+    return Step(encoder(images), encoder=encoder, batch=images, miner=part("miner", "modality_hard"))
 
 
 def _pipeline(seed: int) -> Pipeline:

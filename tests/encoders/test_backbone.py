@@ -37,17 +37,17 @@ def published(tmp_path: Path, change: dict[str, Tensor] | None = None) -> tuple[
 
 
 def test_the_embedding_is_linear_in_the_pooled_features_of_normalised_images() -> None:
-    encoder, given = untrained(dim=16), batch()
+    encoder, inputs = untrained(dim=16), batch()
     cfg = encoder.backbone.pretrained_cfg
     assert isinstance(cfg, dict)
-    normalised = torch.stack([(given.images[:, c] - cfg["mean"][c]) / cfg["std"][c] for c in range(3)], dim=1)
+    normalised = torch.stack([(inputs.images[:, c] - cfg["mean"][c]) / cfg["std"][c] for c in range(3)], dim=1)
     weight, bias = (encoder.embedding.get_parameter(name) for name in ("weight", "bias"))
     expected = encoder.backbone(normalised) @ weight.T + bias
-    features = encoder(given)
+    features = encoder(inputs)
     torch.testing.assert_close(features.embedding, expected)
     torch.testing.assert_close(features.vector, F.normalize(expected))
     assert (encoder.dim, encoder.vector_dim, features.embedding.shape) == (16, 16, (4, 16))
-    assert torch.equal(features.category, given.category)
+    assert torch.equal(features.category, inputs.category)
 
 
 @pytest.mark.parametrize("backbone", [RESNET, "test_efficientnet", "test_vit", "test_convnext", "mobilenetv3_small_050"])
@@ -93,10 +93,10 @@ def test_pooling() -> None:
 
 
 def test_row_i_of_a_batch_is_a_batch_of_one() -> None:
-    encoder, given = untrained(), batch()
-    whole = encoder(given).vector
-    for i in range(len(given)):
-        torch.testing.assert_close(encoder(given[i : i + 1]).vector[0], whole[i], atol=1e-5, rtol=1e-5)
+    encoder, inputs = untrained(), batch()
+    whole = encoder(inputs).vector
+    for i in range(len(inputs)):
+        torch.testing.assert_close(encoder(inputs[i : i + 1]).vector[0], whole[i], atol=1e-5, rtol=1e-5)
 
 
 def test_double_precision_stays_and_half_is_promoted() -> None:

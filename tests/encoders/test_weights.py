@@ -26,21 +26,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def answer(monkeypatch: pytest.MonkeyPatch, status: int | Exception) -> list[str]:
     """A session of the hub that answers every request so; returns the list of addresses asked for."""
-    asked = []
+    addresses = []
 
     def head(url: str, **_: Any) -> SimpleNamespace:
-        asked.append(url)
+        addresses.append(url)
         if isinstance(status, Exception):
             raise status
         return SimpleNamespace(status_code=status)
 
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: SimpleNamespace(head=head))
-    return asked
+    return addresses
 
 
 def test_half_precision_is_cast_up(tmp_path: Path) -> None:
-    kept = {"half": torch.randn(3).half(), "brain": torch.randn(3).bfloat16(), "single": torch.randn(3), "count": torch.tensor(7)}
-    save_file(kept, tmp_path / "w.safetensors")
+    originals = {"half": torch.randn(3).half(), "brain": torch.randn(3).bfloat16(), "single": torch.randn(3), "count": torch.tensor(7)}
+    save_file(originals, tmp_path / "w.safetensors")
     tensors = read_weights(tmp_path / "w.safetensors")
     assert {name: tensor.dtype for name, tensor in tensors.items()} == {
         "half": torch.float32,
@@ -48,7 +48,7 @@ def test_half_precision_is_cast_up(tmp_path: Path) -> None:
         "single": torch.float32,
         "count": torch.int64,
     }
-    assert all(torch.equal(tensors[name], kept[name].to(tensors[name].dtype)) for name in kept)
+    assert all(torch.equal(tensors[name], originals[name].to(tensors[name].dtype)) for name in originals)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -68,10 +68,10 @@ def test_pickles_are_refused_whatever_their_name(tmp_path: Path, kind: str) -> N
         read_weights(path)
 
 
-@pytest.mark.parametrize("kept", [0, 4, 100, -8])
-def test_a_truncated_file(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("length", [0, 4, 100, -8])
+def test_a_truncated_file(tmp_path: Path, length: int) -> None:
     save_file({"a": torch.randn(100)}, tmp_path / "whole.safetensors")
-    (tmp_path / "w.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:kept])
+    (tmp_path / "w.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:length])
     with pytest.raises(InputError, match="not a whole safetensors file"):
         read_weights(tmp_path / "w.safetensors")
 
@@ -102,18 +102,18 @@ def test_the_cache_comes_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (snapshot / FILE).write_bytes(b"")
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("0123")
-    asked = answer(monkeypatch, ConnectionError("no network"))
+    addresses = answer(monkeypatch, ConnectionError("no network"))
     assert fetch_weights("resnet18", REPOSITORY) == str(snapshot / FILE)
-    assert not asked
+    assert not addresses
 
 
 @pytest.mark.parametrize("status", [404, 503, ConnectionError("no network")])
 def test_one_request_finds_out_that_they_cannot_be_had(cache: Path, monkeypatch: pytest.MonkeyPatch, status: int | Exception) -> None:
-    asked = answer(monkeypatch, status)
+    addresses = answer(monkeypatch, status)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("tried to download"))
     with pytest.raises(InputError, match=r"resnet18 are not in the cache.*(404|503|no network).*weights=FILE.*pretrained=False"):
         fetch_weights("resnet18", REPOSITORY)
-    assert asked == [huggingface_hub.hf_hub_url(REPOSITORY, FILE)]
+    assert addresses == [huggingface_hub.hf_hub_url(REPOSITORY, FILE)]
 
 
 def test_offline_mode_is_honoured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ class Fixed(Miner):
 
 @pytest.fixture
 def make_step() -> Callable[..., Step]:
-    """A step over rows with the given embedding [N, D] and category [N]; `triplets` are what its miner will give."""
+    """A step over rows with the given embedding [N, D] and category [N]; `triplets` are those of its miner."""
 
     def make(embedding: Tensor, category: Tensor, triplets: dict[str, Triplets] | None = None) -> Step:
         modality = torch.arange(len(category)) % 2

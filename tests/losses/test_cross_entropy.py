@@ -87,11 +87,11 @@ def test_no_rows_give_zero_with_a_gradient(make_step: MakeStep, kind: Callable[.
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_initial_values_come_from_the_global_generator(kind: Callable[..., Loss]) -> None:
-    def made() -> list[Tensor]:
+    def parameters() -> list[Tensor]:
         torch.manual_seed(3)
         return [p.detach() for p in kind(dim=4, categories=3).parameters()]
 
-    assert all(torch.equal(a, b) for a, b in zip(made(), made(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(parameters(), parameters(), strict=True))
 
 
 def test_one_category_costs_nothing(make_step: MakeStep) -> None:

@@ -70,11 +70,11 @@ def test_parameters_keep_their_dtype(make_step: MakeStep, name: str, dtype: torc
 def test_euclidean_losses_read_the_encoders_distances(make_step: MakeStep, name: str) -> None:
     torch.manual_seed(0)
     step = make_step(torch.randn(12, 6), CATEGORY)
-    given = (step.distances * 1.3).requires_grad_()
-    step.distances = given
+    distances = (step.distances * 1.3).requires_grad_()
+    step.distances = distances
     adapt(name)(**needed(name))(step).backward()
-    assert given.grad is not None
-    assert given.grad.any()
+    assert distances.grad is not None
+    assert distances.grad.any()
 
 
 @pytest.mark.parametrize("name", ADAPTED)
@@ -117,9 +117,9 @@ def test_a_pair_miner_of_pml_serves_its_loss(make_step: MakeStep, miner: Any) ->
     embedding = torch.randn(12, 6)
     options = {} if isinstance(miner, str) else {k: v for k, v in miner.items() if k != "name"}
     theirs = getattr(miners, miner if isinstance(miner, str) else miner["name"])(**options)
-    found = adapt("ContrastiveLoss")(miner=miner)(make_step(embedding, CATEGORY))
+    value = adapt("ContrastiveLoss")(miner=miner)(make_step(embedding, CATEGORY))
     expected = losses.ContrastiveLoss()(embedding, CATEGORY, theirs(embedding, CATEGORY))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_recipes_miner_can_choose_the_triplets(make_step: MakeStep) -> None:
@@ -213,9 +213,9 @@ def test_rows_may_be_alike_by_instance(make_step: MakeStep) -> None:
     embedding, instance = torch.randn(12, 6, dtype=torch.float64), torch.arange(12) // 2
     step = make_step(embedding, CATEGORY)
     step.features = replace(step.features, instance=instance)
-    found = adapt("NTXentLoss")(temperature=0.1, labels="instance")(step)
-    torch.testing.assert_close(found, losses.NTXentLoss(temperature=0.1)(embedding, instance))
-    assert found != losses.NTXentLoss(temperature=0.1)(embedding, CATEGORY)
+    value = adapt("NTXentLoss")(temperature=0.1, labels="instance")(step)
+    torch.testing.assert_close(value, losses.NTXentLoss(temperature=0.1)(embedding, instance))
+    assert value != losses.NTXentLoss(temperature=0.1)(embedding, CATEGORY)
 
 
 def test_labels_that_are_not_there_are_refused(make_step: MakeStep) -> None:

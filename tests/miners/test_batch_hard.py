@@ -14,14 +14,14 @@ MakeFeatures = Callable[..., Features]
 
 
 def literal(distances: list[list[float]], category: list[int], source: list[int], same_source: bool) -> list[tuple[int, int, int]]:
-    found = []
+    triplets = []
     rows = range(len(category))
     for a in rows:
         positives = [i for i in rows if i != a and category[i] == category[a] and (same_source or source[i] != source[a])]
         negatives = [i for i in rows if category[i] != category[a]]
         if positives and negatives:
-            found.append((a, max(positives, key=lambda i: distances[a][i]), min(negatives, key=lambda i: distances[a][i])))
-    return found
+            triplets.append((a, max(positives, key=lambda i: distances[a][i]), min(negatives, key=lambda i: distances[a][i])))
+    return triplets
 
 
 @settings(max_examples=40, deadline=None)
@@ -34,8 +34,8 @@ def test_equals_a_search_by_loops(data: st.DataObject, count: int, same_source: 
     labels = torch.tensor(category)
     features = Features.of(Batch(torch.empty(count, 0), labels % 2, labels, labels), torch.randn(count, 3))
     features.source.copy_(torch.tensor(source))
-    found = BatchHard(same_source=same_source)(features, distances)["hard"]
-    rows = list(zip(found.anchor.tolist(), found.positive.tolist(), found.negative.tolist(), strict=True))
+    triplets = BatchHard(same_source=same_source)(features, distances)["hard"]
+    rows = list(zip(triplets.anchor.tolist(), triplets.positive.tolist(), triplets.negative.tolist(), strict=True))
     assert rows == literal(distances.tolist(), category, source, same_source)
 
 

@@ -16,12 +16,12 @@ def rows(labels: list[tuple[int, int, int]]) -> tuple[Features, torch.Tensor]:
 
 
 def world(instances: int = 4, categories: int = 3) -> tuple[Features, torch.Tensor]:
-    made = [(m, c, c * instances + i) for c in range(categories) for i in range(instances) for m in (SKETCH, PHOTO)]
-    return rows(made)
+    labels = [(m, c, c * instances + i) for c in range(categories) for i in range(instances) for m in (SKETCH, PHOTO)]
+    return rows(labels)
 
 
 def literal(features: Features, distances: torch.Tensor, negative: str, within: bool) -> list[tuple[int, int, int]]:
-    found = []
+    expected = []
     label = list(zip(features.modality.tolist(), features.category.tolist(), features.instance.tolist(), strict=True))
     for a, (ma, ca, ia) in enumerate(label):
         for p, (mp, _, ip) in enumerate(label):
@@ -38,28 +38,28 @@ def literal(features: Features, distances: torch.Tensor, negative: str, within: 
                 best = min(farther, key=lambda n: d[n])
             else:
                 best = max(others, key=lambda n: d[n])
-            found.append((a, p, best))
-    return found
+            expected.append((a, p, best))
+    return expected
 
 
 @pytest.mark.parametrize("within", [True, False])
 @pytest.mark.parametrize("negative", ["hardest", "semi_hard"])
 def test_equals_its_definition(negative: str, within: bool) -> None:
     features, distances = world()
-    chosen = InstanceTriplets(negative=negative, within_category=within)(features, distances)["instance"]  # type: ignore[arg-type]
-    found = list(zip(chosen.anchor.tolist(), chosen.positive.tolist(), chosen.negative.tolist(), strict=True))
-    assert len(found) == 12
-    assert found == literal(features, distances, negative, within)
+    triplets = InstanceTriplets(negative=negative, within_category=within)(features, distances)["instance"]  # type: ignore[arg-type]
+    mined = list(zip(triplets.anchor.tolist(), triplets.positive.tolist(), triplets.negative.tolist(), strict=True))
+    assert len(mined) == 12
+    assert mined == literal(features, distances, negative, within)
 
 
 def test_random_negatives_are_all_of_the_category_and_all_come() -> None:
     features, distances = world()
-    seen: dict[int, set[int]] = {}
+    negatives_of: dict[int, set[int]] = {}
     for _ in range(60):
-        chosen = InstanceTriplets()(features, distances)["instance"]
-        for a, n in zip(chosen.anchor.tolist(), chosen.negative.tolist(), strict=True):
-            seen.setdefault(a, set()).add(n)
-    for a, negatives in seen.items():
+        triplets = InstanceTriplets()(features, distances)["instance"]
+        for a, n in zip(triplets.anchor.tolist(), triplets.negative.tolist(), strict=True):
+            negatives_of.setdefault(a, set()).add(n)
+    for a, negatives in negatives_of.items():
         category, instance = features.category[a], features.instance[a]
         allowed = (features.modality == PHOTO) & (features.category == category) & (features.instance != instance)
         assert negatives == set(allowed.nonzero()[:, 0].tolist())

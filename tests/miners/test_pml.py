@@ -20,30 +20,30 @@ def test_equals_pml(make_features: MakeFeatures, name: str) -> None:
     torch.manual_seed(0)
     features = make_features(torch.randn(24, 6, dtype=torch.float64), CATEGORY)
     torch.manual_seed(1)
-    found = adapt(name)()(features, euclidean(features.vector))["pml"]
+    triplets = adapt(name)()(features, euclidean(features.vector))["pml"]
     torch.manual_seed(1)
     expected = getattr(miners, name)()(features.vector, features.category)
-    assert len(found) > 0
-    for ours, theirs in zip((found.anchor, found.positive, found.negative), expected, strict=True):
+    assert len(triplets) > 0
+    for ours, theirs in zip((triplets.anchor, triplets.positive, triplets.negative), expected, strict=True):
         assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("positive", "negative"), [("easy", "semihard"), ("hard", "hard"), ("all", "hard")])
 def test_easy_hard_gives_triplets_whatever_its_strategies(make_features: MakeFeatures, positive: str, negative: str) -> None:
     features = make_features(torch.randn(24, 6), CATEGORY)
-    found = adapt("BatchEasyHardMiner")(pos_strategy=positive, neg_strategy=negative)(features, euclidean(features.vector))["pml"]
-    assert len(found) > 0
-    assert (features.category[found.anchor] == features.category[found.positive]).all()
-    assert (features.category[found.anchor] != features.category[found.negative]).all()
-    assert (found.anchor != found.positive).all()
+    triplets = adapt("BatchEasyHardMiner")(pos_strategy=positive, neg_strategy=negative)(features, euclidean(features.vector))["pml"]
+    assert len(triplets) > 0
+    assert (features.category[triplets.anchor] == features.category[triplets.positive]).all()
+    assert (features.category[triplets.anchor] != features.category[triplets.negative]).all()
+    assert (triplets.anchor != triplets.positive).all()
 
 
 def test_reads_the_encoders_distances(make_features: MakeFeatures) -> None:
     features = make_features(torch.zeros(24, 6), CATEGORY)
     distances = torch.rand(24, 24)
-    found, expected = adapt("BatchHardMiner")()(features, distances)["pml"], BatchHard()(features, distances)["hard"]
-    assert found.positive.tolist() == expected.positive.tolist()
-    assert found.negative.tolist() == expected.negative.tolist()
+    triplets, expected = adapt("BatchHardMiner")()(features, distances)["pml"], BatchHard()(features, distances)["hard"]
+    assert triplets.positive.tolist() == expected.positive.tolist()
+    assert triplets.negative.tolist() == expected.negative.tolist()
 
 
 def test_leaves_the_distances_as_they_were(make_features: MakeFeatures) -> None:

@@ -13,10 +13,10 @@ def test_draws_every_pair_about_as_often(make_features: MakeFeatures) -> None:
     features = make_features(torch.randn(6, 3), [0, 0, 0, 1, 1, 2])
     positives, negatives = torch.zeros(6, 6), torch.zeros(6, 6)
     for _ in range(200):
-        found = Random()(features, torch.zeros(6, 6))["random"]
-        assert found.anchor.tolist() == [0, 1, 2, 3, 4]
-        positives[found.anchor, found.positive] += 1
-        negatives[found.anchor, found.negative] += 1
+        triplets = Random()(features, torch.zeros(6, 6))["random"]
+        assert triplets.anchor.tolist() == [0, 1, 2, 3, 4]
+        positives[triplets.anchor, triplets.positive] += 1
+        negatives[triplets.anchor, triplets.negative] += 1
     same = features.category[:, None] == features.category
     assert not positives.diagonal().any()
     assert not positives[~same].any()
@@ -27,11 +27,11 @@ def test_draws_every_pair_about_as_often(make_features: MakeFeatures) -> None:
 
 def test_follows_the_global_generator(make_features: MakeFeatures) -> None:
     features = make_features(torch.randn(40, 3), [i % 4 for i in range(40)])
-    drawn = []
+    draws = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        drawn.append(Random()(features, torch.zeros(40, 40))["random"].negative.tolist())
-    assert drawn[0] == drawn[1] != drawn[2]
+        draws.append(Random()(features, torch.zeros(40, 40))["random"].negative.tolist())
+    assert draws[0] == draws[1] != draws[2]
 
 
 def test_leaves_out_views_of_one_image_when_told(make_features: MakeFeatures) -> None:

@@ -26,13 +26,13 @@ def batch(modality: list[int] = MODALITY) -> Batch:
     return Batch(images, torch.tensor(modality), count // 2, count // 2)
 
 
-def step_of(given: Batch) -> Step:
+def step_of(inputs: Batch) -> Step:
     torch.manual_seed(0)
     encoder = Translator(channels=2, blocks=1).double()
-    return Step(encoder(given), encoder=encoder, batch=given)
+    return Step(encoder(inputs), encoder=encoder, batch=inputs)
 
 
-def made(step: Step, i: int) -> Tensor:
+def synthesised(step: Step, i: int) -> Tensor:
     """G of image i, as the paper has images: in [-1, 1]."""
     image: Tensor = step.local.extra["translator"](step.batch.images[i : i + 1])[0]
     return 2 * image - 1
@@ -61,7 +61,7 @@ def test_the_adversary_is_equation_1(kind: str, modality: list[int]) -> None:
         logits: Tensor = loss.discriminator((image[None] + 1) / 2)[0, 0]
         return logits if kind == "lsgan" else 1 / (1 + (-logits).exp())
 
-    real, fake = [d(original(step, i)) for i in rows(step, PHOTO)], [d(made(step, i)) for i in rows(step, SKETCH)]
+    real, fake = [d(original(step, i)) for i in rows(step, PHOTO)], [d(synthesised(step, i)) for i in rows(step, SKETCH)]
     if kind == "lsgan":
         turn = (mean([(v - 1) ** 2 for v in real]) + mean([v**2 for v in fake])) / 2
         generator = mean([(v - 1) ** 2 for v in fake])
@@ -75,7 +75,7 @@ def test_the_adversary_is_equation_1(kind: str, modality: list[int]) -> None:
 @pytest.mark.parametrize("modality", [MODALITY, [SKETCH] * 2, [PHOTO] * 3])
 def test_the_identity_is_equation_2(modality: list[int]) -> None:
     step = step_of(batch(modality))
-    wanted = mean([(made(step, i) - original(step, i)).abs() for i in rows(step, PHOTO)])
+    wanted = mean([(synthesised(step, i) - original(step, i)).abs() for i in rows(step, PHOTO)])
     assert float(PhotoIdentity()(step)) == pytest.approx(wanted, abs=1e-9)
 
 
@@ -91,8 +91,8 @@ def test_the_cycle_leads_back_from_both_sides(modality: list[int]) -> None:
     forth, back = step.local.extra["translator"], loss.inverse
     there = [(g(back, g(forth, original(step, i))) - original(step, i)).abs() for i in rows(step, SKETCH)]
     again = [(g(forth, g(back, original(step, i))) - original(step, i)).abs() for i in rows(step, PHOTO)]
-    found = loss(step)
-    assert float(found["cycle"]) == pytest.approx(mean(there) + mean(again), abs=1e-9)
+    terms = loss(step)
+    assert float(terms["cycle"]) == pytest.approx(mean(there) + mean(again), abs=1e-9)
 
     def d(image: Tensor) -> Tensor:
         judged: Tensor = loss.discriminator((image[None] + 1) / 2)
@@ -100,7 +100,7 @@ def test_the_cycle_leads_back_from_both_sides(modality: list[int]) -> None:
 
     fake = [d(g(back, original(step, i))) for i in rows(step, PHOTO)]
     real = [d(original(step, i)) for i in rows(step, SKETCH)]
-    assert float(found["sketch_adversary"]) == pytest.approx(mean([(v - 1) ** 2 for v in fake]), abs=1e-9)
+    assert float(terms["sketch_adversary"]) == pytest.approx(mean([(v - 1) ** 2 for v in fake]), abs=1e-9)
     turn = (mean([(v - 1) ** 2 for v in real]) + mean([v**2 for v in fake])) / 2
     assert float(loss.discriminator_loss(step)) == pytest.approx(turn, abs=1e-9)
 
@@ -112,29 +112,29 @@ def test_the_cycle_error_falls_by_half_while_its_opponent_trains() -> None:
         torch.stack([Sbir(size=32).prepare(part.read(i), int(part.modality[i])) for i in rows]) for part in (data.sketches, data.photos)
     ]
     labels = torch.arange(4)
-    given = Batch(torch.cat(sides).float() / 255, torch.tensor([SKETCH, SKETCH, PHOTO, PHOTO]), labels, labels)
+    inputs = Batch(torch.cat(sides).float() / 255, torch.tensor([SKETCH, SKETCH, PHOTO, PHOTO]), labels, labels)
     translator, loss = Translator(channels=8, blocks=0), Cycle(channels=8, blocks=0)
     optimizer = torch.optim.Adam([*translator.parameters(), *loss.inverse.parameters()], lr=1e-2)
     opponent = torch.optim.Adam(loss.discriminator.parameters(), lr=1e-3)
     errors = []
     for _ in range(50):
-        step = Step(translator(given), encoder=translator, batch=given)
-        found = loss(step)
+        step = Step(translator(inputs), encoder=translator, batch=inputs)
+        terms = loss(step)
         optimizer.zero_grad()
-        (10 * found["cycle"] + found["sketch_adversary"]).backward()
+        (10 * terms["cycle"] + terms["sketch_adversary"]).backward()
         optimizer.step()
         opponent.zero_grad()
         loss.discriminator_loss(step.detach()).backward()
         opponent.step()
-        errors.append(found["cycle"].item())
+        errors.append(terms["cycle"].item())
     assert errors[-1] < errors[0] / 2
 
 
 def test_norm_softmax_gives_the_three_terms_of_equation_5() -> None:
     torch.manual_seed(0)
-    given = batch()
+    inputs = batch()
     synthesis = Synthesis(encoder=Plain(dim=8), channels=2, blocks=1).train()
-    step = Step(synthesis(Batch(given.images.float(), given.modality, given.category, given.instance)), encoder=synthesis, batch=given)
+    step = Step(synthesis(Batch(inputs.images.float(), inputs.modality, inputs.category, inputs.instance)), encoder=synthesis, batch=inputs)
     loss = NormSoftmax(dim=8, categories=3, apart=True)
     proxies = [p / p.norm() for p in loss.proxies.detach()]
 
@@ -143,16 +143,16 @@ def test_norm_softmax_gives_the_three_terms_of_equation_5() -> None:
         cosines = [float(x @ p / x.norm()) / 0.05 for p in proxies]
         return -math.log(math.exp(cosines[int(step.features.category[row])]) / sum(math.exp(c) for c in cosines))
 
-    found = loss(step)
-    assert isinstance(found, dict)
-    drawn = [0, 3]
-    for term, own in {"sketch": drawn, "photo": [1, 2, 4], "synthesised": [5, 6]}.items():
-        assert float(found[term].detach()) == pytest.approx(sum(map(literal, own)) / len(own), rel=1e-4)
+    terms = loss(step)
+    assert isinstance(terms, dict)
+    sketches = [0, 3]
+    for term, own in {"sketch": sketches, "photo": [1, 2, 4], "synthesised": [5, 6]}.items():
+        assert float(terms[term].detach()) == pytest.approx(sum(map(literal, own)) / len(own), rel=1e-4)
     together = NormSoftmax(dim=8, categories=3)
     together.load_state_dict(loss.state_dict())
     whole = together(step)
     assert isinstance(whole, Tensor)
-    parts = {name: float(value.detach()) for name, value in found.items()}
+    parts = {name: float(value.detach()) for name, value in terms.items()}
     assert float(whole.detach()) == pytest.approx((2 * parts["sketch"] + 3 * parts["photo"] + 2 * parts["synthesised"]) / 7, rel=1e-5)
 
 

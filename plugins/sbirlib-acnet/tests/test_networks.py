@@ -20,9 +20,9 @@ def test_the_networks_are_those_of_tables_4_and_5() -> None:
     with torch.no_grad():
         photo = torch.rand(1, 3, 224, 224)
         assert PatchDiscriminator()(photo).shape == (1, 1, 26, 26)
-        made = Generator(blocks=1)(photo)
-    assert made.shape == photo.shape
-    assert 0 <= float(made.min()) < float(made.max()) <= 1
+        photos = Generator(blocks=1)(photo)
+    assert photos.shape == photo.shape
+    assert 0 <= float(photos.min()) < float(photos.max()) <= 1
 
 
 def test_the_generator_is_table_4_layer_by_layer() -> None:

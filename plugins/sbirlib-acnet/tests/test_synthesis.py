@@ -1,4 +1,4 @@
-"""Which rows there are, what is searched, and whose gradient reaches the generator."""
+"""Encoder `synthesis`: rows, searched vectors, and the gradients that reach the generator."""
 
 from pathlib import Path
 from typing import Any
@@ -54,21 +54,21 @@ def test_training_gives_sketches_photos_and_synthesised_photos(synthesis: Synthe
     assert features.view.tolist() == [0, 0, 0, 0, 0, 1, 1]
     assert features.modality.tolist() == [0, 1, 1, 0, 1, 0, 0]
     assert features.category.tolist() == [0, 1, 2, 3, 4, 0, 3]
-    assert features.embedding[:, 3].tolist() == [0, 1, 1, 0, 1, 1, 1]  # the encoder is told that what G made is a photo
-    made = synthesis.translator.generator(batch.images[[0, 3]])
+    assert features.embedding[:, 3].tolist() == [0, 1, 1, 0, 1, 1, 1]  # for the encoder a synthesised image is a photo
+    synthesised = synthesis.translator.generator(batch.images[[0, 3]])
     assert torch.allclose(features.embedding[:5, :3], batch.images.mean((2, 3)))
-    assert torch.allclose(features.embedding[5:, :3], made.mean((2, 3)), atol=1e-6)
-    assert torch.allclose(features.images["synthesised"][[0, 3]], made, atol=1e-6)
+    assert torch.allclose(features.embedding[5:, :3], synthesised.mean((2, 3)), atol=1e-6)
+    assert torch.allclose(features.images["synthesised"][[0, 3]], synthesised, atol=1e-6)
     assert torch.equal(features.images["synthesised"][[1, 2, 4]], batch.images[[1, 2, 4]])
     assert torch.allclose(features.images["identity"][[1]], synthesis.translator.generator(batch.images[[1]]), atol=1e-6)
 
 
 def test_a_sketch_is_searched_as_its_photo_and_a_photo_as_it_is(synthesis: Synthesis) -> None:
     batch, synthesis = pictures(), synthesis.eval()
-    features, made = synthesis(batch), synthesis.translator.generator(batch.images[[0, 3]])
+    features, synthesised = synthesis(batch), synthesis.translator.generator(batch.images[[0, 3]])
     assert features.source.tolist() == [0, 1, 2, 3, 4]
     assert features.modality.tolist() == batch.modality.tolist()
-    photos = torch.nn.functional.normalize(torch.cat([made.mean((2, 3)), torch.ones(2, 1)], 1), dim=1)
+    photos = torch.nn.functional.normalize(torch.cat([synthesised.mean((2, 3)), torch.ones(2, 1)], 1), dim=1)
     assert torch.allclose(synthesis.query_vectors(batch)[[0, 3], 0], photos, atol=1e-6)
     assert torch.allclose(
         synthesis.gallery_vectors(batch)[1], torch.nn.functional.normalize(torch.tensor([*batch.images[1].mean((1, 2)), 1]), dim=0)
@@ -123,7 +123,7 @@ def test_it_does_not_in_two_stages() -> None:
 
 
 def test_the_discriminator_wins_against_a_frozen_generator_and_loses_against_one_that_trains(tmp_path: Path) -> None:
-    apart = {"sketch": 0.0, "photo": 1.0, "synthesised": 1.0}  # its proxies are what the encoder's turn trains while all else is frozen
+    apart = {"sketch": 0.0, "photo": 1.0, "synthesised": 1.0}  # its proxies alone are trained in the encoder's turn, all else is frozen
     frozen = {
         "steps": 25,
         "weights": {"patch_adversary": 1.0, "norm_softmax": apart},

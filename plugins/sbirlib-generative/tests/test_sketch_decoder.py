@@ -29,10 +29,10 @@ def test_equals_equation_4(kind: str) -> None:
     step, loss = step_of(LABELS), SketchDecoder(dim=6, size=16, width=4, kind=kind).double()  # type: ignore[arg-type]
     rows = list(TARGETS)
     codes = step.features.embedding[rows] / step.features.embedding[rows].norm(dim=1, keepdim=True)
-    drawn = loss.decoder(codes)
+    sketches = loss.decoder(codes)
     errors = []
     for k, row in enumerate(rows):
-        error = (2 * step.batch.images[TARGETS[row]] - 1 - drawn[k]).flatten()
+        error = (2 * step.batch.images[TARGETS[row]] - 1 - sketches[k]).flatten()
         errors.append(float((error**2).sum() ** 0.5 if kind == "norm" else (error**2).sum() / error.numel()))
     assert float(loss(step)) == pytest.approx(sum(errors) / len(errors), rel=1e-9)
 
@@ -50,8 +50,8 @@ def test_a_smaller_target_is_the_sketch_reduced() -> None:
         torch.full((1, 3, 32, 32), 0.25, dtype=torch.float64), *(getattr(step.batch, n) for n in ("modality", "category", "instance"))
     )
     value = loss(Step(step.features, encoder=Encoder(), batch=flat))
-    drawn = loss.decoder(nn.functional.normalize(step.features.embedding, dim=1))
-    assert float(value) == pytest.approx(float((drawn + 0.5).square().mean()), rel=1e-9)
+    sketches = loss.decoder(nn.functional.normalize(step.features.embedding, dim=1))
+    assert float(value) == pytest.approx(float((sketches + 0.5).square().mean()), rel=1e-9)
 
 
 def test_the_decoder_is_table_1() -> None:
@@ -63,9 +63,9 @@ def test_the_decoder_is_table_1() -> None:
     assert last == [(32, 3, (4, 4))]
     small = Decoder(dim=8, size=56, width=16)
     assert small.side == 7
-    drawn = small(torch.randn(2, 8))
-    assert drawn.shape == (2, 3, 56, 56)
-    assert float(drawn.abs().max()) <= 1
+    sketches = small(torch.randn(2, 8))
+    assert sketches.shape == (2, 3, 56, 56)
+    assert float(sketches.abs().max()) <= 1
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:

@@ -10,7 +10,7 @@ from sbirlib.interfaces import Batch, Encoder, Features, Step
 from sbirlib_landmarks.diversity import Diversity, of_filters, of_responses
 
 
-def given(categories: int = 4, images: int = 6) -> Step:
+def step_of(categories: int = 4, images: int = 6) -> Step:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(images) % categories
     batch = Batch(torch.rand(images, 3, 8, 8, generator=generator), torch.zeros_like(labels), labels, labels)
@@ -46,7 +46,7 @@ def slow_responses(maps: Tensor) -> float:
 
 
 def test_the_terms_equal_the_equations() -> None:
-    step = given()
+    step = step_of()
     terms = Diversity()(step)
     responses, filters = step.features.images["responses"].detach(), step.features.extra["filters"].detach()
     assert math.isclose(float(terms["filters"]), slow_filters(filters), rel_tol=1e-5)
@@ -93,7 +93,7 @@ def test_orthogonality_can_be_trained() -> None:
 
 
 def test_more_categories_than_filters_are_refused() -> None:
-    step = given()
+    step = step_of()
     step.batch.category[0] = 4
     with pytest.raises(InputError, match="has 4 filters, one for each category, and there is a category 4: set its option filters"):
         Diversity()(step)

@@ -14,7 +14,7 @@ from sbirlib_landmarks.landmark import Landmark
 from sbirlib_landmarks.points import farthest_points
 
 
-def made(*, backbone: str = "test_resnet", **options: Any) -> Landmark:
+def landmark(*, backbone: str = "test_resnet", **options: Any) -> Landmark:
     torch.manual_seed(0)
     inner = Backbone(backbone=backbone, pretrained=False, dim=8, output_stride=8)
     encoder = Landmark(encoder=inner, **{"landmarks": 5, "filters": 3, **options})
@@ -61,7 +61,7 @@ def literal(encoder: Landmark, image: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 @pytest.mark.parametrize("offsets", [True, False])
 def test_a_sketch_is_pooled_at_its_landmarks(offsets: bool) -> None:
-    encoder = made(flip=False, offsets=offsets, grid=8)
+    encoder = landmark(flip=False, offsets=offsets, grid=8)
     batch = drawings(3)
     batch = Batch(batch.images, torch.zeros(3, dtype=torch.int64), batch.category, batch.instance)
     features = encoder(batch)
@@ -79,15 +79,15 @@ def test_photos_enter_as_their_edge_map() -> None:
     batch = drawings(2)
     sketches = Batch(as_drawing(sobel(batch.images)), torch.zeros_like(batch.modality), batch.category, batch.instance)
     photos = Batch(batch.images, torch.ones_like(batch.modality), batch.category, batch.instance)
-    encoder = made(landmarks=0)
+    encoder = landmark(landmarks=0)
     torch.testing.assert_close(encoder(photos).vector, encoder(sketches).vector)
     edged = Batch(sketches.images, photos.modality, batch.category, batch.instance)
-    torch.testing.assert_close(made(landmarks=0, edges="given")(edged).vector, encoder(sketches).vector)
+    torch.testing.assert_close(landmark(landmarks=0, edges="given")(edged).vector, encoder(sketches).vector)
 
 
 @torch.no_grad()
 def test_in_eval_mode_an_image_and_its_mirror_image_are_averaged() -> None:
-    encoder, alone, batch = made(), made(flip=False), drawings()
+    encoder, alone, batch = landmark(), landmark(flip=False), drawings()
     mirrored = Batch(batch.images.flip(-1), batch.modality, batch.category, batch.instance)
     torch.testing.assert_close(encoder(batch).embedding, (alone(batch).embedding + alone(mirrored).embedding) / 2)
     torch.testing.assert_close(encoder(batch).vector, encoder(mirrored).vector)
@@ -110,7 +110,7 @@ def test_the_gradient_reaches_offsets_and_filters() -> None:
 
 
 def test_the_gradient_of_an_offset_agrees_with_differences() -> None:
-    encoder, batch = made(flip=False), drawings()
+    encoder, batch = landmark(flip=False), drawings()
     assert encoder.offsets is not None
     weight = encoder.offsets.weight
     encoder(batch).embedding.square().sum().backward()
@@ -120,9 +120,9 @@ def test_the_gradient_of_an_offset_agrees_with_differences() -> None:
     def looked(step: float) -> float:
         with torch.no_grad():
             weight.add_(direction, alpha=step)
-            seen = float(encoder(batch).embedding.double().square().sum())
+            energy = float(encoder(batch).embedding.double().square().sum())
             weight.sub_(direction, alpha=step)
-        return seen
+        return energy
 
     assert (looked(1e-3) - looked(-1e-3)) / 2e-3 == pytest.approx(float(weight.grad.norm()), rel=0.02)
 
@@ -132,7 +132,7 @@ def test_the_points_of_a_photo_lie_on_its_edges() -> None:
     images = torch.full((1, 3, 64, 64), 0.8)
     images[:, :, 20:44, 16:48] = 0.3
     label = torch.zeros(1, dtype=torch.int64)
-    points = made(landmarks=12)(Batch(images, torch.tensor([PHOTO]), label, label)).images["points"][0]
+    points = landmark(landmarks=12)(Batch(images, torch.tensor([PHOTO]), label, label)).images["points"][0]
     x, y = points.T
     nearest = torch.stack([(x - 15.5).abs(), (x - 47.5).abs(), (y - 19.5).abs(), (y - 43.5).abs()]).amin(0)
     assert bool((nearest <= 2.5).all())
@@ -144,7 +144,7 @@ def test_the_points_of_a_photo_lie_on_its_edges() -> None:
     ("options", "width"), [({"filters": 0}, 8), ({"descriptor": "categories"}, 11), ({"grid": 2}, 12), ({"landmarks": 0}, 72)]
 )
 def test_the_vector_is_what_the_options_say(options: dict[str, Any], width: int) -> None:
-    encoder = made(**options)
+    encoder = landmark(**options)
     features = encoder(drawings())
     assert encoder.vector_dim == width
     assert features.vector.shape == (4, width)
@@ -154,7 +154,7 @@ def test_the_vector_is_what_the_options_say(options: dict[str, Any], width: int)
 
 @torch.no_grad()
 def test_without_landmarks_and_filters_it_is_the_backbone() -> None:
-    encoder = made(landmarks=0, filters=0, flip=False)
+    encoder = landmark(landmarks=0, filters=0, flip=False)
     batch = drawings()
     batch = Batch(batch.images, torch.zeros_like(batch.modality), batch.category, batch.instance)
     torch.testing.assert_close(encoder(batch).embedding, encoder.encoder(batch).embedding)
@@ -162,8 +162,8 @@ def test_without_landmarks_and_filters_it_is_the_backbone() -> None:
 
 @torch.no_grad()
 def test_responses_may_be_rectified() -> None:
-    assert float(made(responses="relu")(drawings()).images["responses"].min()) == 0.0
-    assert float(made()(drawings()).images["responses"].min()) < 0.0
+    assert float(landmark(responses="relu")(drawings()).images["responses"].min()) == 0.0
+    assert float(landmark()(drawings()).images["responses"].min()) < 0.0
 
 
 @torch.no_grad()
@@ -172,7 +172,7 @@ def test_responses_may_be_rectified() -> None:
 def test_blank_pictures_of_either_modality_have_finite_vectors(value: float, edges: str) -> None:
     batch = drawings(2)
     blank = Batch(torch.full_like(batch.images, value), batch.modality, batch.category, batch.instance)
-    features: Features = made(edges=edges)(blank)
+    features: Features = landmark(edges=edges)(blank)
     assert bool(features.vector.isfinite().all())
 
 
@@ -181,14 +181,14 @@ def test_a_sketch_of_fewer_pixels_than_landmarks_has_them_twice() -> None:
     batch = drawings(1)
     batch.images.fill_(1.0)
     batch.images[0, :, 20, 30] = 0.0
-    assert made()(batch).images["points"][0].tolist() == [[30.0, 20.0]] * 5
+    assert landmark()(batch).images["points"][0].tolist() == [[30.0, 20.0]] * 5
 
 
 def test_more_landmarks_than_cells_are_refused() -> None:
     with pytest.raises(
         InputError, match="65 landmarks are more than the 8 x 8 cells of the map of test_resnet: take fewer landmarks, larger"
     ):
-        made(landmarks=65)(drawings())
+        landmark(landmarks=65)(drawings())
 
 
 def test_it_is_refused_around_what_has_no_map() -> None:
@@ -221,4 +221,4 @@ def test_a_module_without_a_map_is_refused() -> None:
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        made(**options)
+        landmark(**options)

@@ -14,10 +14,10 @@ def literal(lines: Tensor, count: int) -> list[tuple[float, float]]:
     def far(a: tuple[float, float], b: tuple[float, float]) -> float:
         return (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2
 
-    chosen = [max(pixels, key=lambda p: (far(p, middle), -pixels.index(p)))]
-    while len(chosen) < min(count, len(pixels)):
-        chosen.append(max(pixels, key=lambda p: (min(far(p, c) for c in chosen), -pixels.index(p))))
-    return [chosen[n % len(chosen)] for n in range(count)]
+    points = [max(pixels, key=lambda p: (far(p, middle), -pixels.index(p)))]
+    while len(points) < min(count, len(pixels)):
+        points.append(max(pixels, key=lambda p: (min(far(p, c) for c in points), -pixels.index(p))))
+    return [points[n % len(points)] for n in range(count)]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -25,8 +25,8 @@ def test_equals_the_literal_version_on_masks_of_any_density(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     masks = torch.rand(4, 9, 11, generator=generator) < torch.tensor([0.05, 0.2, 0.6, 1.0])[:, None, None]
     masks[:, 3, 4] = True  # none is blank
-    found = farthest_points(masks, 7)
-    assert found.tolist() == [[list(p) for p in literal(mask, 7)] for mask in masks]
+    points = farthest_points(masks, 7)
+    assert points.tolist() == [[list(p) for p in literal(mask, 7)] for mask in masks]
 
 
 def test_points_of_a_mask_do_not_depend_on_its_batch() -> None:

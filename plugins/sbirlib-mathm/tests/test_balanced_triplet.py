@@ -61,12 +61,12 @@ def literal(
 @pytest.mark.parametrize("soft", [False, True])
 def test_golden_values(soft: bool) -> None:
     step = step_of(*golden_batch())
-    found = BalancedTriplet(margin=0.2, soft=soft)(step)
+    terms = BalancedTriplet(margin=0.2, soft=soft)(step)
     for kind, expected in (GOLDEN_SOFT if soft else GOLDEN).items():
         assert float(step.logged[f"L_{kind}"]) == pytest.approx(expected, abs=1e-9)
         assert float(step.logged[f"g_{kind}"]) == pytest.approx(1, abs=1e-2 if soft else 0)
         if not soft:
-            assert float(found[kind].detach()) == pytest.approx(expected, abs=1e-9)
+            assert float(terms[kind].detach()) == pytest.approx(expected, abs=1e-9)
             assert step.logged[f"w_{kind}"] == 1
 
 
@@ -78,15 +78,15 @@ def test_equals_equations_9_to_13_in_value_and_gradient(batch, floor: float, bet
     expected = literal(x, modality, category, margin=0.2, floor=floor, beta=beta)
     step = step_of(x, modality, category)
     loss = BalancedTriplet(margin=0.2, floor=floor, soft=beta is not None, beta=beta or 20.0)
-    found = loss(step)
-    assert tuple(found) == KINDS
+    terms = loss(step)
+    assert tuple(terms) == KINDS
     for kind in KINDS:
         for name in ("L", "g", "w"):
             torch.testing.assert_close(step.logged[f"{name}_{kind}"], expected[name][kind].detach(), atol=1e-6, rtol=1e-6)
-        torch.testing.assert_close(found[kind], expected["w"][kind] * expected["L"][kind], atol=1e-6, rtol=1e-6)
-    terms = [torch.autograd.grad(expected["L"][kind], x, retain_graph=True)[0] for kind in KINDS]
-    weighted = sum(expected["w"][kind] * term for kind, term in zip(KINDS, terms, strict=True))
-    (total,) = torch.autograd.grad(torch.stack(list(found.values())).sum(), x)
+        torch.testing.assert_close(terms[kind], expected["w"][kind] * expected["L"][kind], atol=1e-6, rtol=1e-6)
+    gradients = [torch.autograd.grad(expected["L"][kind], x, retain_graph=True)[0] for kind in KINDS]
+    weighted = sum(expected["w"][kind] * gradient for kind, gradient in zip(KINDS, gradients, strict=True))
+    (total,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), x)
     torch.testing.assert_close(total, weighted, atol=1e-6, rtol=1e-6)
 
 
@@ -116,9 +116,9 @@ def test_weights(g: list[float], expected: list[float]) -> None:
 
 def test_without_weighting_the_terms_are_the_losses() -> None:
     step = step_of(*uneven_batch())
-    found = BalancedTriplet(weighting=False)(step)
+    terms = BalancedTriplet(weighting=False)(step)
     for kind in KINDS:
-        assert torch.equal(found[kind].detach(), step.logged[f"L_{kind}"])
+        assert torch.equal(terms[kind].detach(), step.logged[f"L_{kind}"])
         assert step.logged[f"w_{kind}"] == 1
 
 
@@ -126,9 +126,9 @@ def test_satisfied_triplets_cost_nothing_and_weigh_one() -> None:
     _, modality, category = golden_batch()
     x = torch.eye(4, dtype=torch.float64)[category].requires_grad_()
     step = step_of(x, modality, category)
-    found = BalancedTriplet()(step)
-    (gradient,) = torch.autograd.grad(torch.stack(list(found.values())).sum(), x)
-    assert all(value == 0 for value in found.values())
+    terms = BalancedTriplet()(step)
+    (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), x)
+    assert all(value == 0 for value in terms.values())
     assert all(step.logged[f"w_{kind}"] == 1 for kind in KINDS)
     assert (gradient == 0).all()
 
@@ -136,18 +136,18 @@ def test_satisfied_triplets_cost_nothing_and_weigh_one() -> None:
 def test_a_kind_without_triplets_is_zero_and_does_not_count() -> None:
     x = torch.randn(4, 8, dtype=torch.float64, requires_grad=True)  # one sketch and one photo a class: no within
     step = step_of(x, torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1]))
-    found = BalancedTriplet(margin=3.0)(step)
-    assert found["within"] == 0
-    assert found["within"].requires_grad
+    terms = BalancedTriplet(margin=3.0)(step)
+    assert terms["within"] == 0
+    assert terms["within"].requires_grad
     assert step.logged["w_cross"] == step.logged["w_within"] == step.logged["w_hybrid"] == 1
     assert step.logged["g_cross"] == step.logged["g_hybrid"] == 1
 
 
 def test_nothing_mined_is_zero_with_a_gradient() -> None:
     x = torch.randn(3, 8, requires_grad=True)
-    found = BalancedTriplet()(step_of(x, torch.tensor([0, 1, 0]), torch.tensor([0, 0, 0])))
-    (gradient,) = torch.autograd.grad(torch.stack(list(found.values())).sum(), x)
-    assert list(found) == list(KINDS)
+    terms = BalancedTriplet()(step_of(x, torch.tensor([0, 1, 0]), torch.tensor([0, 0, 0])))
+    (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), x)
+    assert list(terms) == list(KINDS)
     assert (gradient == 0).all()
 
 
@@ -155,6 +155,6 @@ def test_weights_carry_no_gradient_and_float32_is_kept() -> None:
     x, modality, category = uneven_batch()
     step = step_of(x.detach().bfloat16(), modality, category)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = BalancedTriplet(soft=True)(step)
-    assert all(value.dtype == torch.float32 for value in found.values())
+        terms = BalancedTriplet(soft=True)(step)
+    assert all(value.dtype == torch.float32 for value in terms.values())
     assert not any(value.requires_grad for value in step.logged.values())

@@ -43,10 +43,10 @@ def encoder(model: str = "seresnet", *, kind: type[Backbone] = Cse, **options: A
 
 def trained(model: str = "seresnet", **options: Any) -> Any:
     """An encoder whose conditions have left zero."""
-    made = encoder(model, **options)
-    for parameter in made.conditions.parameters():
+    cse = encoder(model, **options)
+    for parameter in cse.conditions.parameters():
         nn.init.normal_(parameter, std=0.5)
-    return made
+    return cse
 
 
 def test_se_resnet50_is_conditioned_in_each_of_its_sixteen_blocks() -> None:
@@ -58,20 +58,20 @@ def test_se_resnet50_is_conditioned_in_each_of_its_sixteen_blocks() -> None:
     bare.load_state_dict({k: v for k, v in cse.state_dict().items() if not k.startswith("conditions.")})
     assert len(cse.conditions) == 16
     images = batch([SKETCH]).images.repeat(2, 1, 1, 1)
-    given = Batch(images, torch.tensor([SKETCH, PHOTO]), torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
+    inputs = Batch(images, torch.tensor([SKETCH, PHOTO]), torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
     with torch.no_grad():
-        assert torch.equal(cse(given).embedding, bare(given).embedding)
+        assert torch.equal(cse(inputs).embedding, bare(inputs).embedding)
         nn.init.normal_(next(cse.conditions.parameters()), std=0.5)
-        sketch, photo = cse(given).embedding
+        sketch, photo = cse(inputs).embedding
     assert not torch.allclose(sketch, photo)
 
 
 @every_model
 @every_condition
 def test_at_the_start_it_is_the_bare_backbone_bit_for_bit(model: str, condition: str) -> None:
-    bare, cse, given = encoder(model, kind=Backbone), encoder(model, condition=condition), batch(MIXED)
-    assert torch.equal(cse(given).embedding, bare(given).embedding)
-    assert torch.equal(cse.feature_map(given.images, given.modality), bare.feature_map(given.images))
+    bare, cse, inputs = encoder(model, kind=Backbone), encoder(model, condition=condition), batch(MIXED)
+    assert torch.equal(cse(inputs).embedding, bare(inputs).embedding)
+    assert torch.equal(cse.feature_map(inputs.images, inputs.modality), bare.feature_map(inputs.images))
     assert cse.backbone.state_dict().keys() == bare.backbone.state_dict().keys()
     assert cse.state_dict().keys() - bare.state_dict().keys() == {f"conditions.{k}" for k in cse.conditions.state_dict()}
 
@@ -90,25 +90,25 @@ def test_gates_are_added_only_where_there_are_none(model: str, kind: type[nn.Mod
 @every_model
 @every_condition
 def test_after_a_few_steps_the_tag_changes_the_embedding(model: str, condition: str) -> None:
-    cse, given = encoder(model, condition=condition, dim=0), batch(MIXED)
+    cse, inputs = encoder(model, condition=condition, dim=0), batch(MIXED)
     optimizer = torch.optim.Adam(cse.conditions.parameters(), lr=0.01)
     for _ in range(3):
         optimizer.zero_grad()
-        cse(given).vector[:, 0].sum().backward()
+        cse(inputs).vector[:, 0].sum().backward()
         optimizer.step()
     assert all(parameter.any() for parameter in cse.conditions.parameters())
     photos, sketches = cse(batch([PHOTO] * 4)).vector, cse(batch([SKETCH] * 4)).vector
     assert (photos - sketches).abs().amax(1).min() > 1e-6
-    mixed = cse(given).vector
-    torch.testing.assert_close(mixed, torch.where(given.modality[:, None] == PHOTO, photos, sketches), atol=1e-5, rtol=1e-5)
+    mixed = cse(inputs).vector
+    torch.testing.assert_close(mixed, torch.where(inputs.modality[:, None] == PHOTO, photos, sketches), atol=1e-5, rtol=1e-5)
 
 
 @every_model
 def test_row_i_of_a_batch_is_a_batch_of_one(model: str) -> None:
-    cse, given = trained(model), batch(MIXED)
-    whole = cse(given).vector
-    for i in range(len(given)):
-        torch.testing.assert_close(cse(given[i : i + 1]).vector[0], whole[i], atol=1e-5, rtol=1e-5)
+    cse, inputs = trained(model), batch(MIXED)
+    whole = cse(inputs).vector
+    for i in range(len(inputs)):
+        torch.testing.assert_close(cse(inputs[i : i + 1]).vector[0], whole[i], atol=1e-5, rtol=1e-5)
 
 
 def literal(module: nn.Module, x: Tensor, modality: Tensor, v: Tensor, condition: str) -> Tensor:
@@ -129,15 +129,15 @@ def literal(module: nn.Module, x: Tensor, modality: Tensor, v: Tensor, condition
 
 @every_condition
 def test_squeeze_excitation_against_its_equation(condition: str) -> None:
-    cse, given = trained(condition=condition).double(), batch(MIXED)
-    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+    cse, inputs = trained(condition=condition).double(), batch(MIXED)
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
     for site in cse.sites:
         module = cse.backbone.get_submodule(site.rpartition(".")[0])
-        module.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0], output.clone())))
-    cse(given)
-    assert len(seen) == len(cse.conditions)
-    for (module, x, output), shift in zip(seen, cse.conditions, strict=True):
-        torch.testing.assert_close(output, literal(module, x, given.modality, shift.weight, condition))
+        module.register_forward_hook(lambda module, inputs, output: calls.append((module, inputs[0], output.clone())))
+    cse(inputs)
+    assert len(calls) == len(cse.conditions)
+    for (module, x, output), shift in zip(calls, cse.conditions, strict=True):
+        torch.testing.assert_close(output, literal(module, x, inputs.modality, shift.weight, condition))
 
 
 @every_condition
@@ -165,10 +165,10 @@ def test_a_gate_against_its_equation(condition: str, layout: str) -> None:
     torch.testing.assert_close(back, expected)
     wanted = [x, *gate.parameters()]
     upstream = torch.randn_like(expected)
-    for found, right in zip(
+    for value, right in zip(
         torch.autograd.grad((back * upstream).sum(), wanted), torch.autograd.grad((expected * upstream).sum(), wanted), strict=True
     ):
-        torch.testing.assert_close(found, right)
+        torch.testing.assert_close(value, right)
 
 
 def test_the_backbone_keeps_no_hook_even_after_an_error() -> None:
@@ -187,9 +187,9 @@ def test_a_copy_has_conditions_of_its_own() -> None:
 
 
 def test_half_precision_stays_half_within() -> None:
-    cse, given = trained("resnet"), batch(MIXED)
+    cse, inputs = trained("resnet"), batch(MIXED)
     with torch.autocast("cpu", torch.bfloat16):
-        assert cse.feature_map(given.images, given.modality).dtype == torch.bfloat16
+        assert cse.feature_map(inputs.images, inputs.modality).dtype == torch.bfloat16
 
 
 def test_it_has_every_option_of_the_backbone() -> None:

@@ -15,7 +15,7 @@ def step_of(embedding: torch.Tensor, modality: Sequence[int]) -> Step:
 
 
 def literal(embedding: torch.Tensor, modality: Sequence[int], loss: ModalityAdversary) -> tuple[float, float]:
-    """What eq. 14 and eq. 15 maximise, with their sign changed, by loops."""
+    """The objectives of eq. 14 and eq. 15, which are maximised, with their sign changed, by loops."""
     weight, bias = loss.discriminator.weight[0].detach(), loss.discriminator.bias[0].detach()
     d = [1 / (1 + math.exp(-float(row @ weight + bias))) for row in embedding]
     photos, sketches = ([d[i] for i, m in enumerate(modality) if m == side] for side in (1, 0))
@@ -52,12 +52,12 @@ def test_the_discriminator_learns_modalities_and_the_encoder_unlearns_them() -> 
     step = step_of(embedding, modality)
     loss(step)
     assert float(step.logged["modality_accuracy"]) > 0.9
-    moved = embedding.clone().requires_grad_()
-    encoder = torch.optim.Adam([moved], lr=0.05)
+    position = embedding.clone().requires_grad_()
+    encoder = torch.optim.Adam([position], lr=0.05)
     for _ in range(100):
         encoder.zero_grad()
-        torch.as_tensor(loss(step_of(moved, modality))).backward()
+        torch.as_tensor(loss(step_of(position, modality))).backward()
         encoder.step()
-    step = step_of(moved, modality)
+    step = step_of(position, modality)
     loss(step)
     assert float(step.logged["modality_accuracy"]) < 0.5

@@ -15,12 +15,12 @@ def literal(queries: Encoded, gallery: Encoded) -> dict[str, float]:
     classes = sorted({c for _, c, _ in rows})
     means: dict[str, list[float]] = {f"{where}_{kind}": [] for where in ("within", "between") for kind in ("same", "cross")}
     for own in classes:
-        found: dict[str, list[float]] = {name: [] for name in means}
+        cosines: dict[str, list[float]] = {name: [] for name in means}
         for i, (m, c, v) in enumerate(rows):
             for j, (n, d, w) in enumerate(rows):
                 if c == own and i != j:
-                    found[f"{'within' if d == own else 'between'}_{'same' if m == n else 'cross'}"].append(float(v @ w))
-        for name, values in found.items():
+                    cosines[f"{'within' if d == own else 'between'}_{'same' if m == n else 'cross'}"].append(float(v @ w))
+        for name, values in cosines.items():
             if values:
                 means[name].append(sum(values) / len(values))
     value = {name: sum(values) / len(values) if values else 0.0 for name, values in means.items()}
@@ -44,14 +44,14 @@ def test_two_modalities_apart_have_a_gap_and_two_classes_apart_a_discrepancy() -
     towards = torch.eye(4)
     sketches = encoded(F.normalize(towards[[0, 0, 1, 1]] + 0.5 * towards[2], dim=1), [0, 0, 1, 1], 0)
     photos = encoded(F.normalize(towards[[0, 0, 1, 1]] + 0.5 * towards[3], dim=1), [0, 0, 1, 1], 1)
-    found = ModalityGap().evaluate(sketches, photos)
-    assert found["within_same"] == pytest.approx(1)
-    assert found["within_cross"] == pytest.approx(0.8)
-    assert found["between_same"] == pytest.approx(0.2)
-    assert found["between_cross"] == pytest.approx(0)
-    assert found["modality_gap"] == pytest.approx(0.2)
-    assert found["discrepancy_same"] == pytest.approx(0.8)
-    assert found["discrepancy_cross"] == pytest.approx(0.8)
+    metrics = ModalityGap().evaluate(sketches, photos)
+    assert metrics["within_same"] == pytest.approx(1)
+    assert metrics["within_cross"] == pytest.approx(0.8)
+    assert metrics["between_same"] == pytest.approx(0.2)
+    assert metrics["between_cross"] == pytest.approx(0)
+    assert metrics["modality_gap"] == pytest.approx(0.2)
+    assert metrics["discrepancy_same"] == pytest.approx(0.8)
+    assert metrics["discrepancy_cross"] == pytest.approx(0.8)
 
 
 def test_vectors_that_are_no_cosines_are_refused() -> None:

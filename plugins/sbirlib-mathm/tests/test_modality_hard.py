@@ -24,15 +24,15 @@ def literal(features: Features, distances: list[list[float]], kind: str, same_so
     """Eq. 5 for every anchor of either modality, word by word."""
     m, y, source = features.modality.tolist(), features.category.tolist(), features.source.tolist()
     rows = range(len(y))
-    found = []
+    triplets = []
     for a in rows:
         m_p = m[a] if kind == "within" else 1 - m[a]
         m_n = 1 - m[a] if kind == "cross" else m[a]
         positives = [i for i in rows if i != a and y[i] == y[a] and m[i] == m_p and (same_source or source[i] != source[a])]
         negatives = [j for j in rows if y[j] != y[a] and m[j] == m_n]
         if positives and negatives:
-            found.append((a, max(positives, key=lambda i: distances[a][i]), min(negatives, key=lambda j: distances[a][j])))
-    return found
+            triplets.append((a, max(positives, key=lambda i: distances[a][i]), min(negatives, key=lambda j: distances[a][j])))
+    return triplets
 
 
 @settings(max_examples=40, deadline=None)
@@ -44,17 +44,17 @@ def test_equals_equation_5_by_loops(data: st.DataObject, count: int, same_source
     features = rows_of(draw(1), draw(2), draw(6))
     torch.manual_seed(data.draw(st.integers(0, 1000)))
     distances = torch.randint(0, 5, (count, count)).float()  # few values, so many ties
-    found = ModalityHard(same_source=same_source)(features, distances)
-    assert list(found) == ["cross", "within", "hybrid"]
-    for kind, triplets in found.items():
+    triplets_by_kind = ModalityHard(same_source=same_source)(features, distances)
+    assert list(triplets_by_kind) == ["cross", "within", "hybrid"]
+    for kind, triplets in triplets_by_kind.items():
         rows = list(zip(triplets.anchor.tolist(), triplets.positive.tolist(), triplets.negative.tolist(), strict=True))
         assert rows == literal(features, distances.tolist(), kind, same_source)
 
 
 def test_only_the_kinds_asked_for_in_their_order() -> None:
     features = rows_of([0, 1, 0, 1], [0, 0, 1, 1], [0, 1, 2, 3])
-    found = ModalityHard(kinds=["hybrid", "cross"])(features, torch.rand(4, 4))
-    assert {kind: len(triplets) for kind, triplets in found.items()} == {"hybrid": 4, "cross": 4}
+    triplets_by_kind = ModalityHard(kinds=["hybrid", "cross"])(features, torch.rand(4, 4))
+    assert {kind: len(triplets) for kind, triplets in triplets_by_kind.items()} == {"hybrid": 4, "cross": 4}
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_only_the_kinds_asked_for_in_their_order() -> None:
 )
 def test_what_is_not_possible_is_empty(modality: list[int], category: list[int], sizes: tuple[int, int, int]) -> None:
     features = rows_of(modality, category, list(range(len(category))))
-    found = ModalityHard()(features, torch.rand(len(category), len(category)))
-    assert tuple(len(triplets) for triplets in found.values()) == sizes
+    triplets_by_kind = ModalityHard()(features, torch.rand(len(category), len(category)))
+    assert tuple(len(triplets) for triplets in triplets_by_kind.values()) == sizes
 
 
 def test_a_synthesised_view_is_no_positive_of_its_own_image_when_told() -> None:

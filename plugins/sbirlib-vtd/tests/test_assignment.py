@@ -27,13 +27,13 @@ def test_the_entropies_equal_the_equations() -> None:
     h_col = -sum(c * math.log(c) for c in p_c)  # eq. 6
     of_each = sum(float(p[i, j]) * math.log(float(p[i, j]) * rows) for i in range(count) for j in range(rows)) / count  # eq. 4
     of_batch = sum(c * math.log(c * rows) for c in p_c)
-    for found, expected in (
+    for value, expected in (
         (row_entropy(p), h_row),
         (column_entropy(p), h_col),
         (divergence_of_each(p), of_each),
         (divergence(p), of_batch),
     ):
-        assert math.isclose(float(found), expected, rel_tol=1e-9)
+        assert math.isclose(float(value), expected, rel_tol=1e-9)
 
 
 def test_gradients_agree_with_differences() -> None:

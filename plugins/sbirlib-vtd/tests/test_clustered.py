@@ -8,7 +8,7 @@ from sbirlib_vtd.quantisation import Quantisation
 from sbirlib_vtd.variational import Variational
 
 
-def made(clusters: int = 4) -> Clustered:
+def clustered(clusters: int = 4) -> Clustered:
     torch.manual_seed(0)
     return Clustered(encoder=Variational(dim=3, channels=2).eval(), clusters=clusters)
 
@@ -19,7 +19,7 @@ def drawings(count: int = 6) -> Batch:
 
 
 def test_the_embedding_is_the_nearest_centre_and_the_error_its_distance() -> None:
-    encoder, batch = made(), drawings()
+    encoder, batch = clustered(), drawings()
     features = encoder(batch)
     codes, centres = encoder.encoder(batch).embedding, encoder.centres.detach()
     error = 0.0
@@ -34,18 +34,18 @@ def test_the_embedding_is_the_nearest_centre_and_the_error_its_distance() -> Non
 
 
 def test_only_centres_that_were_taken_get_a_gradient() -> None:
-    encoder, batch = made(), drawings()
+    encoder, batch = clustered(), drawings()
     features = encoder(batch)
     Quantisation()(Step(features, encoder=encoder, batch=batch)).backward()
-    taken = features.rows["assignment"].argmax(1)
+    codes = features.rows["assignment"].argmax(1)
     assert encoder.centres.grad is not None
-    assert set(encoder.centres.grad.norm(dim=1).nonzero()[:, 0].tolist()) == set(taken.tolist())
+    assert set(encoder.centres.grad.norm(dim=1).nonzero()[:, 0].tolist()) == set(codes.tolist())
     assert all(parameter.grad is None for parameter in encoder.encoder.parameters())
 
 
 def test_gradient_descent_on_the_error_ends_where_k_means_would() -> None:
     """Each centre is the mean of the codes that it is nearest to."""
-    encoder, batch = made(), drawings(16)
+    encoder, batch = clustered(), drawings(16)
     optimizer = torch.optim.Adam([encoder.centres], lr=0.05)
     for step in range(200):
         optimizer.zero_grad()
@@ -56,16 +56,16 @@ def test_gradient_descent_on_the_error_ends_where_k_means_would() -> None:
         if step % 10 == 9 and step < 100:
             encoder.end_epoch()
     features = encoder(batch)
-    code, taken = features.rows["code"], features.rows["assignment"].argmax(1)
-    assert len(taken.unique()) > 1
-    for k in taken.unique():
-        torch.testing.assert_close(encoder.centres[k], code[taken == k].mean(0), atol=1e-3, rtol=0)
+    code, nearest = features.rows["code"], features.rows["assignment"].argmax(1)
+    assert len(nearest.unique()) > 1
+    for k in nearest.unique():
+        torch.testing.assert_close(encoder.centres[k], code[nearest == k].mean(0), atol=1e-3, rtol=0)
 
 
 def test_a_batch_without_images_and_bad_options() -> None:
-    encoder = made().eval()
+    encoder = clustered().eval()
     features = encoder(drawings(0))
     assert features.embedding.shape == (0, 3)
     assert float(Quantisation()(Step(features, encoder=encoder, batch=drawings(0)))) == 0
     with pytest.raises(InputError, match="Clustered: clusters = 1: expected a whole number of at least 2"):
-        made(1)
+        clustered(1)

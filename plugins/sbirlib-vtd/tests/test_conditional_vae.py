@@ -51,8 +51,8 @@ def test_training_and_search_are_what_they_say() -> None:
     assert not features.rows["latent_mean"][2:].any()
     features = encoder.eval()(batch)
     for row in (0, 1, 3):
-        drawn = torch.stack([encoder.decoder(torch.cat([z, x[row]])) for z in encoder.noise]).mean(0)
-        torch.testing.assert_close(features.vector[row], drawn / drawn.square().sum().sqrt())
+        regressed = torch.stack([encoder.decoder(torch.cat([z, x[row]])) for z in encoder.noise]).mean(0)
+        torch.testing.assert_close(features.vector[row], regressed / regressed.square().sum().sqrt())
     torch.testing.assert_close(features.vector[[2, 4]], x[[2, 4]])
 
 
@@ -60,23 +60,23 @@ def test_the_losses_are_means_over_paired_sketches() -> None:
     encoder, batch, _ = world()
     features = encoder.train()(batch)
     loss = FeatureRegression(dim=4)
-    found = loss(Step(features, encoder=encoder, batch=batch))
-    made, rows = features.rows["regressed"], features.rows
+    terms = loss(Step(features, encoder=encoder, batch=batch))
+    regressed, rows = features.rows["regressed"], features.rows
     spread = divergence(rows["latent_mean"][:2], rows["latent_log_variance"][:2])  # of the two sketches, and of no photo
     torch.testing.assert_close(GatePrior(of="latent")(Step(features, encoder=encoder, batch=batch)), spread.mean())
-    photo = torch.stack([(made[i] - rows["condition"][2]).square().sum() for i in (0, 1)]).sum() / 2
-    sketch = torch.stack([(loss.back(made[i]) - rows["condition"][i]).square().sum() for i in (0, 1)]).sum() / 2
-    torch.testing.assert_close(found["photo"], photo)
-    torch.testing.assert_close(found["sketch"], sketch)
-    (found["photo"] + found["sketch"]).backward()
+    photo = torch.stack([(regressed[i] - rows["condition"][2]).square().sum() for i in (0, 1)]).sum() / 2
+    sketch = torch.stack([(loss.back(regressed[i]) - rows["condition"][i]).square().sum() for i in (0, 1)]).sum() / 2
+    torch.testing.assert_close(terms["photo"], photo)
+    torch.testing.assert_close(terms["sketch"], sketch)
+    (terms["photo"] + terms["sketch"]).backward()
     assert all(p.grad is not None and bool((p.grad != 0).any()) for p in (*encoder.posterior.parameters(), *encoder.decoder.parameters()))
 
 
 def test_without_a_pair_all_is_zero() -> None:
     encoder, batch, _ = world()
     alone = batch[torch.tensor([3, 4])]
-    found = FeatureRegression(dim=4)(Step(encoder.train()(alone), encoder=encoder, batch=alone))
-    assert [float(v.detach()) for v in found.values()] == [0, 0]
+    terms = FeatureRegression(dim=4)(Step(encoder.train()(alone), encoder=encoder, batch=alone))
+    assert [float(v.detach()) for v in terms.values()] == [0, 0]
     assert len(encoder.eval()(batch[torch.tensor([], dtype=torch.int64)])) == 0
 
 

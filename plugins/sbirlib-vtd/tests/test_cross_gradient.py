@@ -56,21 +56,21 @@ def test_it_is_the_algorithm_word_for_word() -> None:
     x = step.batch.images.clone().requires_grad_()
     gradient_d = torch.stack([torch.autograd.grad(domain(x)[i], x)[0][i] for i in range(3)])
     gradient_l = torch.autograd.grad(label(x), x)[0] * 3  # one triplet for three images: its mean over images, three times
-    found = loss(step)
-    torch.testing.assert_close(found["label"], label(step.batch.images + 3 * gradient_d))
+    terms = loss(step)
+    torch.testing.assert_close(terms["label"], label(step.batch.images + 3 * gradient_d))
     expected = 0.75 * torch.stack(domain(x)).mean() + 0.25 * torch.stack(domain(x + 3 * gradient_l)).mean()
-    torch.testing.assert_close(found["domain"], expected)
+    torch.testing.assert_close(terms["domain"], expected)
 
 
 def test_each_term_trains_its_own_network() -> None:
     loss, step, encoder = world(First())
-    found = loss(step)
-    found["label"].backward()
+    terms = loss(step)
+    terms["label"].backward()
     assert encoder.layer.weight.grad is not None
     assert encoder.layer.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in loss.parameters())
     encoder.zero_grad()
-    found["domain"].backward()
+    terms["domain"].backward()
     assert all(p.grad is None for p in encoder.parameters())
     assert all(p.grad is not None for p in loss.parameters())
 
@@ -84,9 +84,9 @@ def test_moving_raises_the_loss_that_it_follows() -> None:
 
 def test_without_triplets_the_label_term_is_zero() -> None:
     loss, step, _ = world(Nothing())
-    found = loss(step)
-    assert float(found["label"].detach()) == 0
-    found["label"].backward()
+    terms = loss(step)
+    assert float(terms["label"].detach()) == 0
+    terms["label"].backward()
 
 
 def test_bad_options_are_refused() -> None:

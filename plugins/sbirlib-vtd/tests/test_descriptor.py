@@ -12,7 +12,7 @@ from sbirlib_vtd.networks import SketchDecoder, SketchEncoder, small
 from sbirlib_vtd.sketch_reconstruction import SketchReconstruction
 
 
-def made(**options: Any) -> Descriptor:
+def descriptor(**options: Any) -> Descriptor:
     torch.manual_seed(0)
     return Descriptor(**{"rows": 6, "dim": 10, "channels": 2, **options}).eval()
 
@@ -26,7 +26,7 @@ def drawings(count: int = 5, size: int = 64) -> Batch:
 @torch.no_grad()
 @pytest.mark.parametrize("use", ["row", "mix", "first"])
 def test_the_descriptor_is_what_the_equations_say(use: str) -> None:
-    encoder, batch = made(use=use), drawings()
+    encoder, batch = descriptor(use=use), drawings()
     features = encoder(batch)
     for b in range(5):
         code = encoder.sketch_encoder(2 * batch.images[b : b + 1].mean(1, keepdim=True) - 1)
@@ -55,14 +55,14 @@ def test_the_networks_have_five_halvings_and_five_doublings() -> None:
     assert encoder(torch.zeros(2, 1, 64, 64)).shape == (2, encoder.width)
     assert sum(m.stride == (2, 2) for m in encoder.modules() if isinstance(m, torch.nn.Conv2d)) == 5
     assert sum(m.stride == (2, 2) for m in decoder.modules() if isinstance(m, torch.nn.ConvTranspose2d)) == 5
-    drawn = decoder(torch.randn(2, 7))
-    assert drawn.shape == (2, 1, 64, 64)
-    assert float(drawn.abs().max()) <= 1
+    sketches = decoder(torch.randn(2, 7))
+    assert sketches.shape == (2, 1, 64, 64)
+    assert float(sketches.abs().max()) <= 1
 
 
 @pytest.mark.parametrize("assignment", ["soft", "hard"])
 def test_the_gradient_reaches_all_but_the_dictionary(assignment: str) -> None:
-    encoder = made(assignment=assignment).train()
+    encoder = descriptor(assignment=assignment).train()
     features = encoder(drawings(8))
     features.images["reconstruction"].square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in encoder.parameters())
@@ -73,14 +73,14 @@ def test_the_gradient_reaches_all_but_the_dictionary(assignment: str) -> None:
 
 def test_in_training_a_hard_assignment_takes_one_row_and_a_soft_one_mixes() -> None:
     logits = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
-    hard, soft = made(assignment="hard").train(), made().train()
+    hard, soft = descriptor(assignment="hard").train(), descriptor().train()
     torch.testing.assert_close(hard.assigned(logits).amax(1), torch.ones(50))
     torch.testing.assert_close(soft.assigned(logits), logits.softmax(1))
     assert torch.equal(hard.eval().assigned(logits), one_hot(logits))
 
 
 def test_rows_are_counted_and_come_back_at_the_end_of_an_epoch() -> None:
-    encoder, batch = made(), drawings()
+    encoder, batch = descriptor(), drawings()
     logits = torch.eye(6)[[0, 0, 3, 3, 3]]
     features: Features = replace(encoder(batch), rows={"assignment": logits})
     before = encoder.dictionary.clone()
@@ -94,22 +94,22 @@ def test_rows_are_counted_and_come_back_at_the_end_of_an_epoch() -> None:
     for row in (1, 2, 4, 5):
         assert not torch.equal(encoder.dictionary[row], before[row])
         assert float(torch.cosine_similarity(encoder.dictionary[row], before[3], dim=0)) > 0.98
-    kept = encoder.dictionary.clone()
+    before = encoder.dictionary.clone()
     encoder.end_epoch()  # an epoch that saw nothing
-    assert torch.equal(encoder.dictionary, kept)
+    assert torch.equal(encoder.dictionary, before)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_blank_sketch_has_a_descriptor(value: float) -> None:
     batch = drawings(2)
-    features = made()(Batch(torch.full_like(batch.images, value), batch.modality, batch.category, batch.instance))
+    features = descriptor()(Batch(torch.full_like(batch.images, value), batch.modality, batch.category, batch.instance))
     assert bool(features.embedding.isfinite().all())
     assert torch.equal(features.embedding[0], features.embedding[1])
 
 
 def test_the_reconstruction_is_a_sum_of_squares_or_their_mean() -> None:
-    encoder, batch = made(), drawings(3)
+    encoder, batch = descriptor(), drawings(3)
     features = encoder(batch)
     step = Step(features, encoder=encoder, batch=batch)
     error = [(features.images["drawn"][b] - features.images["reconstruction"][b]).square() for b in range(3)]
@@ -130,4 +130,4 @@ def test_the_reconstruction_is_a_sum_of_squares_or_their_mean() -> None:
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        made(**options)
+        descriptor(**options)

@@ -21,9 +21,9 @@ def test_the_likeliest_row_is_taken() -> None:
 def test_gumbel_draws_rows_as_often_as_softmax_says() -> None:
     torch.manual_seed(0)
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
-    drawn = gumbel_one_hot(logits.expand(20_000, -1))
-    assert torch.equal(drawn.round(), one_hot(drawn))
-    torch.testing.assert_close(drawn.mean(0), logits[0].softmax(0), atol=0.012, rtol=0)
+    samples = gumbel_one_hot(logits.expand(20_000, -1))
+    assert torch.equal(samples.round(), one_hot(samples))
+    torch.testing.assert_close(samples.mean(0), logits[0].softmax(0), atol=0.012, rtol=0)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])

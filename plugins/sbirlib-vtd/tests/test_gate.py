@@ -10,7 +10,7 @@ from sbirlib_vtd.gate import gated_distances, gated_query, plain_gallery
 from sbirlib_vtd.gate_prior import GatePrior, divergence
 
 
-def drawn(queries: int, photos: int, width: int, draws: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(queries: int, photos: int, width: int, draws: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     a, b = (F.normalize(torch.randn(n, width, generator=generator), dim=1) for n in (queries, photos))
     return a, F.normalize(torch.randn(queries, draws, width, generator=generator), dim=2), b
@@ -27,7 +27,7 @@ def naive(a: Tensor, gate: Tensor, b: Tensor) -> Tensor:
 
 
 def test_two_products_equal_the_distances_one_by_one() -> None:
-    a, gate, b = drawn(5, 7, 16, 3)
+    a, gate, b = inputs(5, 7, 16, 3)
     slow = naive(a.double(), gate.double(), b.double())
     for s in range(3):
         torch.testing.assert_close(gated_distances(a, gate[:, s], b).double(), slow[:, s], rtol=1e-5, atol=1e-5 * float(slow.max()))
@@ -36,7 +36,7 @@ def test_two_products_equal_the_distances_one_by_one() -> None:
 
 
 def test_float32_orders_the_nearest_hundred_as_float64_does() -> None:
-    a, gate, b = drawn(20, 2_000, 256, 10)
+    a, gate, b = inputs(20, 2_000, 256, 10)
     single = torch.einsum("nsv,gv->nsg", gated_query(a, gate), plain_gallery(b)).amax(1)
     double = torch.einsum("nsv,gv->nsg", gated_query(a.double(), gate.double()), plain_gallery(b.double())).amax(1)
     assert float((single - double).abs().max() / double.abs().max()) < 1e-5
@@ -48,13 +48,13 @@ def test_float32_orders_the_nearest_hundred_as_float64_does() -> None:
 
 
 def test_gradients_agree_with_differences() -> None:
-    a, gate, b = (value.double().requires_grad_() for value in drawn(3, 4, 5, 1))
+    a, gate, b = (value.double().requires_grad_() for value in inputs(3, 4, 5, 1))
     assert torch.autograd.gradcheck(lambda x, g, y: gated_distances(x, g[:, 0], y), (a, gate, b))
 
 
 def test_the_constant_of_each_draw_decides() -> None:
     """Without -sum w a^2 draws of a gate could not be compared: the best photos would be others."""
-    a, gate, b = drawn(50, 200, 32, 10)
+    a, gate, b = inputs(50, 200, 32, 10)
     whole = torch.einsum("nsv,gv->nsg", gated_query(a, gate), plain_gallery(b))
     without = whole - gated_query(a, gate)[..., -1:]
     assert not torch.equal(whole.amax(1).argmax(1), without.amax(1).argmax(1))
@@ -72,11 +72,11 @@ def test_the_prior_equals_the_divergence_of_two_normal_distributions() -> None:
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(mean, (log_variance / 2).exp()), normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(divergence(mean, log_variance), expected)
-    seen = step(mean, log_variance, torch.tensor([SKETCH, PHOTO, SKETCH]))
-    torch.testing.assert_close(GatePrior()(seen), expected[[0, 2]].mean())
-    drawn = mean[[0, 2]] + (log_variance[[0, 2]] / 2).exp() * torch.randn(100_000, 2, 4, generator=torch.Generator().manual_seed(2))
-    assert math.isclose(float(seen.logged["gate_rms"]), float(drawn.square().mean().sqrt()), rel_tol=0.01)
-    assert math.isclose(float(seen.logged["gate_mean_rms"]), float(mean[[0, 2]].square().mean().sqrt()), rel_tol=1e-5)
+    inputs = step(mean, log_variance, torch.tensor([SKETCH, PHOTO, SKETCH]))
+    torch.testing.assert_close(GatePrior()(inputs), expected[[0, 2]].mean())
+    samples = mean[[0, 2]] + (log_variance[[0, 2]] / 2).exp() * torch.randn(100_000, 2, 4, generator=torch.Generator().manual_seed(2))
+    assert math.isclose(float(inputs.logged["gate_rms"]), float(samples.square().mean().sqrt()), rel_tol=0.01)
+    assert math.isclose(float(inputs.logged["gate_mean_rms"]), float(mean[[0, 2]].square().mean().sqrt()), rel_tol=1e-5)
 
 
 @pytest.mark.parametrize("count", [0, 2])

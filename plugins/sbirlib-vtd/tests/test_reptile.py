@@ -68,13 +68,13 @@ def test_a_subtask_stays_within_its_categories() -> None:
     labels = synthetic(categories=10, unseen=2, instances=4).train
     sampler = Subtasks(categories=3, length=5, pairs=4)
     batches = sampler.batches(labels, seed=0, epoch=0)
-    known = len(np.unique(labels.category))
-    assert len(batches) == 5 * (known // 3)
-    seen = [{int(c) for rows in batches[i : i + 5] for c in labels.category[rows]} for i in range(0, len(batches), 5)]
-    assert all(len(categories) <= 3 for categories in seen)
-    assert not set.intersection(*seen)
+    count = len(np.unique(labels.category))
+    assert len(batches) == 5 * (count // 3)
+    subtasks = [{int(c) for rows in batches[i : i + 5] for c in labels.category[rows]} for i in range(0, len(batches), 5)]
+    assert all(len(categories) <= 3 for categories in subtasks)
+    assert not set.intersection(*subtasks)
     assert all(len(rows) == 8 for rows in batches)
-    with pytest.raises(InputError, match=f"subtasks take categories=52, and there are {known}"):
+    with pytest.raises(InputError, match=f"subtasks take categories=52, and there are {count}"):
         Subtasks().batches(labels, seed=0, epoch=0)
     with pytest.raises(InputError, match="Subtasks: categories = 0: expected a whole number of at least 1"):
         Subtasks(categories=0)

@@ -8,7 +8,7 @@ from sbirlib_vtd.networks import small
 from sbirlib_vtd.variational import Variational
 
 
-def made() -> Variational:
+def variational() -> Variational:
     torch.manual_seed(0)
     return Variational(dim=6, channels=2)
 
@@ -19,7 +19,7 @@ def drawings(count: int = 5) -> Batch:
 
 
 def test_in_eval_mode_the_code_is_the_mean_and_in_training_it_is_drawn() -> None:
-    encoder, batch = made().eval(), drawings()
+    encoder, batch = variational().eval(), drawings()
     features = encoder(batch)
     code = encoder.sketch_encoder(small(batch.images))
     torch.testing.assert_close(features.embedding, code @ encoder.mean.weight.T + encoder.mean.bias)
@@ -35,7 +35,7 @@ def test_in_eval_mode_the_code_is_the_mean_and_in_training_it_is_drawn() -> None
 
 
 def test_the_prior_of_the_code_is_of_every_image() -> None:
-    encoder, batch = made(), drawings()
+    encoder, batch = variational(), drawings()
     features = encoder(batch)
     step = Step(features, encoder=encoder, batch=batch)
     expected = divergence(features.rows["latent_mean"], features.rows["latent_log_variance"]).mean()

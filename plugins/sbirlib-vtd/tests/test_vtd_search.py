@@ -16,7 +16,7 @@ from sbirlib.testing.world import separable
 KINDS: dict[str, dict[str, Any]] = {"flat": {}, "milvus": {"uri": "photos.db", "index_type": "FLAT"}}
 
 
-def made() -> Pipeline:
+def pipeline_of_vtd() -> Pipeline:
     inner = {"name": "backbone", "backbone": "test_resnet", "pretrained": False, "dim": 12}
     descriptor = {"rows": 8, "dim": 10, "channels": 4, "use": "mix"}
     return build("vtd", encoder={"encoder": inner, "descriptor": descriptor, "gate_scale": 3.0}, transform={"size": 32})
@@ -40,15 +40,15 @@ def test_an_index_finds_what_the_gated_distances_say(kind: str, tmp_path: Path) 
     if kind == "milvus" and find_spec("pymilvus") is None:
         pytest.skip("the extra milvus is not installed")
     options = {k: str(tmp_path / v) if k == "uri" else v for k, v in KINDS[kind].items()}
-    pipeline, data = made(), separable()
+    pipeline, data = pipeline_of_vtd(), separable()
     index = pipeline.index(data.photos, kind={"name": kind, **options}, progress=False)
     sketches = [data.sketches.read(i) for i in range(len(data.sketches))]
-    found = [[hit.path for hit in index.search(sketch, k=5)] for sketch in sketches]
-    assert found == literal(pipeline, 5)
+    hits = [[hit.path for hit in index.search(sketch, k=5)] for sketch in sketches]
+    assert hits == literal(pipeline, 5)
 
 
 def test_an_exported_pipeline_asks_the_same(tmp_path: Path) -> None:
-    pipeline, data = made(), separable()
+    pipeline, data = pipeline_of_vtd(), separable()
     pipeline.index(data.photos, progress=False).save(tmp_path / "index")
     pipeline.export(tmp_path / "model.safetensors")
     sketch = data.sketches.read(3)
@@ -60,7 +60,7 @@ def test_an_exported_pipeline_asks_the_same(tmp_path: Path) -> None:
 def test_it_is_searched_from_the_command_line_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipeline, data = made(), separable()
+    pipeline, data = pipeline_of_vtd(), separable()
     pipeline.export(tmp_path / "model.safetensors")
     (tmp_path / "photos").mkdir()
     for i in range(len(data.photos)):

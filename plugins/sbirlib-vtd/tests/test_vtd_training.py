@@ -25,7 +25,7 @@ def test_one_category_alone() -> None:
     pipeline = tiny(**{"sampler.per_category": 4})
     before = {name: values.clone() for name, values in pipeline.encoder.named_parameters()}
     pipeline.fit(data, device="cpu", progress=False, tensorboard=False)
-    moved = [name for name, values in pipeline.encoder.named_parameters() if not torch.equal(values, before[name])]
-    assert any(name.startswith("encoder.") for name in moved)
-    assert any(name.startswith("descriptor.") for name in moved)
+    names = [name for name, values in pipeline.encoder.named_parameters() if not torch.equal(values, before[name])]
+    assert any(name.startswith("encoder.") for name in names)
+    assert any(name.startswith("descriptor.") for name in names)
     assert pipeline.encode_images(data.photos, progress=False).isfinite().all()

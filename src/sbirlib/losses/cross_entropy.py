@@ -70,4 +70,5 @@ class CrossEntropy(Classifier):
             return F.linear(embedding, weight, bias)
 
     def forward(self, step: Step) -> Tensor:
+        """Mean over rows of the embedding [N, D]: a scalar []."""
         return cross_entropy(self.logits(step.features), step.features.category)

@@ -50,6 +50,7 @@ class NormSoftmax(Classifier):
             return F.linear(F.normalize(embedding, dim=1), proxies) / self.temperature
 
     def forward(self, step: Step) -> Tensor | dict[str, Tensor]:
+        """Mean over rows of the embedding [N, D], a scalar []; with `apart` one of each group of rows."""
         features = step.features
         logits = self.logits(features)
         if not self.apart:

@@ -52,7 +52,7 @@ class Mean(MeanReducer):
     """PML's mean over rows; zero, with a gradient, without rows."""
 
     def element_reduction(self, losses: Tensor, indices: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Mean of losses [n], a scalar."""
+        """Mean of losses [N], a scalar []."""
         mean: Tensor = losses.mean() if len(losses) else self.zero_loss(embeddings)
         return mean
 
@@ -96,6 +96,7 @@ class PmlLoss(Loss):
                 holder.distance = EncoderDistance(power=holder.distance.power)
 
     def forward(self, step: Step) -> Tensor:
+        """PML's loss of the embedding [N, D], or of distances [N, N]: a scalar []."""
         embedding, labels = at_least_float32(step.features.embedding), getattr(step.features, self.labels)
         if not len(embedding):
             return embedding.sum()  # zero, with a gradient; some of PML's would be NaN

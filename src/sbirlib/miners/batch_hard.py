@@ -16,9 +16,8 @@ class BatchHard(Miner):
     Args:
         same_source: allow positives that were synthesised from the anchor's own image
 
-    >>> miner = BatchHard()
-    >>> miner(features, features_distances)["hard"].anchor  # doctest: +SKIP
-    tensor([0, 1, 2, 3])
+    >>> BatchHard()(features, distances)["hard"].anchor
+    tensor([ 0,  1,  2,  3,  4,  5,  6,  7,  8,  9, 10, 11])
     """
 
     def __init__(self, *, same_source: bool = True) -> None:
@@ -26,5 +25,6 @@ class BatchHard(Miner):
         self.same_source = same_source
 
     def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        """At most one triplet for each row, from distances [N, N]."""
         positive, negative = pairs(features, same_source=self.same_source)
         return {"hard": join(hardest(distances, positive, farthest=True), hardest(distances, negative, farthest=False))}

@@ -21,8 +21,8 @@ class InstanceTriplets(Miner):
         negative: choice among the candidates: "random", "semi_hard" or "hardest"
         within_category: candidates are of the sketch's category; otherwise of any
 
-    >>> InstanceTriplets(negative="hardest")(features, distances)["instance"].anchor    # doctest: +SKIP
-    tensor([0, 2, 4, 6])
+    >>> InstanceTriplets(negative="hardest")(features, distances)["instance"]
+    Triplets(anchor=tensor([...]), positive=tensor([...]), negative=tensor([...]))
     """
 
     def __init__(self, *, negative: Literal["random", "semi_hard", "hardest"] = "random", within_category: bool = True) -> None:
@@ -30,6 +30,7 @@ class InstanceTriplets(Miner):
         self.negative, self.within_category = negative, within_category
 
     def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        """A triplet for each sketch and photo of its instance, from distances [N, N]."""
         if len(features) and bool((features.instance < 0).all()):
             raise InputError("the miner instance_triplets needs the instance of each image, and this dataset has no instances")
         same = (features.instance[:, None] == features.instance) & (features.instance >= 0)

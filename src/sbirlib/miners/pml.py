@@ -38,6 +38,7 @@ class PmlMiner(Miner):
         self.miner = miner
 
     def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        """PML's triplets, from distances [N, N] and vectors [N, V]."""
         if not len(features):
             none = features.category
             return {"pml": Triplets(none, none, none)}

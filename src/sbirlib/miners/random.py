@@ -15,9 +15,8 @@ class Random(Miner):
     Args:
         same_source: allow positives that were synthesised from the anchor's own image
 
-    >>> torch.manual_seed(0)  # doctest: +SKIP
-    >>> Random()(features, distances)["random"].negative  # doctest: +SKIP
-    tensor([5, 4, 6, 7, 0, 3, 1, 2])
+    >>> Random()(features, distances)["random"].negative
+    tensor([...])
     """
 
     def __init__(self, *, same_source: bool = True) -> None:
@@ -25,6 +24,7 @@ class Random(Miner):
         self.same_source = same_source
 
     def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        """At most one triplet for each row; of distances [N, N] the shape alone is read."""
         positive, negative = pairs(features, same_source=self.same_source)
         draw = torch.rand(distances.shape, device=distances.device)  # the hardest under random distances is a uniform draw
         return {"random": join(hardest(draw, positive, farthest=True), hardest(draw, negative, farthest=True))}

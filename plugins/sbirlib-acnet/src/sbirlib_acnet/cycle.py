@@ -33,6 +33,7 @@ class Cycle(AdversarialLoss):
         self.discriminator = PatchDiscriminator(channels=channels)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
+        """Both terms for sketches and photos of the batch [B, 3, H, W], each a scalar []."""
         sketch, photo = step.batch.modality == SKETCH, step.batch.modality == PHOTO
         sketches, photos = step.batch.images[sketch], step.batch.images[photo]
         redrawn = at_full_precision(self.inverse, step.local.images["synthesised"][sketch])
@@ -44,6 +45,7 @@ class Cycle(AdversarialLoss):
         }
 
     def discriminator_loss(self, step: Step) -> Tensor:
+        """D's loss on the batch's sketches and on those of F, [B, 3, H, W]: a scalar []."""
         sketch, photo = step.batch.modality == SKETCH, step.batch.modality == PHOTO
         sketched = at_full_precision(self.inverse, step.batch.images[photo]).detach()
         fake, real = (at_full_precision(self.discriminator, images) for images in (sketched, step.batch.images[sketch]))

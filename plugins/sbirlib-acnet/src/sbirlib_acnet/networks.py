@@ -7,7 +7,7 @@ from sbirlib.plugin_api import InputError
 
 
 class Generator(nn.Module):
-    """Images [n, 3, H, W] in [0, 1] to images of another domain, of the same size and range (ACNet, table 4).
+    """Images [B, 3, H, W] in [0, 1] to images of another domain, of the same size and range (ACNet, table 4).
 
     A 7x7 convolution to `channels`, two of stride 2 that double them, `blocks` residual blocks, two transposed convolutions back, and a
     7x7 convolution with tanh; instance norm without parameters. 161,923 parameters at 8 channels and 8 blocks; CycleGAN's own is 64 and 9.
@@ -26,7 +26,7 @@ class Generator(nn.Module):
         self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [n, 3, H, W] of the other domain."""
+        """Images [B, 3, H, W] of the other domain, for images [B, 3, H, W]."""
         height, width = images.shape[-2:]
         if height % 4 or width % 4 or min(height, width) < 8:
             raise InputError(f"a generator takes images whose sides are multiples of 4, at least 8, got {height}x{width}: change the size")
@@ -45,13 +45,13 @@ class Residual(nn.Module):
         self.layers = nn.Sequential(first, *normalised(channels), second, nn.InstanceNorm2d(channels))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps [n, C, H, W], of the same shape."""
+        """x + f(x) [B, C, H, W] of maps x [B, C, H, W]."""
         residual: Tensor = self.layers(maps)
         return maps + residual
 
 
 class PatchDiscriminator(nn.Module):
-    """Images [n, 3, H, W] in [0, 1] to a logit for each of their patches [n, 1, h, w] (ACNet, table 5; Isola et al. 2017).
+    """Images [B, 3, H, W] in [0, 1] to a logit for each of their patches [B, 1, h, w] (ACNet, table 5; Isola et al. 2017).
 
     26x26 patches of 70x70 pixels at 224 pixels; 44,537 parameters at 8 channels.
     """
@@ -66,7 +66,7 @@ class PatchDiscriminator(nn.Module):
         self.apply(initialise)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of patches [n, 1, h, w]."""
+        """Logits of patches [B, 1, h, w], for images [B, 3, H, W]."""
         if min(images.shape[-2:]) < 32:
             raise InputError(f"a patch discriminator takes images of at least 32 pixels a side, got {list(images.shape[-2:])}")
         if len(images) == 0:
@@ -89,7 +89,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def at_full_precision(network: nn.Module, images: Tensor) -> Tensor:
-    """Output [n, ...] of a network for images [n, 3, H, W] outside of any autocast, as losses are computed."""
+    """Output [B, ...] of a network for images [B, 3, H, W] outside of any autocast, as losses are computed."""
     with torch.autocast(images.device.type, enabled=False):
         outputs: Tensor = network(images)
     return outputs

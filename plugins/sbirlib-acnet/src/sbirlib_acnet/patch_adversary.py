@@ -35,6 +35,7 @@ class PatchAdversary(AdversarialLoss):
         self.kind, self.discriminator = kind, PatchDiscriminator(channels=channels)
 
     def forward(self, step: Step) -> Tensor:
+        """G's loss, the mean over patches of synthesised photos [B, 3, H, W]: a scalar []."""
         fake = at_full_precision(self.discriminator, step.local.images["synthesised"][step.batch.modality == SKETCH])
         with torch.no_grad():
             real = at_full_precision(self.discriminator, step.batch.images[step.batch.modality == PHOTO])
@@ -43,18 +44,19 @@ class PatchAdversary(AdversarialLoss):
         return step.mean(KINDS[self.kind](fake, 1.0))
 
     def discriminator_loss(self, step: Step) -> Tensor:
+        """D's loss on photos and synthesised photos [B, 3, H, W]: a scalar []."""
         fake = at_full_precision(self.discriminator, step.local.images["synthesised"].detach()[step.batch.modality == SKETCH])
         real = at_full_precision(self.discriminator, step.batch.images[step.batch.modality == PHOTO])
         return (step.mean(KINDS[self.kind](real, 1.0)) + step.mean(KINDS[self.kind](fake, 0.0))) / 2
 
 
 def least_squares(logits: Tensor, target: float) -> Tensor:
-    """(D - target)^2 of logits [n, 1, h, w], for each patch (Mao et al. 2017)."""
+    """(D - target)^2 of logits [B, 1, h, w], for each patch (Mao et al. 2017)."""
     return (logits - target).square()
 
 
 def log_loss(logits: Tensor, target: float) -> Tensor:
-    """-log D, or -log(1 - D) for the target 0, for each patch, D = sigmoid(logits [n, 1, h, w]) (ACNet, eq. 1)."""
+    """-log D, or -log(1 - D) for the target 0, for each patch, D = sigmoid(logits [B, 1, h, w]) (ACNet, eq. 1)."""
     return F.softplus(-logits if target else logits)
 
 

@@ -14,10 +14,11 @@ class PhotoIdentity(Loss):
     needs = frozenset({"identity"})
 
     def forward(self, step: Step) -> Tensor:
+        """Mean over pixels of the photos and of G(p) [B, 3, H, W]: a scalar []."""
         photo = step.batch.modality == PHOTO
         return step.mean(absolute_difference(step.local.images["identity"][photo], step.batch.images[photo]))
 
 
 def absolute_difference(outputs: Tensor, targets: Tensor) -> Tensor:
-    """|output - target| [n, 3, H, W] of images in [0, 1], in the units of [-1, 1]."""
+    """|output - target| [B, 3, H, W] of images in [0, 1], in the units of [-1, 1]."""
     return 2 * (outputs - targets.to(outputs.dtype)).abs()

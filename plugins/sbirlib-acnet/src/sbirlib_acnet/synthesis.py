@@ -66,7 +66,8 @@ class Synthesis(Wrapper):
         sketches: in training, rows for the sketches themselves too
         query: vector of a query: that of the synthesised photo, or of the sketch itself
 
-    >>> encoder = Synthesis(encoder={"name": "backbone", "backbone": "resnet18", "pretrained": False})    # doctest: +SKIP
+    >>> Synthesis(encoder=encoder, channels=2, blocks=1)(batch).images["synthesised"].shape
+    torch.Size([12, 3, 32, 32])
     """
 
     def __init__(

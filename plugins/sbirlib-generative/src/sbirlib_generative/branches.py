@@ -24,7 +24,7 @@ class Branches(Wrapper):
         encoder: encoder that both branches start from
         sharing: weights that the branches share: all ("siamese"), none ("heterogeneous"), or the embedding's ("hybrid")
 
-    >>> Branches(encoder=encoder, sharing="hybrid").photo.embedding is encoder.embedding    # doctest: +SKIP
+    >>> Branches(encoder=encoder, sharing="hybrid").photo.embedding is encoder.embedding
     True
     """
 
@@ -57,7 +57,7 @@ class Branches(Wrapper):
         return self._vectors(batch, lambda branch, own: branch.gallery_vectors(own))
 
     def _routed(self, batch: Batch) -> list[tuple[Tensor, Encoder]] | None:
-        """Indices [n] of the images of each modality in the batch, and their branch; None where one encoder takes all."""
+        """Indices [M] of the images of each modality in the batch, and their branch; None where one encoder takes all."""
         if self.sharing == "siamese" or len(batch) == 0:
             return None
         branches = {SKETCH: self.encoder, PHOTO: self.photo}
@@ -73,7 +73,7 @@ class Branches(Wrapper):
 
 
 def merge(subsets: list[tuple[Tensor, Features]]) -> Features:
-    """Features of a batch from those of its subsets, each with the indices of its images [n]: rows in the order of images."""
+    """Features of a batch from those of its subsets, each with the indices [M] of its images: rows in the order of images."""
     apart = [replace(features, source=images[features.source]) for images, features in subsets]
     order = torch.cat([features.source for features in apart]).argsort(stable=True)
     back = torch.cat([images for images, _ in subsets]).argsort()

@@ -44,6 +44,7 @@ class SketchDecoder(Loss):
         self.kind, self.decoder = kind, Decoder(dim=dim, size=size, width=width)
 
     def forward(self, step: Step) -> Tensor:
+        """Mean over the rows [N, D] that have a target among the images [B, 3, H, W]: a scalar []."""
         rows, images = targets(step.local, step.batch.modality, step.batch.instance)
         embedding = at_least_float32(step.local.embedding[rows])
         with torch.autocast(embedding.device.type, enabled=False):
@@ -53,7 +54,7 @@ class SketchDecoder(Loss):
 
 
 class Decoder(nn.Module):
-    """Codes [n, D] to sketches [n, 3, size, size] in [-1, 1]: a linear layer to a small map of `width` channels, blocks of transposed 4x4
+    """Codes [N, D] to sketches [N, 3, S, S], S the size, in [-1, 1]: a linear layer to a small map of `width` channels, blocks of transposed 4x4
     convolution, batch norm and ReLU that double the side and halve the channels, and a 4x4 convolution with tanh (table 1)."""
 
     def __init__(self, *, dim: int, size: int = 224, width: int = 512) -> None:
@@ -76,7 +77,7 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 3, 4, padding="same"), nn.Tanh())
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Sketches [n, 3, size, size] of codes [n, D]."""
+        """Sketches [N, 3, S, S] of codes [N, D], S the size."""
         if len(codes) == 0:  # batch norm refuses an empty batch
             return codes.new_zeros(0, 3, self.size, self.size) + 0 * sum(p.sum() for p in self.parameters()) + 0 * codes.sum()
         sketches: Tensor = self.layers(self.code(codes).unflatten(1, (self.width, self.side, self.side)))
@@ -84,7 +85,7 @@ class Decoder(nn.Module):
 
 
 def targets(features: Features, modality: Tensor, instance: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows [n] with a target sketch, and that sketch's index [n] among the batch's images, of `modality` and `instance` [B]."""
+    """Rows [M] with a target sketch, and that sketch's index [M] among the batch's images, of `modality` and `instance` [B]."""
     sketch = modality == SKETCH
     own = (features.instance[:, None] == instance) & (instance >= 0) & sketch
     first = torch.where(own.any(1), own.int().argmax(1) if own.shape[1] else features.source, -1)
@@ -94,7 +95,7 @@ def targets(features: Features, modality: Tensor, instance: Tensor) -> tuple[Ten
 
 
 def resized(images: Tensor, size: int) -> Tensor:
-    """Images [n, 3, H, W] as [n, 3, size, size], antialiased."""
+    """Images [N, 3, H, W] as [N, 3, S, S], S the size, antialiased."""
     if images.shape[-2:] == (size, size) or len(images) == 0:
         return images if len(images) else images.new_zeros(0, 3, size, size)
     smaller: Tensor = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
@@ -102,12 +103,12 @@ def resized(images: Tensor, size: int) -> Tensor:
 
 
 def squared_error(sketches: Tensor, originals: Tensor) -> Tensor:
-    """Mean squared error of each sketch [n] of [n, 3, size, size]."""
+    """Mean squared error of each sketch [N], sketches and originals [N, 3, S, S]."""
     return (sketches - originals).square().flatten(1).mean(1)
 
 
 def norm(sketches: Tensor, originals: Tensor) -> Tensor:
-    """Euclidean distance of each sketch [n] of [n, 3, size, size] from its original (eq. 4)."""
+    """Euclidean distance [N] of each sketch from its original, both [N, 3, S, S] (eq. 4)."""
     distance: Tensor = torch.linalg.vector_norm((sketches - originals).flatten(1), dim=1)
     return distance
 

@@ -7,7 +7,7 @@ from sbirlib.plugin_api import InputError
 
 
 def farthest_points(lines: Tensor, count: int) -> Tensor:
-    """`count` pixels of each mask [B, H, W], (x, y) as float [B, count, 2], by farthest-point sampling.
+    """N = `count` pixels of each mask [B, H, W], (x, y) as float [B, N, 2], by farthest-point sampling.
 
     The first is the pixel farthest from the middle of the lines, each other the one farthest from all before; of equals the first row by row.
     With fewer pixels than `count` they repeat in the same order; a blank mask has its points on a grid over the image. The whole batch at once,
@@ -41,7 +41,7 @@ def farthest_points(lines: Tensor, count: int) -> Tensor:
 
 
 def grid(count: int, height: int, width: int) -> Tensor:
-    """`count` points (x, y) [count, 2] row by row on the coarsest square grid that holds them, at the middles of its cells."""
+    """N = `count` points (x, y) [N, 2] row by row on the coarsest square grid that holds them, at the middles of its cells."""
     side = next(s for s in range(1, count + 1) if s * s >= count)
     cell = torch.arange(count)
     return torch.stack([(cell % side + 0.5) * width / side, (cell // side + 0.5) * height / side], 1).float() - 0.5

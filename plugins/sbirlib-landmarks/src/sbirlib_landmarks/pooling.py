@@ -12,7 +12,7 @@ def project(points: Tensor, size: tuple[int, int], cells: tuple[int, int]) -> Te
 
 
 def kernel(places: Tensor, cells: int) -> Tensor:
-    """g(l, q) = max(0, 1 - |l - q|) for places l [...] and cells q = 0 ... cells - 1, as [..., cells] (eq. 3 and 4).
+    """g(l, q) = max(0, 1 - |l - q|) for places l [B, N] and cells q = 0 ... cells - 1, as [B, N, cells] (eq. 3 and 4).
 
     Where l lies on a cell the slope is that to the right, so that a point which starts there can move; |.| itself has none.
     """

@@ -39,11 +39,13 @@ class ModalityAdversary(AdversarialLoss):
             return F.linear(embedding, weight, bias).squeeze(1)
 
     def forward(self, step: Step) -> Tensor:
+        """The encoder's loss, mean over rows [N, D] of each modality: a scalar []."""
         logits, photo = self.photo_logits(step.features), step.features.modality == PHOTO
         step.log("modality_accuracy", ((logits > 0) == photo).double().mean() if len(photo) else logits.new_zeros(()))
         return discrimination(-logits, step.features.modality)
 
     def discriminator_loss(self, step: Step) -> Tensor:
+        """The discriminator's loss, mean over rows [N, D] of each modality: a scalar []."""
         return discrimination(self.photo_logits(step.features), step.features.modality)
 
 

@@ -40,6 +40,7 @@ class ModalityHard(Miner):
         self.same_source = same_source
 
     def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        """Triplets by kind, at most one for each row, from distances [N, N]."""
         positive, negative = pairs(features, same_source=self.same_source)
         other = features.modality[:, None] != features.modality
         sides = {True: other, False: ~other}

@@ -29,7 +29,7 @@ class Adaptive(Wrapper):
     [b, b^2, 1], and those of a query [S, 2V + 1].
 
     Rows have `gate` [N, S, V] (zero for photos), `gate_mean` and `gate_log_variance` [N, V]. Raises InputError around an encoder whose vectors
-    are not of unit length.
+    are not of unit length, as those of a zero embedding are not.
 
     Args:
         encoder: encoder of F
@@ -37,8 +37,9 @@ class Adaptive(Wrapper):
         draws: number S of gates of a sketch in eval mode
         gate_scale: length of eta
 
-    >>> Adaptive(encoder=Backbone(dim=64), descriptor=Descriptor(), draws=10).query_vectors(sketches).shape    # doctest: +SKIP
-    torch.Size([32, 10, 129])
+    >>> adaptive = Adaptive(encoder=encoder, descriptor=part("encoder", "descriptor"), draws=10).eval()
+    >>> encoder.vector_dim, adaptive.query_vectors(batch).shape
+    (16, torch.Size([12, 10, 33]))
     """
 
     noise: Tensor
@@ -55,11 +56,7 @@ class Adaptive(Wrapper):
 
     def forward(self, batch: Batch) -> Features:
         features: Features = self.encoder(batch)
-        lengths = features.vector.detach().norm(dim=1)
-        if not torch.allclose(lengths, torch.ones_like(lengths), atol=UNIT):
-            raise InputError(
-                f"adaptive gates vectors of unit length, and {type(self.encoder).__name__} gives others: put adaptive inside it"
-            )
+        check_lengths(features, images=len(batch), name=type(self.encoder).__name__)
         sketch = (features.modality == SKETCH).nonzero()[:, 0]
         descriptors = (
             self.descriptor(batch[features.source[sketch]]).embedding if len(sketch) else features.vector.new_zeros(0, self.descriptor.dim)
@@ -74,7 +71,7 @@ class Adaptive(Wrapper):
         return replace(features, rows=features.rows | spread)
 
     def gates(self, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """eta [n, S, V] from mu and log sigma^2 [n, V]: one new sample in training, those of the stored noise otherwise (eq. 10)."""
+        """eta [M, S, V] of M sketches from mu and log sigma^2 [M, V]: one new sample in training, those of the stored noise otherwise (eq. 10)."""
         noise = torch.randn_like(mean)[:, None] if self.training else self.noise.to(mean.dtype)
         samples = mean[:, None] + (log_variance / 2).exp()[:, None] * noise
         return self.gate_scale * F.normalize(samples, dim=2)
@@ -101,3 +98,18 @@ class Adaptive(Wrapper):
         features: Features = self(batch)
         features = features[features.view == 0]
         return features[features.source.argsort()]
+
+
+def check_lengths(features: Features, *, images: int, name: str) -> None:
+    """Raise InputError unless the vectors [N, V], by the encoder `name` of so many images, are of unit length; zero has a message of its own."""
+    lengths = features.vector.detach().norm(dim=1)
+    if torch.allclose(lengths, torch.ones_like(lengths), atol=UNIT):
+        return
+    zero = lengths <= UNIT
+    if torch.allclose(lengths[~zero], torch.ones_like(lengths[~zero]), atol=UNIT):
+        raise InputError(
+            f"the embedding by {name} is zero for {len(features.source[zero].unique())} of {images} images, and adaptive gates vectors of unit "
+            "length: usual causes are weights that are not loaded, units that a too high learning rate has killed, and blank images. Load the "
+            "encoder's weights, train it again at a lower learning rate, or remove the blank images"
+        )
+    raise InputError(f"adaptive gates vectors of unit length, and {name} gives others: put adaptive inside it")

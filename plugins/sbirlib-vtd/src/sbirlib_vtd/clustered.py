@@ -24,7 +24,7 @@ class Clustered(Quantiser):
         encoder: encoder of z
         clusters: number K of centres
 
-    >>> Clustered(encoder=Variational(dim=64, channels=8), clusters=100).dim    # doctest: +SKIP
+    >>> Clustered(encoder=part("encoder", "variational", dim=64), clusters=100).dim
     64
     """
 

@@ -30,8 +30,8 @@ class ConditionalVae(Encoder):
         hidden: hidden units of Q and of R
         draws: samples of z in eval mode
 
-    >>> ConditionalVae(encoder=Backbone(backbone="resnet18", dim=0, pretrained=False)).vector_dim    # doctest: +SKIP
-    512
+    >>> encoder.vector_dim, ConditionalVae(encoder=encoder).vector_dim
+    (16, 16)
     """
 
     provides = frozenset({"regressed", "condition", "target", "paired", "latent", "latent_mean", "latent_log_variance"})

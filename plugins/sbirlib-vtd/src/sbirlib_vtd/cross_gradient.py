@@ -32,8 +32,8 @@ class CrossGradient(Loss):
         share: weight a of the perturbed images in the domain term
         channels: filters of the classifier's first convolution
 
-    >>> CrossGradient(categories=10, channels=8)(step)    # doctest: +SKIP
-    {'label': tensor(0.0931), 'domain': tensor(2.2914)}
+    >>> CrossGradient(categories=10, channels=8)(step)
+    {'label': tensor(...), 'domain': tensor(...)}
     """
 
     needs = frozenset({"triplets"})
@@ -55,6 +55,7 @@ class CrossGradient(Loss):
         self.classifier = nn.Linear(self.network.width, categories)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
+        """Both terms for images [B, 3, H, W], each a scalar []."""
         batch = step.batch
         check_labels(batch.category, self.classifier.out_features)
         images = batch.images.detach().to(torch.float32, copy=True).requires_grad_()

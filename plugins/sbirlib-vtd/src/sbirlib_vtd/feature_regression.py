@@ -18,8 +18,9 @@ class FeatureRegression(Loss):
     Args:
         dim: width of the features, which training fills in
 
-    >>> FeatureRegression(dim=512)(step)    # doctest: +SKIP
-    {'photo': tensor(0.8713), 'sketch': tensor(1.0224)}
+    >>> step = step_of(part("encoder", "conditional_vae", encoder=encoder))
+    >>> FeatureRegression(dim=encoder.dim)(step)
+    {'photo': tensor(...), 'sketch': tensor(...)}
     """
 
     needs = frozenset({"regressed", "target", "paired", "condition"})
@@ -29,6 +30,7 @@ class FeatureRegression(Loss):
         self.back = nn.Linear(dim, dim)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
+        """Both errors of the `regressed` [N, V], means over this process's pairs: each a scalar []."""
         rows = step.local.rows
         regressed, condition, target = (at_least_float32(rows[name]) for name in ("regressed", "condition", "target"))
         back = F.linear(regressed, self.back.weight.to(regressed.dtype), self.back.bias.to(regressed.dtype))

@@ -18,8 +18,9 @@ class GatePrior(Loss):
     Args:
         of: the variable under the prior: "gate" or "latent"
 
-    >>> GatePrior()(step)    # doctest: +SKIP
-    tensor(41.2260)
+    >>> step = step_of(part("encoder", "adaptive", encoder=encoder, descriptor="descriptor"))
+    >>> GatePrior()(step)
+    tensor(...)
     """
 
     def __init__(self, *, of: Literal["gate", "latent"] = "gate") -> None:
@@ -28,6 +29,7 @@ class GatePrior(Loss):
         self.needs = frozenset({f"{of}_mean", f"{of}_log_variance"})
 
     def forward(self, step: Step) -> Tensor:
+        """Mean divergence of mean and log sigma^2 [N, V]: a scalar []."""
         rows = step.features.rows
         mean, log_variance = (at_least_float32(rows[f"{self.of}_{name}"]) for name in ("mean", "log_variance"))
         keep = step.features.modality == SKETCH if self.of == "gate" else rows.get("paired", torch.ones_like(mean[:, 0], dtype=torch.bool))
@@ -41,5 +43,5 @@ class GatePrior(Loss):
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL of N(mu, sigma^2) from N(0, I) for mean and log sigma^2 [n, V]: [n]."""
+    """KL of N(mu, sigma^2) from N(0, I) for mean and log sigma^2 [N, V]: [N]."""
     return (log_variance.exp() + mean.square() - 1 - log_variance).sum(1) / 2
