@@ -300,15 +300,9 @@ class Pipeline:
         search_index.add(dataset, fields=fields, vectors=vectors)
         return search_index
 
-<<<<<<< HEAD
-    def search_index(self, vectors: Index) -> SearchIndex:
-        """An index of vectors of this pipeline's encoder, to be searched with sketches."""
-        return SearchIndex(self.encoder, self.transform, vectors, digest=self.encoder_digest(), export=self.export)
-=======
     def search_index(self, index: Index) -> SearchIndex:
-        """An index of vectors that this pipeline's encoder made, or will make, to be asked with sketches."""
+        """An index of vectors of this pipeline's encoder, to be searched with sketches."""
         return SearchIndex(self.encoder, self.transform, index, digest=self.encoder_digest(), export=self.export)
->>>>>>> 54e29e9d67dd26b8982b422419d0e51bcaa8d2e1
 
     def encoder_digest(self) -> str:
         """SHA-256 of encoder, weights and transform: vectors of equal digests can be compared."""

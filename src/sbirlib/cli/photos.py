@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sbirlib.cli.options import Device, Fields, OfIndex, SkipBad, pairs, read_fields, scalar, settings
+from sbirlib.cli.options import Device, Fields, MaxPixels, OfIndex, SkipBad, pairs, read_fields, scalar, settings
 from sbirlib.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
     from sbirlib.search import Hit
 
 GRID = 50  # sketches in one picture
-MaxPixels = Annotated[int | None, typer.Option(min=1, help="refuse an image of more pixels than this; 64,000,000 unless given")]
 
 
 def encode(
@@ -129,22 +125,20 @@ def search(
     filters: dict[str, list[Any]] = {}
     for name, value in pairs(where, "--where"):
         filters.setdefault(name, []).extend({scalar(value), value})  # a class may be called 7, as a text
-    with _warnings_on_stderr("sbirlib.search"):
-        if sketch == "-":
-            for line in filter(None, map(str.strip, sys.stdin)):
-                try:
-                    dataset = images([line], modality="sketch")
-                    _print_hits(dataset, search_index.search_all(dataset, k, filters), json_)
-                except InputError as error:  # the next line may be better
-                    typer.echo(json.dumps({"sketch": line, "error": str(error)}) if json_ else f"sbirlib: {error}", err=not json_)
-                sys.stdout.flush()
-            return
-        dataset = decoded_once(images(sketch, modality="sketch"), GRID)
-        hits = search_index.search_all(dataset, k, filters)
+    if sketch == "-":
+        for line in filter(None, map(str.strip, sys.stdin)):
+            try:
+                dataset = images([line], modality="sketch")
+                _print_hits(dataset, search_index.search_all(dataset, k, filters), json_)
+            except InputError as error:  # the next line may be better
+                typer.echo(json.dumps({"sketch": line, "error": str(error)}) if json_ else f"sbirlib: {error}", err=not json_)
+            sys.stdout.flush()
+        return
+    dataset = decoded_once(images(sketch, modality="sketch"), GRID)
+    hits = search_index.search_all(dataset, k, filters)
     _print_hits(dataset, hits, json_)
-    picture = grid or (
-        None if json_ else Path(f"{Path(sketch).resolve().stem}-found.png")
-    )  # a picture beside the sketch would join its dataset
+    here = None if json_ else Path(f"{Path(sketch).resolve().stem}-found.png")  # beside the sketch it would join the dataset
+    picture = grid or here
     if picture is not None:
         save_picture(search_index.picture(dataset.subset(slice(GRID)), hits[:GRID]), picture)
         typer.echo(f"picture: {picture}", err=json_)
@@ -168,16 +162,3 @@ def _print_hits(sketches: Dataset, hits: list[list[Hit]], as_json: bool) -> None
             typer.echo(sketches.path(i))
         for hit in row:
             typer.echo(f"{hit.rank:3}  {hit.score:.4f}  {hit.path}" + (f"  ({hit.category})" if hit.category else ""))
-
-
-@contextmanager
-def _warnings_on_stderr(name: str) -> Iterator[None]:
-    """Print the warnings of a logger on stderr, one line each."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("sbirlib: %(message)s"))
-    logger = logging.getLogger(name)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
