@@ -29,13 +29,13 @@ def modules() -> Iterator[ModuleType]:
             yield importlib.import_module(info.name)
 
 
-def tests() -> list[doctest.DocTest]:
+def doctests() -> list[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
     unique = {test.name: test for module in modules() for test in finder.find(module, module.__name__) if test.examples}
     return list(unique.values())
 
 
-TESTS = tests()
+TESTS = doctests()
 
 
 @pytest.fixture(scope="module")

@@ -291,7 +291,8 @@ class Pipeline:
 
         `kind` is an index by name, a table of its name and options, or an object; `fields` has more of each photo, by path, to filter by.
 
-        >>> pipeline.index("photos", kind={"name": "hnsw", "efSearch": 256})  # doctest: +SKIP
+        >>> len(pipeline.index("photos", kind={"name": "hnsw", "efSearch": 256}, progress=False))
+        36
         """
         structure = kind if isinstance(kind, Index) else part("index", kind)
         dataset = photos if isinstance(photos, Dataset) else images(photos)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sbirlib import build
+from sbirlib.recipe import Recipe
+from sbirlib.recipe_file import read
 
 HERE = Path(__file__).parent
 PINS: dict[str, Any] = json.loads((HERE / "pins.json").read_text(encoding="utf-8"))
@@ -68,4 +69,4 @@ def test_a_model_of_an_earlier_version_has_the_pinned_metrics() -> None:
 
 @pytest.mark.parametrize("name", PINS["recipes"])
 def test_a_recipe_has_the_pinned_digest(name: str) -> None:
-    assert build(name).recipe.digest == PINS["recipes"][name]
+    assert Recipe.of(read(name)).digest == PINS["recipes"][name]
