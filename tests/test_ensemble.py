@@ -12,7 +12,7 @@ from sbirlib.pipeline import Pipeline
 
 
 def pipeline(encoder: Encoder, dataset: Dataset, steps: int) -> Pipeline:
-    made = build(
+    model = build(
         encoder=encoder,
         losses=["cross_entropy"],
         sampler={"name": "shuffled", "size": 16},
@@ -20,8 +20,8 @@ def pipeline(encoder: Encoder, dataset: Dataset, steps: int) -> Pipeline:
         evaluators=["classification"],
         phases=[{"steps": steps, "optimizer": {"name": "adam", "lr": 1e-2}}],
     )
-    made.fit(dataset, progress=False, tensorboard=False)
-    return made
+    model.fit(dataset, progress=False, tensorboard=False)
+    return model
 
 
 def test_the_weights_are_the_likeliest_on_a_grid() -> None:
@@ -63,9 +63,9 @@ def test_weights_come_from_the_validation_part_and_the_test_is_measured(fresh: C
 def test_what_is_no_ensemble_is_refused(dataset: Dataset, fresh: Callable[[], Encoder]) -> None:
     with pytest.raises(InputError, match="needs pipelines and a weight for each, got 0 and 0"):
         Ensemble.fit([], dataset)
-    named = pipeline(fresh(), dataset, 1)
+    model = pipeline(fresh(), dataset, 1)
     with pytest.raises(InputError, match="different categories"):
-        Ensemble([named, build(encoder=fresh(), losses=["cross_entropy"])], torch.ones(2))
+        Ensemble([model, build(encoder=fresh(), losses=["cross_entropy"])], torch.ones(2))
     silent = build(encoder=fresh(), losses=["triplet"], miner="batch_hard")
     with pytest.raises(InputError, match="an ensemble is of classifiers"):
         Ensemble([silent], torch.ones(1)).evaluate(dataset, split="train")

@@ -23,17 +23,17 @@ def test_everything_is_measured_with_intervals_and_classes(dataset: Dataset, tmp
         transform={"size": 32},
         evaluators={"category": {"metrics": ["mAP@all", "Prec@5"]}, "instance": {"metrics": ["Acc@1"]}},
     )
-    found = evaluation(pipeline, parts, progress=False)
+    result = evaluation(pipeline, parts, progress=False)
     plain = pipeline.evaluate(parts, progress=False)
-    assert {line.metric: line.value for line in found.lines} == plain == found.tables()["metrics"]
-    for line in found.lines:
+    assert {line.metric: line.value for line in result.lines} == plain == result.tables()["metrics"]
+    for line in result.lines:
         assert line.interval is not None
         assert line.interval[0] <= line.value <= line.interval[1]
         assert line.definition == METRICS[line.metric.replace("5", "k").replace("1", "k")].definition
-    of_classes = found.classes["category"]
+    of_classes = result.classes["category"]
     assert set(of_classes) == {"class4", "class5"}
     assert sum(means["mAP@all"] for means in of_classes.values()) / 2 == pytest.approx(plain["mAP@all"])  # as many queries in each
-    assert worst_queries(found, parts, rows=3, k=4).width > 100
+    assert worst_queries(result, parts, rows=3, k=4).width > 100
     assert [line.metric for line in evaluation(pipeline, parts, metrics=["mAP@3:voc"], progress=False).lines] == ["mAP@3:voc"]
     with pytest.raises(InputError, match="there is no metric"):
         evaluation(pipeline, parts, metrics=["map"], progress=False)
@@ -65,11 +65,11 @@ def test_a_query_of_several_vectors_counts_by_its_largest_product(dataset: Datas
     precision = right.cumsum(1) / torch.arange(1, 13)
     mean = ((precision * right).sum(1) / right.sum(1)).mean()
     first = (gallery.instance[order[:, 0]] == queries.instance).double().mean()
-    found = pipeline.evaluate(parts, progress=False)
-    assert found["mAP@all"] == pytest.approx(float(mean), abs=1e-9)
-    assert found["Acc@1"] == pytest.approx(float(first), abs=1e-9)
+    result = pipeline.evaluate(parts, progress=False)
+    assert result["mAP@all"] == pytest.approx(float(mean), abs=1e-9)
+    assert result["Acc@1"] == pytest.approx(float(first), abs=1e-9)
     for kind in ("flat", {"name": "itq", "bits": 8}):
         index = pipeline.index(parts.test, kind=kind, progress=False)
         hits = index.search_all([parts.test.sketches.read(i) for i in range(12)], k=12)
-        asked = torch.tensor([[hit.score for hit in found] for found in hits])
-        assert torch.allclose(asked, scores.sort(descending=True).values, atol=1e-5)
+        best_scores = torch.tensor([[hit.score for hit in result] for result in hits])
+        assert torch.allclose(best_scores, scores.sort(descending=True).values, atol=1e-5)

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [*sorted((ROOT / "plugins").glob("*/src/**/*.py")), *sorted((ROOT / "examples").glob("plugin-*/src/**/*.py"))]
 TEMPLATES = sorted((ROOT / "src" / "sbirlib" / "skeleton").glob("*.py.in"))
 IN_TESTS = {"sbirlib.testing"}
+FOR_OTHERS = {"Classifier", "euclidean", "nearest"}  # of the contract, though no plugin here needs them
 
 
 def imports(path: Path) -> list[tuple[str, str]]:
@@ -30,7 +31,7 @@ def test_a_plugin_imports_the_plugin_api_alone(path: Path) -> None:
 
 def test_the_api_is_all_that_plugins_use() -> None:
     assert len(SOURCES) > 30
-    assert {name for path in SOURCES for _, name in imports(path)} == set(plugin_api.__all__)
+    assert {name for path in SOURCES for _, name in imports(path)} | FOR_OTHERS == set(plugin_api.__all__)
 
 
 def test_the_api_is_all_that_its_module_defines() -> None:

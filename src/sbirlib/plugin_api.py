@@ -1,15 +1,16 @@
 """Plugin API: all names of sbirlib that a plugin may import."""
 
 from sbirlib.data.samplers import Pairs
-from sbirlib.distance import at_least_float32, root
+from sbirlib.distance import at_least_float32, euclidean, root
 from sbirlib.edges import drawings
 from sbirlib.encoders.backbone import Backbone, PixelMean, PixelStd
-from sbirlib.errors import InputError
+from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import (
     PHOTO,
     SKETCH,
     AdversarialLoss,
     Batch,
+    Classifier,
     Component,
     Encoded,
     Encoder,
@@ -34,6 +35,7 @@ __all__ = [
     "Backbone",
     "Batch",
     "Betas",
+    "Classifier",
     "Component",
     "Encoded",
     "Encoder",
@@ -53,9 +55,11 @@ __all__ = [
     "at_least_float32",
     "check_labels",
     "drawings",
+    "euclidean",
     "hardest",
     "join",
     "mean",
+    "nearest",
     "pairs",
     "root",
     "violations",
