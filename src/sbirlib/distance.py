@@ -14,6 +14,7 @@ class _Euclidean(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, vectors: Tensor) -> Tensor:
+        """Distances [N, N] of vectors [N, V]."""
         squares = (vectors * vectors).sum(1)
         squared = torch.addmm(squares[None, :], vectors, vectors.T, alpha=-2).add_(squares[:, None])
         squared.fill_diagonal_(0)
@@ -23,6 +24,7 @@ class _Euclidean(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+        """The gradient [N, V] of the vectors from that [N, N] of the distances."""
         vectors, distances = ctx.saved_tensors  # type: ignore[attr-defined]
         (gradient,) = gradients
         row, column = gradient.nonzero(as_tuple=True)
@@ -61,11 +63,11 @@ def euclidean(vectors: Tensor) -> Tensor:
 
 
 def root(squared: Tensor) -> Tensor:
-    """Square root of values [...] of at least 0, with gradient zero at zero."""
+    """Square root of values of at least 0, of any shape, with gradient zero at zero."""
     positive = squared > 0
     return torch.where(positive, squared, 1.0).sqrt() * positive
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Values [...] with half precision promoted to float32; float32 and float64 as they are."""
+    """Values, of any shape, with half precision promoted to float32; float32 and float64 as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

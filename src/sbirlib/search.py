@@ -79,7 +79,7 @@ class SearchIndex:
     ) -> None:
         """Add photos: a dataset, a folder, or a list of paths and PIL images. `fields` gives more fields of each, by path, for filters.
 
-        `vectors` [n, V], if they are known already, are those of the photos in order.
+        `vectors` [N, V], if they are known already, are those of the photos in order.
         """
         dataset = (photos if isinstance(photos, Dataset) else images(photos)).photos
         entries = records(dataset, fields)

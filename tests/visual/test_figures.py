@@ -34,6 +34,12 @@ def test_curves_are_the_logged_values(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "curves.png").width > 400
 
 
+def test_a_curve_takes_the_records_that_hold_its_quantity() -> None:
+    records = [{"step": 1, "losses": {"a": 3.0}}, {"step": 2, "losses": {"a": 2.0}}, {"step": 2, "validation": {"mAP@all": 0.5}}]
+    canvas = training_curves({"run": records}, {"loss": ["a"], "validation": ["mAP@all"]})
+    assert [axis.lines[0].get_xydata().tolist() for axis in canvas.axes] == [[[1, 3], [2, 2]], [[2, 0.5]]]
+
+
 def test_what_was_not_logged_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="logged no 'g_cros'; did you mean 'g_cross'"):
         training_curves({"a": [{"step": 1, "logged": {"g_cross": 1.0}}]}, {"g": ["g_cros"]})

@@ -320,6 +320,7 @@ def test_options_come_back(tmp_path: Path) -> None:
         (lambda: IvfPq(nlist=300, exhaustive=260), "nlist=300 lists need as many photos"),
         (lambda: IvfPq(nprobe=0), "IvfPq: nprobe = 0: expected a whole number of at least 1"),
         (lambda: IvfPq(exhaustive=100), "exhaustive = 100: expected a whole number of at least 256"),
+        (lambda: Hnsw(M=1), "Hnsw: M = 1: expected a whole number of at least 2"),
         (lambda: Hnsw(rerank=0), "Hnsw: rerank = 0: expected a whole number of at least 1"),
     ],
 )
