@@ -168,8 +168,8 @@ def test_vectors_made_in_shares_are_those_made_at_once(
     index = index_encoded(pipeline, out)
     at_once = pipeline.index(photos, progress=False)
     assert index.index.paths() == at_once.index.paths()
-    made = torch.cat([torch.tensor(s.vectors) for s in read_encoded(out)])
-    assert torch.allclose(made, pipeline.encode_images(photos, progress=False), atol=1e-5)  # a batch of another size rounds differently
+    vectors = torch.cat([torch.tensor(s.vectors) for s in read_encoded(out)])
+    assert torch.allclose(vectors, pipeline.encode_images(photos, progress=False), atol=1e-5)  # a batch of another size rounds differently
     assert names(index, dataset.sketches.read(0), k=1) == names(at_once, dataset.sketches.read(0), k=1)
 
 

@@ -178,7 +178,7 @@ def test_options_of_a_folder_are_held_to_their_annotations(tmp_path: Path) -> No
         ({"split": 0.5}, "folder: split = 0.5"),
     ):
         with pytest.raises(InputError, match=re.escape(words)):
-            folder(tmp_path, **options)  # type: ignore[arg-type]
+            folder(tmp_path, **options)
 
 
 def test_the_reader_crosses_to_another_process(tmp_path: Path) -> None:
