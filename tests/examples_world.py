@@ -51,6 +51,10 @@ def world_of_examples(root: Path) -> dict[str, Any]:
         "features": features,
         "distances": step.distances.detach(),
         "batch": step.batch,
+        "sketch": dataset.sketches.read(0),
+        "photo": dataset.photos.read(0),
+        "folder": folder,
+        "classifiers": [_classifier(root, seed) for seed in (0, 1)],
     }
 
 
@@ -69,6 +73,18 @@ def _pipeline(seed: int) -> Pipeline:
         phases=[{"steps": 2, "parameters": [], "schedule": {"warmup": 0}}],
         seed=seed,
     )
+
+
+def _classifier(root: Path, seed: int) -> Pipeline:
+    """A classifier of the six classes, trained for one step."""
+    recipe: dict[str, Any] = {
+        "encoder": {"name": "backbone", **TINY},
+        "losses": {"cross_entropy": {}},
+        "evaluators": ["classification"],
+        "phases": [{"steps": 1, "weights": {"cross_entropy": 1.0}, "sampler": {"name": "shuffled", "size": 8}}],
+    }
+    pipeline = build(recipe, transform={"size": 32}, seed=seed)
+    return pipeline.fit(folder(root / "my-data", split="classification"), progress=False, tensorboard=False)
 
 
 def _step(pipeline: Pipeline, dataset: Dataset) -> Step:

@@ -23,8 +23,9 @@ class Ensemble:
     For the landmark-aware network (Zhang et al. 2019, table II) the pipelines differ in their number of landmarks. All must have been
     trained on the same categories, with a classifier; InputError if not.
 
-    >>> Ensemble.fit(pipelines, dataset).evaluate(dataset)    # doctest: +SKIP
-    {'accuracy': 0.71, 'class_accuracy': 0.70, 'class_AP': 0.75}
+    >>> data = folder("my-data", split="classification")
+    >>> Ensemble.fit(classifiers, data).evaluate(data)
+    {'accuracy': ..., 'class_accuracy': ..., 'class_AP': ...}
     """
 
     pipelines: Sequence[Pipeline]

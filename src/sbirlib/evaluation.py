@@ -62,7 +62,12 @@ def evaluation(
     device: str | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Evaluate on one split of the dataset, with the recipe's evaluators, or with these `metrics` of category-level retrieval alone."""
+    """Evaluate on one split of the dataset, with the recipe's evaluators, or with these `metrics` of category-level retrieval alone.
+
+    >>> for line in evaluation(pipeline, dataset, metrics=["mAP@all"], progress=False).lines:
+    ...     print(line.metric, line.value, line.interval)
+    mAP@all ... (..., ...)
+    """
     evaluators = {"category": Category(metrics=metrics)} if metrics else pipeline.evaluators
     if not evaluators:
         raise InputError("the recipe has no evaluator: ask for metrics, such as metrics=['mAP@all', 'Prec@100']")

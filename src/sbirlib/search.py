@@ -48,7 +48,11 @@ class Hit:
 class SearchIndex:
     """An index that is searched with sketches; made by `Pipeline.index`, opened by `open_index`.
 
-    `digest` identifies the encoder, and `export` writes it to a file.
+    `index` holds the vectors and the records of the photos, `digest` identifies the encoder, and `export` writes it to a file.
+
+    >>> search_index = pipeline.index("photos", progress=False)
+    >>> [(hit.rank, hit.path) for hit in search_index.search("sketch.png", k=2)]
+    [(1, '...photos/.../....png'), (2, '...photos/.../....png')]
     """
 
     def __init__(
@@ -79,7 +83,7 @@ class SearchIndex:
     ) -> None:
         """Add photos: a dataset, a folder, or a list of paths and PIL images. `fields` gives more fields of each, by path, for filters.
 
-        `vectors` [n, V], if they are known already, are those of the photos in order.
+        `vectors` [N, V], if they are known already, are those of the photos in order.
         """
         dataset = (photos if isinstance(photos, Dataset) else images(photos)).photos
         entries = records(dataset, fields)

@@ -172,6 +172,17 @@ def test_a_folder_may_be_split_at_once(tmp_path: Path) -> None:
     assert dataset.test.categories == ("a",)
 
 
+def test_options_of_a_folder_are_held_to_their_annotations(tmp_path: Path) -> None:
+    for options, words in (
+        ({"max_pixels": 0}, "folder: max_pixels = 0: expected a whole number of at least 1"),
+        ({"skip_bad": "yes"}, "folder: skip_bad = 'yes': expected true or false"),
+        ({"split": -1}, "folder: split = -1: expected a text, or a list, each item a text, or a whole number of at least 0, or none"),
+        ({"split": 0.5}, "folder: split = 0.5"),
+    ):
+        with pytest.raises(InputError, match=re.escape(words)):
+            folder(tmp_path, **options)
+
+
 def test_the_reader_crosses_to_another_process(tmp_path: Path) -> None:
     dataset = pickle.loads(pickle.dumps(folder(tree(tmp_path, "sketch/a/1.png"))))
     assert dataset.read(0).size == (6, 4)

@@ -1,4 +1,4 @@
-"""Counting gives what sorting gives, whatever the distances look like."""
+"""Counting agrees with sorting, for distances of any distribution."""
 
 import numpy as np
 import pytest

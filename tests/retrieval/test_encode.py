@@ -1,4 +1,4 @@
-"""Encoding: order, modes, labels and what is refused."""
+"""Encoding: order, modes, labels and errors."""
 
 import sys
 from typing import Any
@@ -109,12 +109,12 @@ def test_the_modes_of_all_modules_are_put_back(encoder: Small) -> None:
 @pytest.mark.parametrize("side", ["query", "gallery"])
 def test_an_image_is_encoded_once_for_its_vectors_and_its_logits(encoder: Small, side: Any) -> None:
     classifier, calls = Head(), list[int]()
-    encoder.project.register_forward_hook(lambda _, given, found: calls.append(len(found)))
-    found = encode(encoder, pictures(5), Plain(), side=side, batch_size=2, classifier=classifier)
+    encoder.project.register_forward_hook(lambda _, inputs, rows: calls.append(len(rows)))
+    result = encode(encoder, pictures(5), Plain(), side=side, batch_size=2, classifier=classifier)
     assert calls == [2, 2, 1]
-    assert found.logits is not None
-    vectors = found.vectors if side == "gallery" else found.vectors[:, 0]
-    assert torch.allclose(found.logits, classifier.head[1](vectors).detach(), atol=1e-6)
+    assert result.logits is not None
+    vectors = result.vectors if side == "gallery" else result.vectors[:, 0]
+    assert torch.allclose(result.logits, classifier.head[1](vectors).detach(), atol=1e-6)
     assert not encoder._forward_hooks
 
 
@@ -130,10 +130,10 @@ def test_logits_are_of_the_whole_batch(encoder: Small) -> None:
     plain = encode(encoder, pictures(5), Plain(), side="gallery", batch_size=4, classifier=classifier)
     halved = Halved()
     halved.load_state_dict(encoder.state_dict())
-    found = encode(halved, pictures(5), Plain(), side="gallery", batch_size=4, classifier=classifier)
-    assert found.logits is not None
+    result = encode(halved, pictures(5), Plain(), side="gallery", batch_size=4, classifier=classifier)
+    assert result.logits is not None
     assert plain.logits is not None
-    assert torch.allclose(found.logits, plain.logits, atol=1e-6)
+    assert torch.allclose(result.logits, plain.logits, atol=1e-6)
 
 
 def test_modes_are_put_back_after_an_unreadable_image(encoder: Small) -> None:

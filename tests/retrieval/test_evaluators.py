@@ -19,8 +19,8 @@ def encoded(vectors: Tensor, category: list[int], instance: list[int] | None = N
 def test_category_measures_by_category_and_reports_who_was_left_out() -> None:
     queries = encoded(torch.tensor([[[3.0, 2, 1]], [[3, 2, 1]], [[1, 1, 1]]]), [0, 9, 1])
     photos = encoded(torch.eye(3), [1, 0, 0])
-    found = Category(metrics=("mAP@all", "Prec@1")).evaluate(queries, photos)
-    assert found == {
+    metrics = Category(metrics=("mAP@all", "Prec@1")).evaluate(queries, photos)
+    assert metrics == {
         "mAP@all": pytest.approx(((1 / 2 + 2 / 3) / 2 + (1 + 1 / 2 + 1 / 3) / 3) / 2),
         "Prec@1": pytest.approx((0 + 1 / 3) / 2),
         "queries_left_out": 1.0,
@@ -42,8 +42,8 @@ def test_instance_finds_the_own_photo_and_counts_ties_against_us(gallery: str) -
         if own in rivals:
             score = (vectors[i] @ photos.vectors.T).amax(0)
             ranks.append(sum(bool(score[j] >= score[own]) for j in rivals))
-    found = Instance(metrics=("Acc@1", "Acc@3"), gallery=gallery).evaluate(queries, photos)  # type: ignore[arg-type]
-    assert found == {
+    metrics = Instance(metrics=("Acc@1", "Acc@3"), gallery=gallery).evaluate(queries, photos)  # type: ignore[arg-type]
+    assert metrics == {
         "Acc@1": pytest.approx(sum(r <= 1 for r in ranks) / len(ranks)),
         "Acc@3": pytest.approx(sum(r <= 3 for r in ranks) / len(ranks)),
         "queries_left_out": 24 - len(ranks),
@@ -60,7 +60,7 @@ def test_a_collapsed_encoder_has_no_accuracy() -> None:
 def test_classification_is_accuracy_and_average_precision_by_class() -> None:
     logits = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
     category = torch.randint(0, 3, (30,), generator=torch.Generator().manual_seed(1))  # class 3 has no query
-    found = Classification().evaluate(encoded(torch.ones(30, 1, 1), category.tolist(), logits=logits), encoded(torch.ones(1, 1), [0]))
+    metrics = Classification().evaluate(encoded(torch.ones(30, 1, 1), category.tolist(), logits=logits), encoded(torch.ones(1, 1), [0]))
     right = logits.argmax(1) == category
     means, averages = [], []
     for c in range(3):
@@ -69,7 +69,7 @@ def test_classification_is_accuracy_and_average_precision_by_class() -> None:
         hits = (category[order] == c).double()
         precision = hits.cumsum(0) / torch.arange(1, 31)
         averages.append(float((precision * hits).sum() / hits.sum()))
-    assert found == {
+    assert metrics == {
         "accuracy": pytest.approx(float(right.double().mean())),
         "class_accuracy": pytest.approx(sum(means) / 3),
         "class_AP": pytest.approx(sum(averages) / 3, abs=1e-12),
@@ -82,8 +82,8 @@ def test_chance_is_the_mean_over_all_rankings() -> None:
     for order in itertools.permutations([True] * 3 + [False] * 3):
         places = [i for i, hit in enumerate(order) if hit]
         totals.append(sum((n + 1) / (place + 1) for n, place in enumerate(places)) / 3)
-    found = chance(queries, photos)
-    assert found == {"mAP@all": pytest.approx(sum(totals) / len(totals), abs=1e-12), "Prec@100": pytest.approx(3 / 100)}
+    metrics = chance(queries, photos)
+    assert metrics == {"mAP@all": pytest.approx(sum(totals) / len(totals), abs=1e-12), "Prec@100": pytest.approx(3 / 100)}
 
 
 def test_bad_options_and_inputs_are_refused() -> None:

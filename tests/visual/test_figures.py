@@ -27,11 +27,17 @@ def encoded(modality: int, apart: float) -> Encoded:
 def test_curves_are_the_logged_values(tmp_path: Path) -> None:
     records = [{"step": s, "losses": {"cross_entropy": 1 / s}, "logged": {"g_cross": s / 10}} for s in (1, 2, 3)]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    drawn = training_curves({"mathm": read_log(tmp_path)}, {"g": ["g_cross"], "loss": ["cross_entropy"]})
-    lines = np.array([axis.lines[0].get_xydata() for axis in drawn.axes], dtype=float)
+    canvas = training_curves({"mathm": read_log(tmp_path)}, {"g": ["g_cross"], "loss": ["cross_entropy"]})
+    lines = np.array([axis.lines[0].get_xydata() for axis in canvas.axes], dtype=float)
     assert np.allclose(lines, np.array([[(1, 0.1), (2, 0.2), (3, 0.3)], [(1, 1.0), (2, 1 / 2), (3, 1 / 3)]]))
-    save_figure(drawn, tmp_path / "curves.png")
+    save_figure(canvas, tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").width > 400
+
+
+def test_a_curve_takes_the_records_that_hold_its_quantity() -> None:
+    records = [{"step": 1, "losses": {"a": 3.0}}, {"step": 2, "losses": {"a": 2.0}}, {"step": 2, "validation": {"mAP@all": 0.5}}]
+    canvas = training_curves({"run": records}, {"loss": ["a"], "validation": ["mAP@all"]})
+    assert [axis.lines[0].get_xydata().tolist() for axis in canvas.axes] == [[[1, 3], [2, 2]], [[2, 0.5]]]
 
 
 def test_what_was_not_logged_is_named(tmp_path: Path) -> None:
@@ -45,10 +51,10 @@ def test_what_was_not_logged_is_named(tmp_path: Path) -> None:
 
 def test_a_map_keeps_classes_apart_and_modalities_in_their_marks() -> None:
     pairs = {"near": (encoded(SKETCH, 0.0), encoded(PHOTO, 0.0)), "apart": (encoded(SKETCH, 0.0), encoded(PHOTO, 3.0))}
-    drawn = embedding_map(pairs, ["a", "b", "c", "d"], classes=3)
-    for axis in drawn.axes:
+    canvas = embedding_map(pairs, ["a", "b", "c", "d"], classes=3)
+    for axis in canvas.axes:
         assert sum(len(c.get_offsets()) for c in axis.collections) == 2 * 30
-    sketches, photos = ([np.asarray(c.get_offsets()).mean(0) for c in drawn.axes[0].collections[part]] for part in (slice(3), slice(3, 6)))
+    sketches, photos = ([np.asarray(c.get_offsets()).mean(0) for c in canvas.axes[0].collections[part]] for part in (slice(3), slice(3, 6)))
     for i, centre in enumerate(sketches):
         assert np.argmin([np.linalg.norm(centre - other) for other in photos]) == i
 
@@ -61,9 +67,9 @@ def test_a_map_of_too_few_is_refused() -> None:
 
 def test_a_training_batch_shows_each_class_in_a_row() -> None:
     dataset = synthetic(categories=12, unseen=4, instances=4, size=32)
-    drawn = training_batch(dataset, Sbir(size=32), categories=3, per_modality=2)
+    picture = training_batch(dataset, Sbir(size=32), categories=3, per_modality=2)
     more = training_batch(dataset, Sbir(size=32), categories=5, per_modality=2)
-    assert more.height - drawn.height == 2 * (32 + STEP)
-    assert np.asarray(drawn).std() > 0
+    assert more.height - picture.height == 2 * (32 + STEP)
+    assert np.asarray(picture).std() > 0
     sketches_only = training_batch(dataset.sketches, Sbir(size=32), categories=3, per_modality=2)
-    assert sketches_only.width == drawn.width - 2 * (32 + STEP)
+    assert sketches_only.width == picture.width - 2 * (32 + STEP)

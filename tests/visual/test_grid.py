@@ -25,9 +25,9 @@ def photo(colour: str = "blue", size: tuple[int, int] = (30, 20)) -> Image.Image
 def test_frames_say_right_wrong_or_unknown() -> None:
     right, wrong = ImageColor.getrgb(RIGHT), ImageColor.getrgb(WRONG)
     cases: list[tuple[bool | None, set[tuple[int, ...]]]] = [(True, {right}), (False, {wrong}), (None, set())]
-    for mark, shown in cases:
+    for mark, frames in cases:
         grid = retrieval_grid([photo("black")], [[photo()]], [[mark]])
-        assert colours(grid) & {right, wrong} == shown
+        assert colours(grid) & {right, wrong} == frames
 
 
 def test_every_row_and_column_has_its_place() -> None:
@@ -105,8 +105,8 @@ def test_headings_titles_labels_and_gaps_take_room_of_their_own() -> None:
 
 
 def test_columns_stand_under_their_names_and_are_of_one_length() -> None:
-    drawn = columns({"one": [photo("red")], "two": [photo("lime")]}, cell=40)
-    assert drawn.size == (2 * MARGIN + 2 * (40 + STEP) - GAP, 2 * MARGIN + LINE + GAP + 40 + STEP - GAP)
-    assert {(255, 0, 0), (0, 255, 0)} <= colours(drawn)
+    picture = columns({"one": [photo("red")], "two": [photo("lime")]}, cell=40)
+    assert picture.size == (2 * MARGIN + 2 * (40 + STEP) - GAP, 2 * MARGIN + LINE + GAP + 40 + STEP - GAP)
+    assert {(255, 0, 0), (0, 255, 0)} <= colours(picture)
     with pytest.raises(InputError, match=r"columns of equal length were expected, at least one picture each, got \[1, 2\]"):
         columns({"one": [photo()], "two": [photo()] * 2})

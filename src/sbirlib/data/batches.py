@@ -21,8 +21,8 @@ CACHE_BYTES = 2 * 2**30
 class Prepared:
     """A dataset with its transform applied: uint8 images [3, S, S], cached in memory if all n of them fit into 2 GiB.
 
-    >>> Prepared(dataset, Sbir(size=96)).image(0).shape  # doctest: +SKIP
-    torch.Size([3, 96, 96])
+    >>> Prepared(dataset, pipeline.transform).image(0).shape
+    torch.Size([3, 32, 32])
     """
 
     def __init__(self, dataset: Dataset, transform: Transform) -> None:

@@ -65,8 +65,9 @@ class Findings:
 def check(source: str, split: str | None = None) -> Findings:
     """Count, decode and compare every image of a dataset: a name or a folder, as `sbirlib train` takes them.
 
-    >>> check("my-data", "seed:0").faults  # doctest: +SKIP
-    ['the same image in train (photo/cat/3.jpg) and test (photo/lynx/8.jpg)']
+    >>> findings = check("my-data", "seed:0")
+    >>> findings.faults, findings.counts[0]
+    ([], Count(split='train', classes=4, sketches=24, photos=24, sketches_a_class=(6, 6), photos_a_class=(6, 6)))
     """
     name = source.partition(":")[0]
     options = options_of(registry.load("dataset", name if name in registry.list_parts("dataset") else "folder"))

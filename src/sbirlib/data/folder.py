@@ -58,7 +58,6 @@ def from_entries(
     splits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Dataset:
     """The dataset of these entries, whose paths are relative to `root`; without `skip_bad` no file is opened before it is read."""
-    hold(from_entries, {"skip_bad": skip_bad, "max_pixels": max_pixels})
     rows = _readable(root, rows, skip_bad=True, max_pixels=max_pixels) if skip_bad else rows
     if not rows:
         raise InputError(f"{root} holds no image ({', '.join(sorted(SUFFIXES))})")

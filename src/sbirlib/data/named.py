@@ -19,7 +19,7 @@ def dataset(source: str, split: str | None = None, **options: Any) -> Dataset:
     A published dataset is named with its folder, `sketchy:FOLDER`, and needs a `split`. `options` are those of the dataset, such as
     `skip_bad=True` for a folder.
 
-    >>> dataset("synthetic", categories=20, unseen=5).describe()  # doctest: +SKIP
+    >>> dataset("synthetic", categories=20, unseen=5).describe()
     'synthetic: 20 categories, 1600 sketches, 800 photos; split synthetic-category-5 (...)'
     """
     name, colon, root = source.partition(":")

@@ -29,7 +29,7 @@ class Balanced(Component):
         categories: number P of classes a batch
         per_modality: number K of sketches, and of photos, a class
 
-    >>> len(Balanced(categories=2, per_modality=4).batches(dataset, seed=0, epoch=0)[0])  # doctest: +SKIP
+    >>> len(Balanced(categories=2, per_modality=4).batches(dataset, seed=0, epoch=0)[0])
     16
     """
 

@@ -22,7 +22,7 @@ KINDS = {
 
 
 def from_file(dataset: Dataset, file: Path, name: str, *, seed: int) -> IntArray:
-    """The split [n] of `dataset` by the entry `name` of `file`."""
+    """The split [N] of `dataset` by the entry `name` of `file`."""
     table = read_splits(file)
     if name not in table:
         raise InputError(f"{file} has no split {name!r}{nearest(name, table)}")
@@ -30,7 +30,7 @@ def from_file(dataset: Dataset, file: Path, name: str, *, seed: int) -> IntArray
 
 
 def from_entry(dataset: Dataset, entry: Mapping[str, Any], where: str, *, seed: int) -> IntArray:
-    """The split [n] of `dataset` by an entry; `where` names the entry in errors."""
+    """The split [N] of `dataset` by an entry; `where` names the entry in errors."""
     for key, value in entry.items():
         if key in LISTS and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
             raise InputError(f"{where}: {key!r} must be a list of names, got {value!r}")

@@ -19,7 +19,7 @@ VALIDATION_SHARE = 0.1
 
 
 def by_class(dataset: Dataset, unseen: Collection[str], validation: Collection[str] = (), *, seed: int = 0) -> IntArray:
-    """Split [n] by class: `unseen` classes are the test split, `validation` classes (default: a tenth of the seen, drawn by seed) the
+    """Split [N] by class: `unseen` classes are the test split, `validation` classes (default: a tenth of the seen, drawn by seed) the
     validation split, the others the training split."""
     for name in [*unseen, *validation]:
         if name not in dataset.categories:
@@ -38,7 +38,7 @@ def by_seed(dataset: Dataset, seed: int, unseen: int | None = None) -> list[str]
 
 
 def by_file_name(dataset: Dataset, most: int | None = None) -> IntArray:
-    """Split [n] within each class and modality, file names sorted: floor(0.7 n) train, the last fifth of these (at least one) validate,
+    """Split [N] within each class and modality, file names sorted: floor(0.7 n) train, the last fifth of these (at least one) validate,
     the rest test. With `most`, only the first `most` files of the training split are kept."""
     split = np.full(len(dataset), TEST)
     for modality in (SKETCH, PHOTO):
@@ -66,7 +66,7 @@ def by_photo(
     left_out_sketches: Iterable[str] = (),
     seed: int = 0,
 ) -> IntArray:
-    """Split [n] by photo (stem, file name or key); each sketch follows its photo. Default validation: a tenth of the training photos."""
+    """Split [N] by photo (stem, file name or key); each sketch follows its photo. Default validation: a tenth of the training photos."""
     photo, sketch = _look_up(dataset, PHOTO), _look_up(dataset, SKETCH)
     train_rows = photo(train)
     validation_rows = photo(validation) or carve(train_rows, seed)

@@ -56,6 +56,7 @@ def _batches(dataset: Dataset, transform: Transform, batch_size: int) -> Iterato
     """Batches in order; threads read the next batch while the caller encodes one."""
 
     def prepare(i: int) -> Tensor:
+        """The prepared image i, uint8 [3, S, S]."""
         return transform.prepare(dataset.read(i), int(dataset.modality[i]))
 
     with ThreadPoolExecutor(dataset.threads) as pool:

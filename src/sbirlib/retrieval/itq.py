@@ -21,9 +21,9 @@ class ITQ:
     their Hamming distance h, and ranks as h does, ties included: evaluators and indexes take codes as they take vectors. (FAISS 1.15's
     own ITQMatrix is not used: its loss does not fall from round to round, and its result is no better than a random rotation.)
 
-    >>> itq = ITQ(bits=64).fit(pipeline.encode_images(dataset.train.photos))  # doctest: +SKIP
-    >>> itq.codes(gallery.vectors).shape  # doctest: +SKIP
-    torch.Size([1200, 64])
+    >>> itq = ITQ(bits=8).fit(pipeline.encode_images(dataset.train.photos, progress=False))
+    >>> itq.codes(photos.vectors).shape
+    torch.Size([12, 8])
     """
 
     def __init__(self, *, bits: int = 64) -> None:
@@ -47,7 +47,7 @@ class ITQ:
         return self
 
     def codes(self, vectors: Tensor) -> Tensor:
-        """Codes [..., bits] of vectors [..., V], float32 on the CPU."""
+        """Codes of vectors, float32 on the CPU: [N, bits] of [N, V], and [Q, S, bits] of [Q, S, V]."""
         return torch.where(self._rotated(vectors) >= 0, 1.0, -1.0) / math.sqrt(self.bits)
 
     def packed(self, vectors: Tensor) -> Tensor:

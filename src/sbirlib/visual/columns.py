@@ -13,7 +13,7 @@ from sbirlib.visual.layout import Cell, layout
 def columns(pictures: Mapping[str, Sequence[Image.Image]], *, cell: int = 96) -> Image.Image:
     """Draw a column of pictures under each name, all of the same length; `cell` is the side of a picture in pixels.
 
-    >>> columns({"sketch": [sketch], "synthesised": [photo]}).size    # doctest: +SKIP
+    >>> columns({"sketch": [sketch], "synthesised": [photo]}).size
     (248, 160)
     """
     lengths = [len(column) for column in pictures.values()]

@@ -22,10 +22,12 @@ def read_log(path: str | Path) -> list[Record]:
 
 
 def training_curves(runs: Mapping[str, Sequence[Record]], panels: Mapping[str, Sequence[str]]) -> Any:
-    """Plot a row for each run and a panel for each title of `panels`, with a curve for each name in it: a loss or a logged scalar.
+    """Plot a row for each run and a panel for each title of `panels`, with a curve for each name in it.
 
-    >>> runs = {"mathm": read_log("runs/mathm")}  # doctest: +SKIP
-    >>> save_figure(training_curves(runs, {"g": ["g_cross", "g_within"], "loss": ["cross_entropy"]}), "curves.png")  # doctest: +SKIP
+    A name is that of a loss, a logged scalar or a validation metric.
+
+    >>> curves = training_curves({"mathm": read_log("runs/mathm")}, {"loss": ["cross_entropy"]})
+    >>> curves.savefig("curves.png")
     """
     canvas = figure(4.2 * len(panels), 2.8 * len(runs))
     axes = canvas.subplots(len(runs), len(panels), squeeze=False, sharex="row", sharey="col")
@@ -34,7 +36,7 @@ def training_curves(runs: Mapping[str, Sequence[Record]], panels: Mapping[str, S
             raise InputError(f"the log of {name} is empty: train with log_every smaller than the number of steps")
         for axis, (title, quantities) in zip(row, panels.items(), strict=True):
             for quantity in quantities:
-                axis.plot([r["step"] for r in records], [_value(r, quantity, name) for r in records], label=quantity, linewidth=1.2)
+                axis.plot(*_curve(records, quantity, name), label=quantity, linewidth=1.2)
             axis.set_title(f"{name}: {title}", fontsize=9)
             axis.set_xlabel("step", fontsize=8)
             axis.tick_params(labelsize=8)
@@ -42,8 +44,10 @@ def training_curves(runs: Mapping[str, Sequence[Record]], panels: Mapping[str, S
     return canvas
 
 
-def _value(record: Record, quantity: str, run: str) -> float:
-    scalars = {**record.get("losses", {}), **record.get("logged", {})}
-    if quantity not in scalars:
-        raise InputError(f"{run} logged no {quantity!r}{nearest(quantity, scalars)}")
-    return float(scalars[quantity])
+def _curve(records: Sequence[Record], quantity: str, run: str) -> tuple[list[int], list[float]]:
+    """Steps and values of a quantity, from those records that hold it: a record of a step holds no validation metric."""
+    scalars = [{**r.get("losses", {}), **r.get("logged", {}), **r.get("validation", {})} for r in records]
+    rows = [i for i, values in enumerate(scalars) if quantity in values]
+    if not rows:
+        raise InputError(f"{run} logged no {quantity!r}{nearest(quantity, set().union(*scalars))}")
+    return [int(records[i]["step"]) for i in rows], [float(scalars[i][quantity]) for i in rows]

@@ -25,7 +25,7 @@ def retrieval_grid(
 
     `titles` stand over the rows, such as the sketch's class; `cell` is the side of a picture in pixels.
 
-    >>> grid = retrieval_grid([sketch], [photos], [[True, False, True]], titles=["bicycle"])
+    >>> grid = retrieval_grid([sketch], [[photo, photo, photo]], [[True, False, True]], titles=["cat"])
     >>> grid.save("results.png")
     """
     _check(queries, results, correct, titles)

@@ -38,7 +38,7 @@ def layout(
     `headings` stand over the columns, `titles` over the rows, and `labels` to the left of the rows; column `apart` and those after it
     stand apart from the columns before.
 
-    >>> layout([[Cell(sketch), Cell(photo, frame="green")]], cell=96, headings=["sketch", "1"], apart=1).size    # doctest: +SKIP
+    >>> layout([[Cell(sketch), Cell(photo, frame="green")]], cell=96, headings=["sketch", "1"], apart=1).size
     (256, 160)
     """
     step, columns = cell + STEP, max(len(row) for row in rows)

@@ -17,8 +17,8 @@ def embedding_map(encoded: Mapping[str, tuple[Encoded, Encoded]], names: Sequenc
 
     `names` are the class names; the seed selects `classes` of them, the same for every panel. Of the S vectors of a query the first is used.
 
-    >>> pairs = {"mathm": pipeline.encode(dataset)}  # doctest: +SKIP
-    >>> save_figure(embedding_map(pairs, dataset.test.categories), "tsne.png")  # doctest: +SKIP
+    >>> panels = embedding_map({"mathm": (sketches, photos)}, dataset.test.categories)
+    >>> panels.savefig("tsne.png")
     """
     try:
         from sklearn.manifold import TSNE

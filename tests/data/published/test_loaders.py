@@ -11,7 +11,7 @@ from PIL import Image
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.named import dataset
 from sbirlib.data.published.facts import facts
-from sbirlib.data.published.qmul import shoe_v2
+from sbirlib.data.published.qmul import chair_v2, shoe_v2
 from sbirlib.data.published.quickdraw import quickdraw_extended
 from sbirlib.data.published.sketchy import sketchy, sketchy_extended
 from sbirlib.data.published.tuberlin import tuberlin_extended
@@ -105,6 +105,12 @@ def test_a_folder_that_is_not_the_dataset_is_refused(tmp_path: Path) -> None:
         sketchy(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         sketchy(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("load", [shoe_v2, chair_v2, sketchy, sketchy_extended, tuberlin_extended, quickdraw_extended])
+def test_options_are_held_before_a_file_is_read(load: Callable[..., Dataset], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{load.__name__}: max_pixels = 0: expected a whole number of at least 1"):
+        load(tmp_path, max_pixels=0)
 
 
 def test_invalid_sketches_are_no_queries_of_the_fine_grained_split(plant: Plant) -> None:

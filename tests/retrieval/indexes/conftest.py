@@ -73,9 +73,9 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusSe
     if not (ENVIRONMENT / "done").is_file():
         uv, python = str(Path(sys.executable).parent / "uv"), str(ENVIRONMENT / "bin/python")
         for command in (["venv", "--clear", str(ENVIRONMENT)], ["pip", "install", "--python", python, "milvus==2.3.5"]):
-            made = subprocess.run([uv, *command], capture_output=True, text=True, check=False)
-            if made.returncode:
-                pytest.skip(f"the Milvus server cannot be installed: {made.stderr[-300:]}")
+            process = subprocess.run([uv, *command], capture_output=True, text=True, check=False)
+            if process.returncode:
+                pytest.skip(f"the Milvus server cannot be installed: {process.stderr[-300:]}")
         (ENVIRONMENT / "done").touch()
     server = MilvusServer(tmp_path_factory.mktemp("milvus"))
     yield server

@@ -1,4 +1,4 @@
-"""Photos that the tests of indexes add: random vectors, and what is known of each."""
+"""Photos that the tests of indexes add: random vectors, and a record of each."""
 
 from __future__ import annotations
 

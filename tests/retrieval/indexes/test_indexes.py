@@ -33,10 +33,10 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def brute_force(queries: Tensor, gallery: Tensor, k: int, rows: list[int] | None = None) -> tuple[Tensor, Tensor]:
-    kept = torch.arange(len(gallery)) if rows is None else torch.tensor(rows)
-    scores = (queries @ gallery[kept].T).amax(1)
+    candidates = torch.arange(len(gallery)) if rows is None else torch.tensor(rows)
+    scores = (queries @ gallery[candidates].T).amax(1)
     order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
-    return scores.gather(1, order), kept[order]
+    return scores.gather(1, order), candidates[order]
 
 
 @pytest.mark.parametrize("draws", [1, 4])
@@ -111,8 +111,8 @@ def test_what_is_saved_again_is_only_what_is_new(kind: str, tmp_path: Path) -> N
     shard = next(name for name in os.listdir(tmp_path) if name.startswith("vectors"))
     filled(index, random(1, 16)).save(tmp_path)
     assert shard in os.listdir(tmp_path)
-    named = json.loads((tmp_path / MANIFEST).read_text())["state"]["files"]
-    assert sorted([*named, MANIFEST]) == sorted(os.listdir(tmp_path))
+    files = json.loads((tmp_path / MANIFEST).read_text())["state"]["files"]
+    assert sorted([*files, MANIFEST]) == sorted(os.listdir(tmp_path))
 
 
 def test_photos_that_come_one_by_one_share_few_files(tmp_path: Path) -> None:
@@ -167,53 +167,53 @@ def test_codes_longer_than_the_vectors_are_refused_at_once() -> None:
 
 
 def test_codes_that_pass_a_filter_are_found_however_many_do_not() -> None:
-    """The nearest half is not allowed, so that more must be asked for than once; a literal comparison of all codes says what is right."""
+    """The nearest half is not allowed, so that more must be asked for than once; a literal comparison of all codes is the reference."""
     index = Itq(exhaustive=100, nlist=4, nprobe=4, bits=16)
     filled(index, random(300, 16))
     queries = random(5, 16, seed=1).numpy()
-    codes, asked = (np.unpackbits(index.structure.codes(rows), axis=1).astype(int) for rows in (random(300, 16).numpy(), queries))
-    distances = (codes[None] != asked[:, None]).sum(2)
+    codes, query_codes = (np.unpackbits(index.structure.codes(rows), axis=1).astype(int) for rows in (random(300, 16).numpy(), queries))
+    distances = (codes[None] != query_codes[:, None]).sum(2)
     allowed = distances[0] >= np.median(distances[0])
-    found = index.structure.nearest(queries, 20, allowed, 4)
-    assert allowed[found].all()
-    for own, rows in zip(distances, found, strict=True):
+    nearest = index.structure.nearest(queries, 20, allowed, 4)
+    assert allowed[nearest].all()
+    for own, rows in zip(distances, nearest, strict=True):
         assert sorted(own[rows]) == sorted(own[allowed])[:20]
     few = index.structure.nearest(queries, 299, np.arange(300) != 0, 1)
     assert (few[:, -1] == -1).all()
     assert all(len(set(row)) == len(row) for row in (some[some >= 0].tolist() for some in few))
 
 
-def grow(folder: Path, told: Any) -> None:
+def grow(folder: Path, writer: Any) -> None:
     index: Index = Flat()
     for i in range(10_000):
         filled(index, random(40, 8, seed=i)).save(folder)
-        os.write(told, b".")
+        os.write(writer, b".")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_killed_process_leaves_the_last_completed_save(tmp_path: Path) -> None:
     for attempt in range(8):
         folder = tmp_path / str(attempt)
-        heard, told = os.pipe()
-        child = multiprocessing.get_context("fork").Process(target=grow, args=(folder, told))
+        reader, writer = os.pipe()
+        child = multiprocessing.get_context("fork").Process(target=grow, args=(folder, writer))
         child.start()
-        os.close(told)
-        os.read(heard, 1)
+        os.close(writer)
+        os.read(reader, 1)
         time.sleep(0.05 * attempt)
         child.kill()
         child.join()
-        said = 1
-        while more := os.read(heard, 4096):
-            said += len(more)
-        os.close(heard)
+        saves = 1
+        while more := os.read(reader, 4096):
+            saves += len(more)
+        os.close(reader)
         opened = read_index(folder)
-        assert len(opened) in (40 * said, 40 * (said + 1))
+        assert len(opened) in (40 * saves, 40 * (saves + 1))
         assert torch.allclose(
             opened.search(random(1, 8), 1)[0], (torch.cat([random(40, 8, seed=i) for i in range(len(opened) // 40)]) @ random(1, 8).T).max()
         )
         filled(opened, random(1, 8, seed=9)).save(folder)
-        named = json.loads((folder / MANIFEST).read_text())["state"]["files"]
-        assert sorted([*named, MANIFEST]) == sorted(os.listdir(folder))
+        files = json.loads((folder / MANIFEST).read_text())["state"]["files"]
+        assert sorted([*files, MANIFEST]) == sorted(os.listdir(folder))
 
 
 def test_two_processes_do_not_overwrite_each_other(tmp_path: Path) -> None:
@@ -265,18 +265,18 @@ def test_bad_input_is_refused_and_changes_nothing(kind: str, tmp_path: Path) -> 
     with pytest.raises(InputError, match="the index is empty"):
         KINDS[kind]().save(tmp_path)
     index = filled(KINDS[kind](), random(300, 16))
-    for queries, k, said in [
+    for queries, k, message in [
         (torch.ones(1, 16), 0, "at least 1, got 0"),
         (torch.ones(1, 5), 1, "holds vectors of 16 numbers, got 5"),
         (torch.ones(16), 1, r"were expected, at least one, got \[16\]"),
         (torch.ones(0, 16), 1, "were expected"),
         (torch.full((1, 16), torch.nan), 1, "NaN or infinity"),
     ]:
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             index.search(queries, k)
     with pytest.raises(InputError, match="no photo here has a field 'categry'; did you mean 'category'"):
         index.search(torch.ones(1, 16), 1, {"categry": "c0"})
-    for vectors, records, said in [
+    for vectors, records, message in [
         (torch.ones(2, 5), described(2, 900), "holds vectors of 16 numbers"),
         (torch.ones(0, 16), [], "at least one"),
         (torch.ones(2, 16), described(1, 900), "2 vectors need as many records, got 1"),
@@ -285,7 +285,7 @@ def test_bad_input_is_refused_and_changes_nothing(kind: str, tmp_path: Path) -> 
         (torch.ones(1, 16), [{"category": "cat"}], "a record needs a 'path'"),
         (torch.ones(1, 16), [{"path": "x.jpg", "tags": ["a"]}], "field 'tags' of 'x.jpg' is a list"),
     ]:
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             index.add(vectors, records)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="'x.jpg' is not in the index"):
         index.remove(["0.jpg", "x.jpg"])
@@ -312,7 +312,7 @@ def test_options_come_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("make", "message"),
     [
         (lambda: Itq(bits=12), "whole bytes"),
         (lambda: Itq(nlist=0), "Itq: nlist = 0: expected a whole number of at least 1, or none"),
@@ -320,9 +320,10 @@ def test_options_come_back(tmp_path: Path) -> None:
         (lambda: IvfPq(nlist=300, exhaustive=260), "nlist=300 lists need as many photos"),
         (lambda: IvfPq(nprobe=0), "IvfPq: nprobe = 0: expected a whole number of at least 1"),
         (lambda: IvfPq(exhaustive=100), "exhaustive = 100: expected a whole number of at least 256"),
+        (lambda: Hnsw(M=1), "Hnsw: M = 1: expected a whole number of at least 2"),
         (lambda: Hnsw(rerank=0), "Hnsw: rerank = 0: expected a whole number of at least 1"),
     ],
 )
-def test_bad_options_are_refused(made: Callable[[], Index], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        made()
+def test_bad_options_are_refused(make: Callable[[], Index], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()

@@ -22,7 +22,7 @@ from sbirlib.retrieval.indexes.shards import Record
 
 pytest.importorskip("pymilvus", reason="the extra `milvus` is not installed")
 GROW = Path(__file__).parent / "milvus_grow.py"
-BATCH = 40  # what it adds at a time
+BATCH = 40  # photos that it adds at a time
 pytestmark = pytest.mark.xdist_group("milvus")  # one server for all
 
 
@@ -35,7 +35,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Milvus
 
 
 def batch(number: int) -> Tensor:
-    """What milvus_grow.py adds in its nth turn."""
+    """Vectors that milvus_grow.py adds in its nth turn."""
     return random(BATCH, 8, seed=number)
 
 
@@ -52,7 +52,7 @@ def best(queries: Tensor, gallery: Tensor, k: int, rows: list[int]) -> list[list
 
 @pytest.mark.parametrize("index_type", ["FLAT", "HNSW"])
 def test_photos_are_found_filtered_removed_and_added(
-    make: Callable[..., Milvus], index_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Milvus], index_type: milvus.IndexType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(milvus, "MESSAGE", 4 * 16 * 150)  # so that vectors go in several messages
     gallery, queries = random(400, 16), random(10, 3, 16, seed=1)
@@ -96,13 +96,13 @@ def test_bad_input_is_refused_and_changes_nothing(make: Callable[..., Milvus], t
     with pytest.raises(InputError, match="the index is empty"):
         make().save(tmp_path / "index")
     index = filled(make(), random(30, 16))
-    for queries, k, said in [
+    for queries, k, message in [
         (torch.ones(1, 16), 0, "at least 1, got 0"),
         (torch.ones(1, 16), 20_000, "at most 16384 photos for a query"),
         (torch.ones(1, 5), 1, "holds vectors of 16 numbers, got 5"),
         (torch.full((1, 16), torch.nan), 1, "NaN or infinity"),
     ]:
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             index.search(queries, k)
     with pytest.raises(InputError, match="no photo here has a field 'categry'; did you mean 'category'"):
         index.search(torch.ones(1, 16), 1, {"categry": "c0"})
@@ -111,8 +111,8 @@ def test_bad_input_is_refused_and_changes_nothing(make: Callable[..., Milvus], t
         (torch.ones(2, 16), described(2, 29), "'29.jpg' is in the index already"),
         (torch.ones(1, 16), [{"path": "x.jpg", "text": "long" * 20_000}], "at most 65536 of each photo"),
     ]
-    for vectors, records, said in refused:
-        with pytest.raises(InputError, match=said):
+    for vectors, records, message in refused:
+        with pytest.raises(InputError, match=message):
             index.add(vectors, records)
     with pytest.raises(InputError, match=r"'x.jpg' is not in the index"):
         index.remove(["0.jpg", "x.jpg"])
@@ -166,7 +166,7 @@ def killed(index: Milvus, folder: Path, *, kill: Callable[[], None] | None = Non
 
 
 def every_photo(opened: Index, acknowledged: int) -> None:
-    """What was acknowledged is there, whole; of the batch after it perhaps some."""
+    """Every acknowledged photo is there, whole; of the batch after it perhaps some."""
     assert acknowledged <= len(opened) <= acknowledged + BATCH
     assert opened.paths()[:acknowledged] == [f"{i}.jpg" for i in range(acknowledged)]
     gallery = torch.cat([batch(i) for i in range(acknowledged // BATCH + 1)])[: len(opened)]

@@ -11,6 +11,7 @@ from sbirlib.data.layout import Entry, paired
 from sbirlib.data.published.tree import find, place
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
+from sbirlib.options import hold
 
 
 def shoe_v2(root: str | Path, *, skip_bad: bool = False, max_pixels: MaxPixels = MAX_PIXELS) -> Dataset:
@@ -23,6 +24,7 @@ def shoe_v2(root: str | Path, *, skip_bad: bool = False, max_pixels: MaxPixels =
         skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
         max_pixels: largest number of pixels of an image, checked before it is decoded
     """
+    hold(shoe_v2, {"skip_bad": skip_bad, "max_pixels": max_pixels})
     return _of("shoe", root, skip_bad=skip_bad, max_pixels=max_pixels)
 
 
@@ -33,6 +35,7 @@ def chair_v2(root: str | Path, *, skip_bad: bool = False, max_pixels: MaxPixels 
         skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
         max_pixels: largest number of pixels of an image, checked before it is decoded
     """
+    hold(chair_v2, {"skip_bad": skip_bad, "max_pixels": max_pixels})
     return _of("chair", root, skip_bad=skip_bad, max_pixels=max_pixels)
 
 

@@ -13,6 +13,7 @@ from sbirlib.data.layout import Entry, paired
 from sbirlib.data.published.facts import facts
 from sbirlib.data.published.tree import by_class, find, place
 from sbirlib.interfaces import PHOTO, SKETCH
+from sbirlib.options import hold
 
 INVALID = ("error", "ambiguous", "pose", "context")
 
@@ -27,6 +28,7 @@ def sketchy(root: str | Path, *, variant: str = "tx_000000000000", skip_bad: boo
         skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
         max_pixels: largest number of pixels of an image, checked before it is decoded
     """
+    hold(sketchy, {"variant": variant, "skip_bad": skip_bad, "max_pixels": max_pixels})
     path = place(root)
     rows = paired(_sketches(path, variant) + _photos(path))
     splits = {**_without_extended_counts(), **_fine_grained(path, rows)}
@@ -46,6 +48,7 @@ def sketchy_extended(
         skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
         max_pixels: largest number of pixels of an image, checked before it is decoded
     """
+    hold(sketchy_extended, {"variant": variant, "skip_bad": skip_bad, "max_pixels": max_pixels})
     path = place(root)
     extended = by_class(
         path, find(path, ("EXTEND_image_sketchy", "256x256/EXTEND_image_sketchy", "extended_photo")), PHOTO, facts("sketchy")

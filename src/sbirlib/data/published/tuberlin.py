@@ -10,6 +10,7 @@ from sbirlib.data.images import MAX_PIXELS, MaxPixels
 from sbirlib.data.published.facts import facts
 from sbirlib.data.published.tree import by_class, find, place
 from sbirlib.interfaces import PHOTO, SKETCH
+from sbirlib.options import hold
 
 
 def tuberlin_extended(root: str | Path, *, skip_bad: bool = False, max_pixels: MaxPixels = MAX_PIXELS) -> Dataset:
@@ -21,6 +22,7 @@ def tuberlin_extended(root: str | Path, *, skip_bad: bool = False, max_pixels: M
         skip_bad: decode every file, leave out those that cannot be read, and list them in one warning
         max_pixels: largest number of pixels of an image, checked before it is decoded
     """
+    hold(tuberlin_extended, {"skip_bad": skip_bad, "max_pixels": max_pixels})
     path, table = place(root), facts("tuberlin")
     sketches = by_class(path, find(path, ("png", "sketches")), SKETCH, table)
     photos = by_class(path, find(path, ("ImageResized", "images")), PHOTO, table)

@@ -84,7 +84,7 @@ def _fits(candidate: Figure) -> bool:
 
 
 def silhouette(figure: Figure, side: int = 40) -> FloatArray:
-    """Mask of the filled figure, [side, side], 0 or 1."""
+    """Mask of the filled figure, 0 or 1, [H, H] with H = side."""
     image = Image.new("L", (side, side))
     draw = ImageDraw.Draw(image)
     for points, hole in zip((figure.outlines + 0.5) * side, figure.hole, strict=True):

@@ -41,8 +41,8 @@ def synthetic(
     Args:
         categories: categories in all
         unseen: categories of the test split; at least four others remain
-        instances: instances, each with one photo, a category
-        sketches: sketches a photo
+        instances: instances of each category, each with one photo
+        sketches: sketches of each photo
         size: side of an image, in pixels
         seed: seed of shapes and split
         difficulty: mean abstraction of the sketches, from 0 (traced) to 1 (very free)
@@ -55,24 +55,15 @@ def synthetic(
     >>> len(data.photos), len(data.sketches), data.read(0).size
     (30, 60, (32, 32))
     """
-    numbers = dict(categories=categories, unseen=unseen, instances=instances, sketches=sketches, size=size, seed=seed)
-    others = dict(difficulty=difficulty, disjoint=disjoint, distractors=distractors, turn=turn)
+    numbers = dict(categories=categories, instances=instances, sketches=sketches, size=size, seed=seed)
+    others = dict(unseen=unseen, difficulty=difficulty, disjoint=disjoint, distractors=distractors, turn=turn)
     hold(synthetic, numbers | others | dict(style_seed=style_seed))
     if unseen > categories - 4:
         raise InputError(f"unseen={unseen} of categories={categories} leave fewer than four to train and validate on: take fewer")
     style = seed if style_seed is None else style_seed
     assignment, trained = _split(categories=categories, unseen=unseen, instances=instances, seed=seed, disjoint=disjoint)
-    reader = Synthetic(
-        categories=categories,
-        instances=instances,
-        sketches=sketches,
-        size=size,
-        seed=seed,
-        difficulty=difficulty,
-        extras=trained if distractors else (),
-        turn=turn,
-        style_seed=style,
-    )
+    extras = trained if distractors else ()
+    reader = Synthetic(**numbers, difficulty=difficulty, extras=extras, turn=turn, style_seed=style)
     arguments = numbers | others | dict(version=VERSION, style_seed=style)
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
     dataset = _dataset(reader)

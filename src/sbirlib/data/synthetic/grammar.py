@@ -76,7 +76,7 @@ class Figure:
 
 
 def figure(grammar: Grammar, values: FloatArray) -> Figure:
-    """The instance of a grammar with `values` [n] in [-1, 1]: proportions deviate by up to a quarter, angles by up to a quarter radian, that of
+    """The instance of a grammar with `values` [N] in [-1, 1]: proportions deviate by up to a quarter, angles by up to a quarter radian, that of
     the joint by three times as much."""
     contours: list[FloatArray] = []
     frames: list[FloatArray] = []

@@ -102,6 +102,7 @@ def _binning(low: Array, high: Array, bins: int, rows: Array) -> Callable[[Array
     times, plus, line = (torch.from_numpy(x) for x in (scale, shift, np.arange(len(low), dtype=np.int32)[:, None] * np.int32(bins + 4)))
 
     def bin_ids(values: Array) -> Tensor:
+        """Bin ids [Q, n] of distances [Q, n]."""
         place = torch.from_numpy(values).mul(times).add_(plus).clamp_(0, bins + 2).float()
         return place.view(torch.int32).copy_(place).add_(line)  # rounds down, in the memory of the floats
 

@@ -52,6 +52,7 @@ def evaluate_queries(
     harmonic = harmonics(len(gallery), gallery.device)
 
     def evaluate(rows: Tensor, products: Tensor) -> None:
+        """Enter the metrics of the queries `rows` [N], from negated products [N * S, G]."""
         distances = products.reshape(len(rows), queries.shape[1], -1).amin(1) if queries.shape[1] > 1 else products
         columns = relevance.columns(rows)
         with_ties = rank(distances, columns, relevance.count[rows, None], harmonic)
@@ -80,7 +81,7 @@ class _Relevance:
         return cls(order, first, count)
 
     def columns(self, rows: Tensor) -> Tensor:
-        """The relevant photos of these queries [q], as [q, R] with R the largest count; the rest of a row is padding."""
+        """The relevant photos [N, R] of the queries `rows` [N], with R the largest count; the rest of a row is padding."""
         columns = self.first[rows, None] + torch.arange(int(self.count[rows].max()), device=rows.device)
         return self.order.take(columns.clamp_(max=len(self.order) - 1))
 
@@ -113,7 +114,8 @@ def _for_chunks(queries: Tensor, gallery: Tensor, relevance: _Relevance, evaluat
 
 
 def unpacked(vectors: Tensor) -> Tensor:
-    """Packed codes [..., bits / 8] (uint8, first bit lowest) as -1 and 1 [..., bits], whose inner product is bits - 2 Hamming; others unchanged."""
+    """Packed codes [N, bits / 8] or [Q, S, bits / 8] (uint8, first bit lowest) as -1 and 1 [N, bits] or [Q, S, bits], whose inner product is
+    bits - 2 Hamming; other vectors unchanged."""
     if vectors.dtype != torch.uint8:
         return vectors
     bits = vectors[..., None] >> torch.arange(8, dtype=torch.uint8, device=vectors.device) & 1

@@ -112,7 +112,7 @@ def _with_ties(ranking: Ranking, own: Tensor, size: Tensor, tied: Tensor) -> Ran
 
 
 def harmonics(count: int, device: torch.device | str = "cpu") -> Tensor:
-    """1 + 1/2 + ... + 1/n for n = 0 to count, float64 [count + 1]."""
+    """1 + 1/2 + ... + 1/n for n = 0 to count, float64 [N + 1] with N = count."""
     sums = torch.arange(1, count + 1, dtype=torch.float64, device=device).reciprocal().cumsum(0)
     return torch.nn.functional.pad(sums, (1, 0))
 
