@@ -77,7 +77,7 @@ def test_variables_are_nouns(folder: str) -> None:
     assert len(participles) <= max(1, 3 * len(names) / 1000), "\n".join(participles)
 
 
-@pytest.mark.parametrize("folder", ["src", "plugins"])
+@pytest.mark.parametrize("folder", ["src", "plugins", "benchmarks"])
 def test_public_functions_with_tensors_state_shapes(folder: str) -> None:
     functions = [
         (f"{file.relative_to(ROOT)}:{node.lineno} {node.name}", bool(SHAPE.search(ast.get_docstring(node) or "")))

@@ -20,7 +20,7 @@ from sbirlib.options import REQUIRED, Option, Text, expected, meanings_of, optio
 from sbirlib.recipe import Phase, Recipe, Rule
 from sbirlib.schema import component_schema, recipe_schema
 from sbirlib.spec import SUPPLIED, Spec, component_kind
-from sbirlib.testing.part import wrong_values
+from sbirlib.testing.component import wrong_values
 
 COMPONENTS = [
     (entry.kind, entry.name)

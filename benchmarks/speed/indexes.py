@@ -77,6 +77,7 @@ def random_vectors(photos: int, queries: int) -> tuple[Tensor, Tensor, Tensor]:
     shift = SHIFT * F.normalize(torch.randn(1, DIM, generator=generator), dim=1)
 
     def around(count: int) -> Tensor:
+        """Vectors [N, DIM] around random centres."""
         rows: Tensor = centres[torch.randint(CLUSTERS, (count,), generator=generator)]
         return rows.add_(torch.randn(count, DIM, generator=generator), alpha=SPREAD / math.sqrt(DIM))
 

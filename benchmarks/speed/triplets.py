@@ -52,6 +52,7 @@ def theirs(batch: Batch) -> Callable[[Tensor], dict[str, Tensor]]:
     category = {m: batch.category[rows[m]] for m in rows}
 
     def terms(embedding: Tensor) -> dict[str, Tensor]:
+        """The three terms, scalars of shape []."""
         of_modality = {m: embedding[rows[m]] for m in rows}
         total = {kind: embedding.new_zeros(()) for kind in ("cross", "within", "hybrid")}
         for own, other in ((SKETCH, PHOTO), (PHOTO, SKETCH)):

@@ -22,7 +22,7 @@ def build_call(recipe: Recipe) -> str:
 
 
 def difference(base: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys whose values differ; a table of another part, or a list of another length, counts whole."""
+    """Dotted keys whose values differ; a table of another component, or a list of another length, counts whole."""
     changes: dict[str, Any] = {}
     for key, value in now.items():
         before, path = base.get(key), f"{prefix}{key}"

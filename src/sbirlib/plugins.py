@@ -17,7 +17,7 @@ class Row:
     """One component, or a distribution whose entry points cannot be read, with its state and the cause."""
 
     kind: str
-    part: str
+    name: str
     distribution: str
     version: str
     state: State

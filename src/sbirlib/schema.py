@@ -36,7 +36,13 @@ def recipe_schema() -> Schema:
 
 
 def component_schema(kind: str, name: str) -> Schema:
-    """The schema of one component's table."""
+    """The schema of one component's table, with those of the components that may stand inside it."""
+    table = _component_table(kind, name)
+    inner = {k for option in options_of(registry.load(kind, name)).values() if (k := component_kind(option))}
+    return {"$schema": DRAFT, "title": f"{kind} {name}", **table} | ({"$defs": {k: _component(k) for k in inner}} if inner else {})
+
+
+def _component_table(kind: str, name: str) -> Schema:
     supplied = SUPPLIED if kind == "loss" else ()
     return _table(registry.load(kind, name), name, {}, required=["name"], supplied=supplied)
 
@@ -60,7 +66,7 @@ def _component(kind: str) -> Schema:
     tables = []
     for name in dict.fromkeys(names):
         try:
-            tables.append(component_schema(kind, name))
+            tables.append(_component_table(kind, name))
         except InputError:  # one that cannot be imported cannot be used
             continue
     adapter: Schema = {"type": "object", "properties": {"name": {"type": "string", "pattern": "^[^:]+:.+"}}, "required": ["name"]}
@@ -72,7 +78,7 @@ def _collection(kind: str) -> Schema:
     keyed = {}
     for name in registry.list_parts(kind):
         try:
-            keyed[name] = component_schema(kind, name) | {"required": []}
+            keyed[name] = _component_table(kind, name) | {"required": []}
         except InputError:
             continue
     return {

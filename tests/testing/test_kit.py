@@ -143,7 +143,7 @@ def test_a_distribution_offers_the_checks_of_all_its_components() -> None:
 
 def test_kinds_may_be_called_as_entry_points_call_them() -> None:
     check_part("losses", "spread")
-    with pytest.raises(InputError, match="unknown kind of part 'looses'"):
+    with pytest.raises(InputError, match="unknown kind of component 'looses'"):
         check_part("looses", "spread")
 
 

@@ -6,7 +6,7 @@ import sys
 import typer
 from tqdm import tqdm
 
-from sbirlib.cli import data, method, parts, photos
+from sbirlib.cli import components, data, method, photos
 from sbirlib.errors import InputError
 from sbirlib.memory import keep_freed_memory
 
@@ -17,8 +17,8 @@ app = typer.Typer(
     help="Sketch-based image retrieval: draw, and the photos you mean come back.",
 )
 app.command()(method.demo)
-app.command("list")(parts.list_)
-app.command()(parts.show)
+app.command("list")(components.list_)
+app.command()(components.show)
 app.command()(method.train)
 app.command("eval")(method.eval_)
 app.command()(method.classify)
@@ -27,8 +27,8 @@ for verb in (photos.encode, photos.index, photos.add, photos.remove, photos.sear
     app.command()(verb)
 
 plugins_app = typer.Typer(add_completion=False)
-plugins_app.callback(invoke_without_command=True)(parts.plugins)
-plugins_app.command()(parts.new)
+plugins_app.callback(invoke_without_command=True)(components.plugins)
+plugins_app.command()(components.new)
 app.add_typer(plugins_app, name="plugins")
 
 data_app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look at a dataset before anything trains on it.")

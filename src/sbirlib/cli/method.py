@@ -39,7 +39,7 @@ def train(
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Train, save, and measure on the split's unseen part, before and after."""
+    """Train, save, and evaluate on the test split, before and after."""
     from sbirlib import build
 
     pipeline = build(recipe, **settings(set_), **({} if seed is None else {"seed": seed}))

@@ -17,19 +17,19 @@ from typing import Any
 
 from sbirlib import registry
 from sbirlib.errors import InputError, nearest
-from sbirlib.testing import encoder, evaluator, loss, miner, part, recipe, sampler
+from sbirlib.testing import component, encoder, evaluator, loss, miner, recipe, sampler
 from sbirlib.testing.subject import CheckFailed, Oracle, Subject
 
 __all__ = ["CheckFailed", "all_checks", "check_part"]
 
 Check = Callable[[], None]
 CHECKS = {
-    "encoder": (*part.CHECKS, *part.MODULE_CHECKS, *encoder.CHECKS),
-    "miner": (*part.CHECKS, *part.MODULE_CHECKS, *miner.CHECKS),
-    "loss": (*part.CHECKS, *part.MODULE_CHECKS, *loss.CHECKS),
-    "evaluator": (*part.CHECKS, *evaluator.CHECKS),
-    "sampler": (*part.CHECKS, *sampler.CHECKS),
-    "dataset": part.CHECKS[1:],  # it reads files, so there is none by default
+    "encoder": (*component.CHECKS, *component.MODULE_CHECKS, *encoder.CHECKS),
+    "miner": (*component.CHECKS, *component.MODULE_CHECKS, *miner.CHECKS),
+    "loss": (*component.CHECKS, *component.MODULE_CHECKS, *loss.CHECKS),
+    "evaluator": (*component.CHECKS, *evaluator.CHECKS),
+    "sampler": (*component.CHECKS, *sampler.CHECKS),
+    "dataset": component.CHECKS[1:],  # it reads files, so there is none by default
     "recipe": recipe.CHECKS,
 }
 
@@ -42,9 +42,9 @@ def check_part(
     oracle: Oracle | None = None,
     expected_failures: Mapping[str, str] | None = None,
 ) -> None:
-    """Run every check on one part, `check_part("loss", "mine")`, or "losses" as entry points have it; raises CheckFailed at the first that fails.
+    """Run every check on one component, `check_part("loss", "mine")`, or "losses" as entry points have it; raises CheckFailed at the first that fails.
 
-    `options` are laid over the part's defaults. `oracle` is a slow, literal version of a miner's or an evaluator's call, which it must
+    `options` are laid over the component's defaults. `oracle` is a slow, literal version of a miner's or an evaluator's call, which it must
     equal. `expected_failures` maps ids, `loss/mine/gradient_is_right`, to the reason; one that passes after all fails.
     """
     subject = Subject(_kind(kind), name, dict(options or {}), oracle)
@@ -59,16 +59,16 @@ def all_checks(
     oracles: Mapping[str, Oracle] | None = None,
     expected_failures: Mapping[str, str] | None = None,
 ) -> list[tuple[str, Check]]:
-    """`(id, check)` for every part that a distribution offers, or for the parts called `name`; a check raises CheckFailed.
+    """`(id, check)` for every component that a distribution offers, or for the components called `name`; a check raises CheckFailed.
 
-    `options` and `oracles` are by part, "loss/mine"; ids are "loss/mine/gradient_is_right". An entry that adapts another library by name,
+    `options` and `oracles` are by component, "loss/mine"; ids are "loss/mine/gradient_is_right". An entry that adapts another library by name,
     such as `pml`, offers nothing itself: check an adapted loss, `all_checks("pml:TripletMarginLoss")`.
     """
     entries = registry.scan().entries
     plain, colon, _ = name.partition(":")
     offered = [e for e in entries if e.distribution == name.lower().replace("_", "-")] or [e for e in entries if e.name == plain]
     if colon:
-        offered = [e for e in offered if part.adapted(e.kind, name)]
+        offered = [e for e in offered if component.adapted(e.kind, name)]
     if not offered:
         raise InputError(
             f"nothing installed is called {name!r}{nearest(name, {e.distribution for e in entries} | {e.name for e in entries})}"
@@ -76,20 +76,20 @@ def all_checks(
     subjects = [
         Subject(e.kind, name if colon else f"{e.name}@{e.distribution}")
         for e in offered
-        if e.kind == "recipe" or colon or not part.adapts(e.kind, f"{e.name}@{e.distribution}")
+        if e.kind == "recipe" or colon or not component.adapts(e.kind, f"{e.name}@{e.distribution}")
     ]
     names = {subject.id for subject in subjects}
     for table in (options or {}, oracles or {}):
         for key in table:
             if key not in names:
-                raise InputError(f"there is no part {key!r} here{nearest(key, names)}")
+                raise InputError(f"there is no component {key!r} here{nearest(key, names)}")
     configured = [Subject(s.kind, s.name, dict((options or {}).get(s.id, {})), (oracles or {}).get(s.id), options or {}) for s in subjects]
     return _expecting([check for subject in configured for check in _checks(subject)], expected_failures or {})
 
 
 def _checks(subject: Subject) -> list[tuple[str, Check]]:
     """The checks of its kind, each with its id; one that needs an oracle is left out where none is given."""
-    functions = [f for f in CHECKS.get(subject.kind, part.CHECKS) if subject.oracle is not None or f.__name__ != "equals_its_oracle"]
+    functions = [f for f in CHECKS.get(subject.kind, component.CHECKS) if subject.oracle is not None or f.__name__ != "equals_its_oracle"]
     return [(f"{subject.id}/{f.__name__}", partial(f, subject)) for f in functions]
 
 
@@ -117,5 +117,5 @@ def _kind(kind: str) -> str:
     singular = {group.rpartition(".")[2]: kind for kind, group in registry.GROUPS.items()}
     singular_kind = singular.get(kind, kind)
     if singular_kind not in registry.GROUPS:
-        raise InputError(f"unknown kind of part {kind!r}{nearest(kind, registry.GROUPS)}")
+        raise InputError(f"unknown kind of component {kind!r}{nearest(kind, registry.GROUPS)}")
     return singular_kind

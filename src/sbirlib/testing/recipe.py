@@ -24,7 +24,7 @@ SAMPLER = {"categories": 4, "per_modality": 2, "pairs": 8, "size": 16}
 
 
 def small(subject: Subject, *, steps: int = STEPS) -> Pipeline:
-    """The recipe's pipeline with the same parts and phases, each phase of `steps` steps without warm-up and freezing."""
+    """The recipe's pipeline with the same components and phases, each phase of `steps` steps without warm-up and freezing."""
     tables = Recipe.of(recipe_file.read(subject.name)).tables()
     tables["encoder"] = _tiny(tables["encoder"])
     tables["transform"]["size"] = SIZE

@@ -36,7 +36,7 @@ def require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Subject:
-    """A part under test, the options that are laid over its defaults, and those of the parts beside it, by id."""
+    """A component under test, the options laid over its defaults, and those of the components beside it, by id."""
 
     kind: str
     name: str

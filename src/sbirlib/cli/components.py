@@ -18,7 +18,7 @@ def list_(
     kind: Annotated[str | None, typer.Argument(help=", ".join(registry.GROUPS))] = None,
     pattern: Annotated[str, typer.Argument(help="a wildcard, such as '*hm*'")] = "*",
 ) -> None:
-    """Every part that is installed, by kind; imports none of them."""
+    """Print every installed component, by kind; imports none of them."""
     for each in [kind] if kind else registry.GROUPS:
         names = registry.list_parts(each, pattern)
         if names or kind:
@@ -78,14 +78,14 @@ def plugins(
     context: typer.Context,
     check: Annotated[bool, typer.Option("--check", help="import each, and say which cannot be used and why")] = False,
 ) -> None:
-    """Which distribution offers which part; `plugins new` writes a new one."""
+    """Print the components of each distribution; `plugins new` writes a new one."""
     if context.invoked_subcommand is not None:
         return
     if check:
         from sbirlib.plugins import states
 
         rows = states()
-        table(("kind", "part", "distribution", "version", "state", "cause"), [[str(v) for v in vars(row).values()] for row in rows])
+        table(("kind", "name", "distribution", "version", "state", "cause"), [[str(v) for v in vars(row).values()] for row in rows])
         if any(row.state != "ok" for row in rows):
             raise typer.Exit(1)
         return
@@ -96,7 +96,7 @@ def plugins(
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="the part's name, such as my_loss; the distribution is then sbirlib-my-loss")],
+    name: Annotated[str, typer.Argument(help="the name of the component, such as my_loss; the distribution is then sbirlib-my-loss")],
     kind: Annotated[str, typer.Option(help="encoder, miner, loss, evaluator or recipe")],
     folder: Annotated[Path, typer.Option(help="where the distribution's folder goes")] = Path("."),
 ) -> None:

@@ -28,7 +28,7 @@ NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYW
 
 
 def adapts(kind: str, name: str) -> bool:
-    """Whether an entry makes parts from another library's names, and is none itself: it is called with such a name."""
+    """Whether an entry makes components from another library's names, and is none itself: it is called with such a name."""
     if kind in POSITIONAL:
         return False
     parameters = inspect.signature(registry.load(kind, name)).parameters.values()
@@ -36,7 +36,7 @@ def adapts(kind: str, name: str) -> bool:
 
 
 def adapted(kind: str, name: str) -> bool:
-    """Whether an adapter makes a part of this kind from the other library's name."""
+    """Whether an adapter makes a component of this kind from the other library's name."""
     try:
         registry.load(kind, name)
     except InputError:
@@ -128,7 +128,7 @@ def imports_only_what_it_declares(subject: Subject) -> None:
 
 
 def state_is_whole(subject: Subject) -> None:
-    """Two parts made from different seeds are the same part once one has the other's state, read with weights_only=True."""
+    """Two components made from different seeds are the same once one has the other's state, read with weights_only=True."""
     one, other = subject.make(seed=0), subject.make(seed=1)
     state = reloaded(one.state_dict())
     try:
