@@ -15,7 +15,7 @@ Install = Callable[..., Path]
 
 @pytest.mark.usefixtures("in_every_state")
 def test_each_distribution_has_its_state_and_cause() -> None:
-    rows = {(row.distribution, row.part): row for row in states()}
+    rows = {(row.distribution, row.name): row for row in states()}
     by_key = {key: rows[key].state for key in [("good", "good"), ("broken", "snapped"), ("taker", "triplet"), ("sbirlib", "triplet")]}
     assert by_key == {
         ("good", "good"): "ok",
@@ -38,7 +38,7 @@ def test_the_table_shows_them_and_fails(monkeypatch: pytest.MonkeyPatch, capsys:
         cli.main()
     assert end.value.code == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["kind", "part", "distribution", "version", "state", "cause"]
+    assert lines[0].split() == ["kind", "name", "distribution", "version", "state", "cause"]
     assert any(line.split()[:5] == ["loss", "snapped", "broken", "1.2", "broken"] for line in lines)
 
 

@@ -42,7 +42,7 @@ def check_part(
     oracle: Oracle | None = None,
     expected_failures: Mapping[str, str] | None = None,
 ) -> None:
-    """Run every check on one component, `check_part("loss", "mine")`, or "losses" as entry points have it; raises CheckFailed at the first that fails.
+    """Run every check on one component, by kind ("loss", or "losses") and name; raises CheckFailed at the first that fails.
 
     `options` are laid over the component's defaults. `oracle` is a slow, literal version of a miner's or an evaluator's call, which it must
     equal. `expected_failures` maps ids, `loss/mine/gradient_is_right`, to the reason; one that passes after all fails.
