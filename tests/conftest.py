@@ -1,4 +1,4 @@
-"""Fixtures: a small separable dataset, a small encoder, and no network; shapes of tensors are checked in every test."""
+"""Fixtures: a small separable dataset, a small encoder, and no network"""
 
 import os
 import tomllib
@@ -8,12 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from jaxtyping import install_import_hook
 from PIL import Image, ImageDraw
 from torch import nn
-
-with install_import_hook(["sbirlib.features", "sbirlib.interfaces"], "beartype.beartype"):
-    pass
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import from_lists

@@ -77,3 +77,9 @@ def test_the_mean_of_nothing_is_zero_with_a_gradient() -> None:
     assert mean.item() == 0
     assert values.grad is not None
     assert step.mean(torch.tensor([1.0, 2.0, 6.0]), keep=torch.tensor([True, False, True])).item() == 3.5
+
+
+def test_shapes_are_checked_while_tests_run() -> None:
+    labels = torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(Exception, match="Type-check error|type"):
+        Batch(torch.zeros(3, 3, 8, 8), labels, labels, labels)

@@ -43,10 +43,10 @@ def test_defaults_are_filled_in_so_that_a_later_version_cannot_change_them() -> 
         ("phases", [{"steps": 3, "schedule": {"name": "cosine", "warmpu": 1}}], "no option 'warmpu'; did you mean 'warmup'"),
         ("phases", [{"steps": 3, "parameters": [{"lr": 1}]}], "phases.0.parameters.0.of: a rule needs the option 'of'"),
         ("precision", "float16", "precision = 'float16': expected one of 'float32', 'bfloat16'; did you mean 'bfloat16'"),
-        ("format", 2, "format 2.*upgrade"),
+        ("format", 2, "format = 2: .*upgrade"),
         ("losses", {"a.b": {"name": "cross_entropy"}}, "holds a dot"),
         ("losses", {}, "at least one loss"),
-        ("miner", 3, "miner = 3: expected a miner by name, a table"),
+        ("miner", 3, "miner = 3: expected a miner by name, or a table"),
     ],
 )
 def test_what_is_wrong_is_named(path: str, value: Any, message: str) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,9 +38,18 @@ def test_a_missing_option_is_named() -> None:
         part("loss", "cross_entropy", categories=3)
 
 
-def test_an_object_is_itself() -> None:
-    thing = object()
-    assert part("miner", thing) is thing
+def test_an_object_of_the_kind_is_itself_and_another_is_refused() -> None:
+    miner = part("miner", "batch_hard")
+    assert part("miner", miner) is miner
+    for value in (5, None, True, [], object(), type(miner), part("loss", "triplet")):
+        with pytest.raises(InputError, match="expected a miner by name"):
+            part("miner", value)
+    with pytest.raises(InputError, match="options .kinds. go with the name of a miner"):
+        part("miner", miner, kinds=["cross"])
+    kinds: list[Any] = [5, None, []]
+    for kind in kinds:
+        with pytest.raises(InputError, match="unknown kind of component"):
+            part(kind, "x")
 
 
 def test_a_broken_plugin_harms_only_who_asks_for_it(install: Install) -> None:
@@ -79,7 +89,7 @@ def test_every_entry_of_ours_can_be_used() -> None:
     ours = [e for e in registry.scan().entries if e.distribution.startswith("sbirlib") and e.kind != "recipe"]
     assert len(ours) > 20
     for entry in ours:
-        assert callable(registry.load(entry.kind, entry.name)), entry
+        assert callable(registry.import_entry(entry.kind, entry.name)), entry
 
 
 @pytest.mark.parametrize("kind", ["loss", "recipe"])

@@ -36,7 +36,7 @@ def labels(count: int, categories: int) -> Batch:
     order = torch.randperm(count)
     category = (torch.arange(count) % categories)[order]
     modality = (torch.arange(count) * 2 // count)[order]
-    return Batch(torch.empty(count, 0), modality, category, torch.full_like(category, -1))
+    return Batch(torch.empty(count, 3, 0, 0), modality, category, torch.full_like(category, -1))
 
 
 def ours(batch: Batch) -> Callable[[Tensor], dict[str, Tensor]]:

@@ -50,11 +50,13 @@ class Text(str):
         """The values that the text may stand for, most specific first; the text itself last."""
         if self.lower() in WORDS:
             yield WORDS[self.lower()]
-        for number in (int, float):
+        for kind in (int, float):
             with suppress(ValueError):
-                yield number(self)
-        with suppress(tomllib.TOMLDecodeError):
-            yield tomllib.loads(f"value = {self}")["value"]
+                yield kind(self)
+        with suppress(ValueError, RecursionError):  # TOML's own error is a ValueError
+            table = tomllib.loads(f"value = {self}")
+            if table.keys() == {"value"} and (isinstance(table["value"], list | dict | str) or "#" not in self):
+                yield table["value"]
         yield str(self)
 
 
@@ -80,14 +82,14 @@ class Option:
 
     def read(self, value: Any) -> Any:
         """The value as it is, if the annotation allows it; a Text is read first. Raises ValueError otherwise."""
-        for reading in value.readings() if isinstance(value, Text) else (plain(value),):
+        for reading in value.readings() if isinstance(value, Text) else (number(plain(value)),):
             try:
                 self.adapter.validate_python(reading)
             except ValidationError:
                 continue
             return reading
         choices = [choice for choice in literals(self.annotation) if isinstance(choice, str)]
-        hint = nearest(value, choices).partition(" (")[0] if isinstance(value, str) and choices else ""
+        hint = nearest(value, choices).partition(" (")[0] if isinstance(value, str) and choices and value not in choices else ""
         raise ValueError(f"{shown(value)}: expected {self.expected}" + (hint if hint.startswith("; did") else ""))
 
     def schema(self) -> dict[str, Any]:
@@ -191,9 +193,18 @@ def plain(value: Any) -> Any:
     return value
 
 
+def number(value: Any) -> Any:
+    """A scalar of numpy or torch as a number of Python; any other value as it is."""
+    scalar = type(value).__module__.partition(".")[0] in ("numpy", "torch") and getattr(value, "ndim", None) == 0
+    return value.item() if scalar else value
+
+
 def shown(value: Any) -> str:
     """The value for a message, at most 80 characters."""
-    text = repr(str(value) if isinstance(value, Text) else value)
+    try:
+        text = repr(str(value) if isinstance(value, Text) else value)
+    except Exception:  # a repr of the user's own, or a number of too many digits
+        text = f"a value of {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

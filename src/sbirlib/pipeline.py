@@ -17,7 +17,7 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
 from sbirlib.device import find_device
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Classifier, Encoded, Encoder, Evaluator, Loss, Miner, Transform
+from sbirlib.interfaces import Classifier, Encoded, Encoder, Evaluator, Loss, Transform
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.indexes.base import Index, read_index, read_manifest
@@ -27,7 +27,7 @@ from sbirlib.training import checkpoint
 from sbirlib.training.gather import rank
 from sbirlib.training.model import Model
 from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training
-from sbirlib.training.randomness import RandomStream, drawn_from, make_seeded
+from sbirlib.training.randomness import RandomStream, drawn_from, make_all
 from sbirlib.training.run import Run, Source, train
 from sbirlib.training.steps import Position, StepEvent, steps
 from sbirlib.training.warm_start import interpolate, warm_start
@@ -44,14 +44,8 @@ def build(name: str | Mapping[str, Any] | None = None, /, **changes: Any) -> Pip
     >>> build("mathm", encoder={"backbone": "resnet18", "pretrained": False}, **{"phases.0.steps": 300}).recipe.phases[0].steps
     300
     """
-    tables: dict[str, Any] = recipe_file.read(name) if isinstance(name, str) else dict(name or {})
-    if isinstance(changes.get("losses"), str):
-        changes["losses"] = [changes["losses"]]
-    if isinstance(changes.get("losses"), Sequence):  # a list replaces the recipe's losses, and then all weigh 1
-        tables = {**tables, "losses": {}, "phases": [{**phase, "weights": {}} for phase in tables.get("phases", [{"steps": 1000}])]}
-    for key, value in changes.items():
-        tables = recipe_file.assign(tables, key, value)
-    return Pipeline(Recipe.of(tables))
+    tables, faults = recipe_file.changed(recipe_file.tables_of(name), changes)
+    return Pipeline(Recipe.of(tables, faults))
 
 
 def load(path: str | Path, **objects: Any) -> Pipeline:
@@ -59,9 +53,9 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
 
     Components that were objects are handed over again by their places in the recipe: `load(path, miner=..., **{"losses.mine": ...})`.
     """
-    tensors, about = checkpoint.read(path)
+    tensors, about = checkpoint.read_model(path)
     pipeline = Pipeline(Recipe.of(recipe_file.with_objects(about["recipe"], objects)), categories=about["categories"])
-    if not about["exported"]:
+    if not about["exported"] and about["categories"]:  # a pipeline that was never trained has no losses yet
         pipeline.make_losses(tuple(about["categories"]), about["instances"])
     try:
         if about["exported"]:
@@ -94,15 +88,13 @@ class Pipeline:
         self.recipe = recipe
         self.categories = tuple(categories)
         self.instances = 0
-        self.encoder: Encoder = make_seeded(recipe.encoder, recipe.seed, "encoder")
+        specs = {"encoder": recipe.encoder, "transform": recipe.transform, "sampler": recipe.sampler, "miner": recipe.miner}
+        components = make_all(specs | {f"evaluators.{name}": spec for name, spec in recipe.evaluators.items()}, recipe.seed)
+        self.encoder: Encoder = components["encoder"]
         self.encoder.to(memory_format=torch.channels_last)  # from the start: another layout rounds differently
-        self.transform: Transform = make_seeded(recipe.transform, recipe.seed, "transform")
-        make_seeded(recipe.sampler, recipe.seed, "sampler")  # options that exclude each other are refused here
-        self.evaluators: dict[str, Evaluator] = {
-            name: make_seeded(spec, recipe.seed, f"evaluators.{name}") for name, spec in recipe.evaluators.items()
-        }
-        miner: Miner | None = make_seeded(recipe.miner, recipe.seed, "miner") if recipe.miner else None
-        self.model = Model(self.encoder, miner=miner)
+        self.transform: Transform = components["transform"]
+        self.evaluators: dict[str, Evaluator] = {name: components[f"evaluators.{name}"] for name in recipe.evaluators}
+        self.model = Model(self.encoder, miner=components["miner"])
 
     def __repr__(self) -> str:
         return build_call(self.recipe)
@@ -204,7 +196,8 @@ class Pipeline:
         )
         if run.checkpoint is not None and run.checkpoint.exists() and not resume:
             raise InputError(
-                f"{run.out} holds the checkpoint of an earlier run: resume=True goes on with it; a new run needs another out=FOLDER"
+                f"{run.out} holds the checkpoint of an earlier run: resume=True (--resume) goes on with it; "
+                "a new run needs another out=FOLDER (--out)"
             )
         plan, source, stream = self._start(dataset, run.device, workers, fresh=not run.resumes, progress=progress)
         validate = (

@@ -38,7 +38,7 @@ def _state(entry: Entry) -> tuple[State, str]:
         if entry.kind == "recipe":
             recipe.Recipe.of(recipe_file.read(f"{entry.name}@{entry.distribution}"))
         else:
-            registry.load(entry.kind, f"{entry.name}@{entry.distribution}")
+            registry.import_entry(entry.kind, f"{entry.name}@{entry.distribution}")
     except InputError as error:
         return "broken", str(error)
     try:

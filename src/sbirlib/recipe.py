@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, MinLen
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.options import Betas, Option, Reader, Text, missing_object, plain, read_options, refuse, shown
@@ -112,7 +112,7 @@ class Recipe:
     """
 
     encoder: Spec
-    name: str = "composed"
+    name: Annotated[str, MinLen(1)] = "composed"
     format: int = FORMAT
     seed: Annotated[int, Ge(0)] = 0
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -124,15 +124,28 @@ class Recipe:
     evaluators: dict[str, Spec]
 
     @classmethod
-    def of(cls, tables: Mapping[str, Any]) -> Recipe:
+    def of(cls, tables: Mapping[str, Any], faults: Sequence[str] = ()) -> Recipe:
         """A recipe from plain tables, as TOML or JSON gives them, where any component may be an object.
 
-        Imports the components that it names. Raises one InputError with every wrong name and value in it, each with its path.
+        Imports the components that it names. Raises one InputError with every wrong name and value in it, each with its path, after `faults`,
+        those of earlier reading.
         """
-        faults: list[str] = []
-        if plain(tables.get("format", FORMAT)) != FORMAT:
-            raise InputError(f"this recipe has format {tables['format']}, this version of sbirlib reads format {FORMAT}: upgrade sbirlib")
-        losses = _specs("loss", tables.get("losses") or {}, "losses", faults, supplied=SUPPLIED)
+        if not isinstance(tables, Mapping):
+            raise InputError(f"a recipe = {shown(tables)}: expected a table")
+        faults = list(faults)
+        try:
+            values = cls._read(tables, faults)
+        except RecursionError:
+            raise InputError("this recipe holds tables or lists inside each other that are too deep to read: flatten them") from None
+        refuse(faults)
+        return cls(**values)
+
+    @classmethod
+    def _read(cls, tables: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+        version = plain(tables.get("format", FORMAT))
+        if not isinstance(version, int) or version != FORMAT:
+            raise InputError(f"format = {shown(version)}: this version of sbirlib reads format {FORMAT}: upgrade sbirlib")
+        losses = _specs("loss", tables.get("losses"), "losses", faults, supplied=SUPPLIED)
         if not losses and not faults:
             faults.append("losses: a recipe needs at least one loss, such as losses=['cross_entropy']")
         readers: dict[str, Reader] = {
@@ -140,18 +153,17 @@ class Recipe:
             "transform": partial(_or_default, "transform"),
             "sampler": partial(_or_default, "sampler"),
             "miner": partial(_optional, "miner"),
-            "losses": lambda *_: losses,
-            "evaluators": lambda value, path, faults: _specs("evaluator", value or {}, path, faults),
+            "losses": lambda *_: {name: spec for name, spec in losses.items() if spec is not None},
+            "evaluators": lambda *read: {name: spec for name, spec in _specs("evaluator", *read).items() if spec is not None},
             "phases": partial(_phases, losses),
         }
-        complete = {"transform": {}, "sampler": {}, "evaluators": {}, "phases": [], "losses": {}, **tables}
-        complete["evaluators"] = complete["evaluators"] or {"category": {"name": "category"}}
-        complete["phases"] = complete["phases"] or [{"steps": 1000}]
-        values = read_options(cls, complete, "", faults, owner="recipe", readers=readers, supplied=("encoder",))
+        complete = {"transform": {}, "sampler": {}, "losses": {}, **tables}
+        for key, default in (("evaluators", {"category": {"name": "category"}}), ("phases", [{"steps": 1000}])):
+            if _empty(complete.get(key)):
+                complete[key] = default
         if "encoder" not in tables:
             faults.append("encoder: a recipe needs an encoder, such as encoder='backbone'")
-        refuse(faults)
-        return cls(**values)
+        return read_options(cls, complete, "", faults, owner="recipe", readers=readers, supplied=("encoder",))
 
     def tables(self) -> Table:
         """Plain tables, as `Recipe.of` reads and JSON stores them."""
@@ -193,24 +205,36 @@ def _optional(kind: str, value: Any, path: str, faults: list[str]) -> Spec | Non
     return None if _structure(value) is None else Spec.read(kind, value, path, faults)
 
 
-def _specs(kind: str, value: Any, path: str, faults: list[str], *, supplied: Sequence[str] = ()) -> dict[str, Spec]:
-    """Components by their names in the recipe, from a list of names, tables or objects, or from a table of those by name."""
+def _empty(value: Any) -> bool:
+    """Whether a key is left to its default: missing, none, or an empty table or list."""
     value = _structure(value)
-    if isinstance(value, str):
+    return value is None or (isinstance(value, Mapping | list | tuple) and not value)
+
+
+def _specs(kind: str, value: Any, path: str, faults: list[str], *, supplied: Sequence[str] = ()) -> dict[str, Spec | None]:
+    """Components by their names in the recipe, from a list of names, tables or objects, or from a table of those; None for a faulty one."""
+    value = _structure(value)
+    if _empty(value):
+        return {}
+    if isinstance(value, str) and value:
         value = [value]
     if isinstance(value, Mapping):
         items = [(name, _with_name(name, item)) for name, item in value.items() if _structure(item) is not None]
-    elif isinstance(value, Sequence):
+    elif isinstance(value, list | tuple):
         items = [(_name(item), item) for item in value]
     else:
         faults.append(f"{path} = {shown(value)}: expected a list of names or tables, or a table of tables by name")
         return {}
-    specs: dict[str, Spec] = {}
+    specs: dict[str, Spec | None] = {}
     for name, item in items:
-        if "." in name:
+        if not isinstance(name, str) or not name:
+            faults.append(f"{path}: a name = {shown(name)}: expected a text")
+        elif "." in name:
             faults.append(f"{path}: the name {name!r} holds a dot, which parameter rules could not tell apart: give the {kind} another")
-        elif spec := Spec.read(kind, item, f"{path}.{name}", faults, supplied=supplied):
-            specs[name] = spec
+        elif name in specs:
+            faults.append(f"{path}: two are called {name!r}: give each a name of its own, in a table {{NAME: {{'name': {name!r}, ...}}}}")
+        else:
+            specs[name] = Spec.read(kind, item, f"{path}.{name}", faults, supplied=supplied)
     return specs
 
 
@@ -225,7 +249,7 @@ def _name(item: Any) -> str:
     return item if isinstance(item, str) else type(item).__name__
 
 
-def _phases(losses: Mapping[str, Spec], value: Any, path: str, faults: list[str]) -> tuple[Phase, ...]:
+def _phases(losses: Mapping[str, Spec | None], value: Any, path: str, faults: list[str]) -> tuple[Phase, ...]:
     value = _structure(value)
     if not isinstance(value, Sequence) or isinstance(value, str):
         faults.append(f"{path} = {shown(value)}: expected a list of tables, each with at least 'steps'")
@@ -233,7 +257,7 @@ def _phases(losses: Mapping[str, Spec], value: Any, path: str, faults: list[str]
     return tuple(p for i, table in enumerate(value) if (p := _phase(losses, table, f"{path}.{i}", faults)) is not None)
 
 
-def _phase(losses: Mapping[str, Spec], table: Any, path: str, faults: list[str]) -> Phase | None:
+def _phase(losses: Mapping[str, Spec | None], table: Any, path: str, faults: list[str]) -> Phase | None:
     if not isinstance(table, Mapping):
         faults.append(f"{path} = {shown(table)}: expected a table with at least 'steps'")
         return None
@@ -246,7 +270,8 @@ def _phase(losses: Mapping[str, Spec], table: Any, path: str, faults: list[str])
         "parameters": _rules,
     }
     complete = {"optimizer": {}, "schedule": {}, **table}
-    complete["weights"] = complete.get("weights") or dict.fromkeys(losses, 1.0)
+    if _empty(complete.get("weights")):
+        complete["weights"] = dict.fromkeys(losses, 1.0)
     before = len(faults)
     values = read_options(Phase, complete, path, faults, owner="a phase", readers=readers)
     return Phase(**values) if len(faults) == before else None
@@ -267,16 +292,17 @@ def _rules(value: Any, path: str, faults: list[str]) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _weights(losses: Mapping[str, Spec], value: Any, path: str, faults: list[str]) -> dict[str, Any]:
+def _weights(losses: Mapping[str, Spec | None], value: Any, path: str, faults: list[str]) -> dict[str, Any]:
+    value = _structure(value)
     if not isinstance(value, Mapping):
         faults.append(f"{path} = {shown(value)}: expected a table with the weight of each loss")
         return {}
     weights: dict[str, Any] = {}
-    for name, item in value.items():
-        where = f"{path}.{name}"
+    for name, entry in value.items():
+        where, item = f"{path}.{name}", _structure(entry)
         if name not in losses:
             faults.append(f"{where}: the recipe has no loss {name!r}{nearest(str(name), losses)}")
-        elif isinstance(item, Mapping) and not set(item) & {"from", "to"}:
+        elif isinstance(item, Mapping) and item and not set(item) & {"from", "to"} and all(isinstance(term, str) for term in item):
             weights[name] = {term: _weight(inner, f"{where}.{term}", faults) for term, inner in item.items()}
         else:
             weights[name] = _weight(item, where, faults)
@@ -286,6 +312,7 @@ def _weights(losses: Mapping[str, Spec], value: Any, path: str, faults: list[str
 def _weight(value: Any, path: str, faults: list[str]) -> Weight:
     """A number, or a ramp {from, to}."""
     try:
+        value = _structure(value)
         if isinstance(value, Ramp):
             return value
         if isinstance(value, Mapping) and set(value) == {"from", "to"}:

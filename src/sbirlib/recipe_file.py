@@ -10,7 +10,7 @@ from typing import Any
 
 from sbirlib import registry
 from sbirlib.errors import InputError
-from sbirlib.options import Text, missing_object, plain
+from sbirlib.options import Text, missing_object, plain, shown
 
 Table = dict[str, Any]
 
@@ -18,10 +18,10 @@ Table = dict[str, Any]
 def read(name: str) -> Table:
     """The tables of a recipe, by its name or by the path of a TOML file."""
     if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise InputError(f"there is no recipe file {name!r}")
-        data = path.read_bytes()
+        try:
+            data = Path(name).read_bytes()
+        except OSError as error:
+            raise InputError(f"there is no recipe file {name!r} that can be read ({error.strerror})") from error
     else:
         entry = registry.entry("recipe", name)
         if reason := registry.unmet(entry.distribution):
@@ -32,7 +32,7 @@ def read(name: str) -> Table:
             raise InputError(f"recipe {name!r} of {entry.source} cannot be read: {error}") from error
     try:
         return {"name": name, **tomllib.loads(data.decode("utf-8"))}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's own errors, and numbers and tables that Python does not read
         raise InputError(f"recipe {name!r} is not valid TOML: {error}") from error
 
 
@@ -48,8 +48,8 @@ def merge(base: Any, change: Any) -> Any:
         return {**base, **{k: merge(base.get(k), v) for k, v in change.items()}}
     if isinstance(base, Mapping) and isinstance(change, Text) and not isinstance(structure := plain(change), str | int | float):
         return merge(base, structure)  # none, or a table
-    if isinstance(base, Mapping) and isinstance(change, str):
-        return base if base.get("name") == change else {"name": change}
+    if isinstance(base, Mapping) and "name" in base and isinstance(change, str):
+        return base if base["name"] == change else {"name": change}
     both = isinstance(base, Sequence) and isinstance(change, Sequence) and not isinstance(change, str)
     if both and len(base) == len(change) and all(isinstance(c, Mapping) for c in change):
         return [merge(b, c) for b, c in zip(base, change, strict=True)]
@@ -65,7 +65,8 @@ def assign(tables: Table, path: str, value: Any) -> Table:
     if isinstance(inner, Sequence) and not isinstance(inner, str):
         number, _, deeper = rest.partition(".")
         if not number.isdecimal() or int(number) >= len(inner):
-            raise InputError(f"{path}: {head} has {len(inner)} entries, counted from 0")
+            there = f"{head}.0" + (f" to {head}.{len(inner) - 1}" if len(inner) > 1 else "")
+            raise InputError(f"{path}: {head} has {len(inner)} entries{f', {there}' if inner else ''}")
         items = list(inner)
         item = items[int(number)]
         if deeper and not isinstance(item, Mapping):
@@ -84,6 +85,8 @@ def with_objects(tables: Table, objects: Mapping[str, Any]) -> Table:
     """
     flat = _flat(objects)
     for path, value in flat.items():
+        if value is None:
+            raise InputError(f"{path} = None: expected the object that stood there")
         if not missing_object(_at(tables, path)):
             raise InputError(f"{path!r} was no object in this recipe, so none can be handed over: change options by build, not by load")
         tables = _put(tables, path.split("."), value)
@@ -105,3 +108,38 @@ def _at(tables: Any, path: str) -> Any:
 
 def _put(tables: Any, keys: Sequence[str], value: Any) -> Any:
     return value if not keys else {**tables, keys[0]: _put(tables[keys[0]], keys[1:], value)}
+
+
+def tables_of(name: str | Path | Mapping[str, Any] | None) -> Table:
+    """The tables of a recipe by name or TOML file, a copy of tables, or none."""
+    if isinstance(name, str | Path):
+        return read(str(name))
+    if name is not None and not isinstance(name, Mapping):
+        raise InputError(f"a recipe = {shown(name)}: expected a name, a TOML file, or a table")
+    return dict(name or {})
+
+
+def changed(tables: Table, changes: Mapping[str, Any]) -> tuple[Table, list[str]]:
+    """The tables with every change laid over them, and the faults of paths that lead nowhere.
+
+    A list of losses replaces the recipe's own, and then all weigh 1.
+    """
+    faults: list[str] = []
+    losses = changes.get("losses")
+    losses = plain(losses) if isinstance(losses, Text) else losses
+    if isinstance(losses, str | list | tuple):
+        phases = tables.get("phases")
+        if isinstance(phases, list):
+            phases = [{**phase, "weights": {}} if isinstance(phase, Mapping) else phase for phase in phases]
+        tables = {**tables, "losses": {}, "phases": phases}
+        changes = {**changes, "losses": [losses] if isinstance(losses, str) else list(losses)}
+    for path, value in changes.items():
+        try:
+            if not all(path.split(".")):
+                raise InputError(f"{path!r}: expected a key, or keys joined by dots, such as phases.0.steps")
+            tables = assign(tables, path, value)
+        except RecursionError:
+            faults.append(f"{path[:80]}...: too many keys joined by dots")
+        except InputError as error:
+            faults.append(str(error))
+    return tables, faults

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import fnmatch
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ GROUPS = {
     "index": "sbirlib.indexes",
     "recipe": "sbirlib.recipes",
 }
+POSITIONAL = {"optimizer": "parameters", "dataset": "root"}  # kinds whose constructors take something first
 _KINDS = {group: kind for kind, group in GROUPS.items()}
 
 
@@ -118,7 +120,9 @@ def list_parts(kind: str, pattern: str = "*") -> list[str]:
 def entry(kind: str, name: str) -> Entry:
     """The one entry of that name; `name@distribution` chooses where two distributions offer it."""
     check_kind(kind)
-    plain, _, wanted = name.partition("@")
+    plain, at, wanted = name.partition("@")
+    if at and not wanted:
+        raise InputError(f"{kind} {name!r} names no distribution after '@': leave it out, or write {plain}@DISTRIBUTION")
     offered = [e for e in scan().entries if e.kind == kind and e.name == plain]
     if not offered:
         broken = "".join(f"; {d} could not be read ({cause})" for d, cause in scan().unreadable)
@@ -135,17 +139,37 @@ def entry(kind: str, name: str) -> Entry:
 def load(kind: str, name: str) -> Callable[..., Any]:
     """Import a component's constructor by name. `pml:TripletMarginLoss` asks the adapter `pml` for `TripletMarginLoss`."""
     plain, colon, wrapped = name.partition(":")
-    target = entry(kind, plain)
+    constructor = import_entry(kind, plain)
+    if adapts(kind, constructor) != bool(wrapped):
+        way = (
+            f"name a component of that library, such as {plain}:NAME"
+            if not wrapped
+            else f"{plain!r} adapts no other library: leave out ':{wrapped}'"
+        )
+        raise InputError(f"{kind} {name!r} cannot be used: {way}")
+    return constructor(wrapped) if colon else constructor
+
+
+def adapts(kind: str, constructor: Callable[..., Any]) -> bool:
+    """Whether an entry makes components from another library's names, and is none itself: it is called with such a name."""
+    if kind in POSITIONAL:
+        return False
+    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.kind in named and p.default is p.empty for p in inspect.signature(constructor).parameters.values())
+
+
+def import_entry(kind: str, name: str) -> Callable[..., Any]:
+    """Import the target of an entry, a constructor or an adapter. Raises InputError, with the cause, where that fails."""
+    target = entry(kind, name)
     if reason := unmet(target.distribution):
-        raise InputError(f"{kind} {plain!r} of {target.source} cannot be used: {reason}")
+        raise InputError(f"{kind} {target.name!r} of {target.source} cannot be used: {reason}")
     try:
-        loaded = getattr(importlib.import_module(target.module), target.attribute)
+        return getattr(importlib.import_module(target.module), target.attribute)  # type: ignore[no-any-return]
     except Exception as error:
         raise InputError(
-            f"{kind} {plain!r} of {target.source} cannot be imported: {type(error).__name__}: {error} "
+            f"{kind} {name!r} of {target.source} cannot be imported: {type(error).__name__}: {error} "
             f"(its entry point is {target.module}:{target.attribute})"
         ) from error
-    return loaded(wrapped) if colon else loaded  # type: ignore[no-any-return]
 
 
 def unmet(distribution: str) -> str:
@@ -163,5 +187,5 @@ def unmet(distribution: str) -> str:
 
 def check_kind(kind: str) -> None:
     """Raise InputError for a kind of component that there is not."""
-    if kind not in GROUPS:
-        raise InputError(f"unknown kind of component {kind!r}{nearest(kind, GROUPS)}")
+    if not isinstance(kind, str) or kind not in GROUPS:
+        raise InputError(f"unknown kind of component {kind!r}{nearest(str(kind), GROUPS)}")

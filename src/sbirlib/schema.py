@@ -8,7 +8,7 @@ from typing import Any
 from sbirlib import registry
 from sbirlib.errors import InputError
 from sbirlib.options import REQUIRED, options_of
-from sbirlib.recipe import Phase, Recipe, Rule
+from sbirlib.recipe import DEFAULTS, Phase, Recipe, Rule
 from sbirlib.spec import SUPPLIED, component_kind
 
 Schema = dict[str, Any]
@@ -70,7 +70,8 @@ def _component(kind: str) -> Schema:
         except InputError:  # one that cannot be imported cannot be used
             continue
     adapter: Schema = {"type": "object", "properties": {"name": {"type": "string", "pattern": "^[^:]+:.+"}}, "required": ["name"]}
-    return {"anyOf": [{"enum": names}, {"type": "string", "pattern": "[:@]"}, *tables, adapter]}
+    default = [_component_table(kind, DEFAULTS[kind]) | {"required": []}] if kind in DEFAULTS else []  # a table may leave its name out
+    return {"anyOf": [{"enum": names}, {"type": "string", "pattern": "[:@]"}, *default, *tables, adapter]}
 
 
 def _collection(kind: str) -> Schema:

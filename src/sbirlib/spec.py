@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from sbirlib import registry
 from sbirlib.errors import InputError
-from sbirlib.options import REQUIRED, Option, Text, missing_object, options_of, plain, read_options, refuse
+from sbirlib.options import REQUIRED, Option, Text, missing_object, options_of, plain, read_options, refuse, shown
 
 SUPPLIED = ("dim", "categories", "instances")  # options of a loss that training fills in
 CONTRACT = "sbirlib.interfaces"
@@ -42,7 +42,9 @@ class Spec:
                 return None
             return cls._from_table(kind, value, path, faults, supplied)
         if not _fulfils(kind, value):
-            faults.append(f"{path} = {value!r}: expected a {kind} by name, a table with a name and options, or an object of its interface")
+            faults.append(
+                f"{path} = {shown(value)}: expected {_article(kind)} by name, or a table with a name and options{_way(kind, value)}"
+            )
             return None
         return cls(kind, type(value).__name__, instance=value)
 
@@ -50,7 +52,7 @@ class Spec:
     def _from_table(cls, kind: str, table: Mapping[str, Any], path: str, faults: list[str], supplied: Sequence[str]) -> Spec | None:
         name = table.get("name")
         if not isinstance(name, str):
-            faults.append(f"{path} = {dict(table)!r}: expected a table with a name and the options of a {kind}")
+            faults.append(f"{path} = {shown(dict(table))}: expected a table with a name and the options of {_article(kind)}")
             return None
         try:
             constructor = registry.load(kind, str(name))
@@ -95,8 +97,11 @@ class Spec:
         constructor = self.constructor()
         required = {name for name, option in options_of(constructor).items() if option.default is REQUIRED}
         options = {name: value.make() if isinstance(value, Spec) else value for name, value in self.options.items()}
-        component = constructor(*arguments, **{**{k: v for k, v in supplied.items() if k in required}, **options})
-        if not _fulfils(self.kind, component):
+        try:
+            component = constructor(*arguments, **{**{k: v for k, v in supplied.items() if k in required}, **options})
+        except (RuntimeError, MemoryError, OverflowError, TypeError) as error:  # such as sizes that no memory holds
+            raise InputError(f"{self.kind} {self.name!r} cannot be made: {type(error).__name__}: {error}") from error
+        if self.kind in CONTRACTS and not _fulfils(self.kind, component):
             raise InputError(
                 f"{self.kind} {self.name!r} makes a {type(component).__name__}, which is no {self.kind.capitalize()}: see {CONTRACT}"
             )
@@ -129,7 +134,7 @@ def component_kind(option: Option) -> str:
 
 
 def part(kind: str, name: str | Mapping[str, Any] | object, **options: Any) -> Any:
-    """One component, from a name and options, a table with a `name`, or an object, which is returned as it is.
+    """One component, from a name and options, a table with a `name`, or an object of that kind, which is returned as it is.
 
     Raises InputError with every fault of the options at once.
 
@@ -138,14 +143,33 @@ def part(kind: str, name: str | Mapping[str, Any] | object, **options: Any) -> A
     """
     if isinstance(name, str):
         name = {"name": name}
+    registry.check_kind(kind)
     if isinstance(name, Mapping):
         return Spec.of(kind, {**name, **options}).make()
-    registry.check_kind(kind)
-    return name
+    if options:
+        raise InputError(f"options ({', '.join(options)}) go with the name of {_article(kind)}, not with an object, which has its own")
+    return Spec.of(kind, name).make()
+
+
+CONTRACTS = ("encoder", "miner", "loss", "evaluator", "transform", "sampler", "schedule")  # kinds with an interface
 
 
 def _fulfils(kind: str, value: Any) -> bool:
-    from sbirlib import interfaces  # torch: only where an object is handed over
+    from sbirlib import interfaces  # torch: only where an object is handed over, or made
 
-    contract = getattr(interfaces, kind.capitalize(), object)
-    return isinstance(value, contract) and not isinstance(value, int | float | list | tuple)
+    return kind in CONTRACTS and not isinstance(value, type) and isinstance(value, getattr(interfaces, kind.capitalize()))
+
+
+def _way(kind: str, value: Any) -> str:
+    """The way to hand over an object, for a message."""
+    if kind not in CONTRACTS:
+        return ""
+    if isinstance(value, type):
+        return f", or an object: {value.__name__}()"
+    if kind == "encoder" and hasattr(value, "forward"):
+        return "; a network without the interface Encoder goes in as encoder={'name': 'backbone', 'backbone': ...}"
+    return f", or an object of the interface {kind.capitalize()}"
+
+
+def _article(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -24,7 +24,7 @@ def make_step() -> Callable[..., Step]:
 
     def make(embedding: Tensor, category: Tensor, triplets: dict[str, Triplets] | None = None) -> Step:
         modality = torch.arange(len(category)) % 2
-        batch = Batch(torch.empty(len(category), 0), modality, category, torch.full_like(category, -1))
+        batch = Batch(torch.empty(len(category), 3, 0, 0), modality, category, torch.full_like(category, -1))
         miner = None if triplets is None else Fixed(triplets)
         return Step(Features.of(batch, embedding), encoder=Encoder(), batch=batch, miner=miner)
 

@@ -32,7 +32,7 @@ def test_equals_a_search_by_loops(data: st.DataObject, count: int, same_source: 
     torch.manual_seed(data.draw(st.integers(0, 1000)))
     distances = torch.randint(0, 4, (count, count)).float()  # few values, so many ties
     labels = torch.tensor(category)
-    features = Features.of(Batch(torch.empty(count, 0), labels % 2, labels, labels), torch.randn(count, 3))
+    features = Features.of(Batch(torch.empty(count, 3, 0, 0), labels % 2, labels, labels), torch.randn(count, 3))
     features.source.copy_(torch.tensor(source))
     triplets = BatchHard(same_source=same_source)(features, distances)["hard"]
     rows = list(zip(triplets.anchor.tolist(), triplets.positive.tolist(), triplets.negative.tolist(), strict=True))

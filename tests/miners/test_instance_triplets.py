@@ -9,8 +9,8 @@ from sbirlib.miners.instance_triplets import InstanceTriplets
 def rows(labels: list[tuple[int, int, int]]) -> tuple[Features, torch.Tensor]:
     """Rows of (modality, category, instance), and distances between them."""
     torch.manual_seed(0)
-    modality, category, instance = torch.tensor(labels).reshape(-1, 3).T
-    batch = Batch(torch.empty(len(labels), 0), modality, category, instance)
+    modality, category, instance = torch.tensor(labels, dtype=torch.int64).reshape(-1, 3).T
+    batch = Batch(torch.empty(len(labels), 3, 0, 0), modality, category, instance)
     features = Features.of(batch, torch.randn(len(labels), 4))
     return features, Encoder().distances(features)
 

@@ -15,7 +15,7 @@ GOLDEN_SOFT = {"within": 0.6603506571, "cross": 0.6019958740, "hybrid": 0.632005
 
 
 def step_of(embedding: Tensor, modality: Tensor, category: Tensor) -> Step:
-    batch = Batch(torch.empty(len(category), 0), modality, category, torch.full_like(category, -1))
+    batch = Batch(torch.empty(len(category), 3, 0, 0), modality, category, torch.full_like(category, -1))
     return Step(Features.of(batch, embedding), encoder=Encoder(), batch=batch, miner=ModalityHard())
 
 

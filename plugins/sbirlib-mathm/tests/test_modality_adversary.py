@@ -10,7 +10,7 @@ from sbirlib_mathm.modality_adversary import ModalityAdversary
 
 def step_of(embedding: torch.Tensor, modality: Sequence[int]) -> Step:
     labels = torch.zeros(len(modality), dtype=torch.int64)
-    batch = Batch(torch.empty(len(modality), 0), torch.tensor(modality, dtype=torch.int64), labels, labels)
+    batch = Batch(torch.empty(len(modality), 3, 0, 0), torch.tensor(modality, dtype=torch.int64), labels, labels)
     return Step(Features.of(batch, embedding), encoder=Encoder(), batch=batch)
 
 

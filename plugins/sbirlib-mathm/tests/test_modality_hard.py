@@ -14,7 +14,7 @@ Rows = list[tuple[int, int, int]]
 def rows_of(modality: list[int], category: list[int], source: list[int]) -> Features:
     count = len(category)
     labels = torch.tensor(category, dtype=torch.int64)
-    batch = Batch(torch.empty(count, 0), torch.tensor(modality, dtype=torch.int64), labels, labels)
+    batch = Batch(torch.empty(count, 3, 0, 0), torch.tensor(modality, dtype=torch.int64), labels, labels)
     features = Features.of(batch, torch.randn(count, 3))
     features.source.copy_(torch.tensor(source, dtype=torch.int64))
     return features

@@ -31,7 +31,9 @@ def show(
 ) -> None:
     """Print a recipe in full, or a component: each option with its type, range, default and meaning."""
     plain = name.partition(":")[0]
-    kinds = [k for k in registry.GROUPS if plain.partition("@")[0] in registry.list_parts(k)]
+    word, at, distribution = plain.partition("@")
+    offers = {(e.kind, e.name): e.distribution for e in registry.scan().entries if not at or e.distribution == distribution.lower()}
+    kinds = [k for k in registry.GROUPS if (k, word) in offers]
     if name.endswith(".toml") or "recipe" in kinds:
         _show_recipe(name, schema)
         kinds = [k for k in kinds if k != "recipe"]

@@ -49,12 +49,12 @@ def settings(pairs_: list[str] | None) -> dict[str, Any]:
     return {key: Text(text) for key, text in pairs(pairs_, "--set")}
 
 
-def pairs(texts: list[str] | None, option: str) -> list[tuple[str, str]]:
+def pairs(texts: list[str] | None, option: str, form: str = "KEY=VALUE") -> list[tuple[str, str]]:
     """KEY=VALUE as its key and its value; without either it is refused, by the option's name."""
     split = [pair.partition("=") for pair in texts or []]
     for key, equals, text in split:
         if not equals or not key:
-            raise InputError(f"{option} takes KEY=VALUE, got {key + equals + text!r}")
+            raise InputError(f"{option} takes {form}, got {key + equals + text!r}")
     return [(key, text) for key, _, text in split]
 
 

@@ -106,7 +106,7 @@ def search(
         str, typer.Argument(help="a sketch, a folder of sketches, or - to read their paths from standard input, line by line")
     ],
     index: OfIndex,
-    k: Annotated[int, typer.Option("-k", help="how many photos")] = 10,
+    k: Annotated[int, typer.Option("-k", "--k", help="how many photos")] = 10,
     where: Annotated[
         list[str] | None, typer.Option(help="FIELD=VALUE: only photos with it, such as category=cat; the same field again: or this one")
     ] = None,
@@ -123,7 +123,7 @@ def search(
 
     search_index = open_index(index)
     filters: dict[str, list[Any]] = {}
-    for name, value in pairs(where, "--where"):
+    for name, value in pairs(where, "--where", "FIELD=VALUE"):
         filters.setdefault(name, []).extend({scalar(value), value})  # a class may be called 7, as a text
     if sketch == "-":
         for line in filter(None, map(str.strip, sys.stdin)):
@@ -137,6 +137,8 @@ def search(
     dataset = decoded_once(images(sketch, modality="sketch"), GRID)
     hits = search_index.search_all(dataset, k, filters)
     _print_hits(dataset, hits, json_)
+    if filters and not any(hits):
+        raise InputError(f"no photo in {index} has {', '.join(where or [])}: sbirlib search without --where shows the fields of its hits")
     here = None if json_ else Path(f"{Path(sketch).resolve().stem}-found.png")  # beside the sketch it would join the dataset
     picture = grid or here
     if picture is not None:

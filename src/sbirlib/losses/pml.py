@@ -147,7 +147,10 @@ def make_miner(spec: str | Mapping[str, Any]) -> Any:
     names = [n for n in dir(miners) if n.endswith("Miner") and n != "BaseMiner"]
     if name not in names:
         raise InputError(f"pytorch-metric-learning has no miner {name!r}{nearest(str(name), names)}")
-    return getattr(miners, name)(**options)
+    try:
+        return getattr(miners, name)(**options)
+    except TypeError as error:
+        raise InputError(f"miner = {name!r} does not take {options}: {error}") from error
 
 
 def parameters_of(kind: type) -> dict[str, inspect.Parameter]:

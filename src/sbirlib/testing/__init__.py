@@ -76,7 +76,7 @@ def all_checks(
     subjects = [
         Subject(e.kind, name if colon else f"{e.name}@{e.distribution}")
         for e in offered
-        if e.kind == "recipe" or colon or not component.adapts(e.kind, f"{e.name}@{e.distribution}")
+        if e.kind == "recipe" or colon or not registry.adapts(e.kind, registry.import_entry(e.kind, f"{e.name}@{e.distribution}"))
     ]
     names = {subject.id for subject in subjects}
     for table in (options or {}, oracles or {}):

@@ -23,16 +23,6 @@ from sbirlib.testing.subject import CheckFailed, Subject, require, seeded
 from sbirlib.testing.world import batch, reloaded
 
 CONTRACTS = {"encoder": Encoder, "miner": Miner, "loss": Loss, "evaluator": Evaluator}
-POSITIONAL = {"optimizer": "parameters", "dataset": "root"}  # kinds that are called with something first
-NAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-
-def adapts(kind: str, name: str) -> bool:
-    """Whether an entry makes components from another library's names, and is none itself: it is called with such a name."""
-    if kind in POSITIONAL:
-        return False
-    parameters = inspect.signature(registry.load(kind, name)).parameters.values()
-    return any(p.kind in NAMED and p.default is p.empty for p in parameters)
 
 
 def adapted(kind: str, name: str) -> bool:
@@ -59,7 +49,7 @@ def builds_by_default(subject: Subject) -> None:
 def options_are_explicit(subject: Subject) -> None:
     """The constructor's keyword-only signature is the schema: no **kwargs, nothing positional, defaults that JSON can hold."""
     parameters = list(inspect.signature(registry.load(subject.kind, subject.name)).parameters.values())
-    for parameter in parameters[subject.kind in POSITIONAL :]:
+    for parameter in parameters[subject.kind in registry.POSITIONAL :]:
         require(
             parameter.kind is inspect.Parameter.KEYWORD_ONLY,
             f"{subject.id}: the parameter {str(parameter)!r} is not an explicit keyword-only option: name every option after a `*`",
@@ -71,7 +61,7 @@ def options_are_explicit(subject: Subject) -> None:
         through_json: dict[str, Any] = json.loads(json.dumps(options))
     except (TypeError, ValueError) as error:
         raise CheckFailed(f"{subject.id}: its defaults cannot be stored in a recipe: {error}") from error
-    if subject.kind not in POSITIONAL:
+    if subject.kind not in registry.POSITIONAL:
         subject.make(small=False, **through_json)
 
 

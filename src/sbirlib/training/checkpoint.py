@@ -25,10 +25,12 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors, of any shape by name, and their description."""
+    if not isinstance(path, str | Path):
+        raise InputError(f"a model = {path!r}: expected the path of a file")
     source = Path(path)
-    if not source.is_file():
-        raise InputError(f"there is no file {str(source)!r}")
     try:
+        if not source.is_file():
+            raise InputError(f"there is no file {str(source)!r}")
         with safetensors.safe_open(source, framework="pt") as file:
             about = (file.metadata() or {}).get("sbirlib")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -40,7 +42,26 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(
             f"{str(source)!r} holds tensors but no recipe, so it is not a model of sbirlib; bare backbone weights go into the option weights=FILE"
         )
-    return tensors, json.loads(about)
+    return tensors, _description(about, source)
+
+
+def _description(text: str, source: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict):
+        raise InputError(f"{str(source)!r} holds tensors, but its description is damaged: save the model again, or take an earlier copy")
+    return about
+
+
+def read_model(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a saved model, of any shape by name, and its description, which has all that `Pipeline.save` writes."""
+    tensors, about = read(path)
+    types = {"recipe": dict, "categories": list, "instances": int, "exported": bool}
+    if not all(isinstance(about.get(key), kind) for key, kind in types.items()):
+        raise InputError(f"{str(path)!r} is no model: its description is damaged, or by another program; save the model again")
+    return tensors, about
 
 
 def pack(optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from sbirlib.training.gather import world_size
 from sbirlib.training.model import Model
 from sbirlib.training.randomness import make_seeded
 from sbirlib.training.rules import Rules
+
+logger = logging.getLogger(__name__)
 
 Optimizers = dict[str, torch.optim.Optimizer]
 
@@ -58,6 +61,7 @@ def plan_training(model: Model, recipe: Recipe, labels: Labels) -> Plan:
         phases.append(PhasePlan(phase, sampler, rules, _optimizers(rules, phase), schedule))
         if phase.steps:
             _check_batches(sampler, labels, recipe.seed)
+            _warn_of_long_starts(number, phase)
     return Plan(model, recipe, tuple(phases))
 
 
@@ -127,6 +131,17 @@ def _optimizers(rules: Rules, phase: Phase) -> Optimizers:
     if "encoder" not in optimizers:
         raise InputError("nothing trains in this phase: its rules freeze every parameter")
     return optimizers
+
+
+def _warn_of_long_starts(number: int, phase: Phase) -> None:
+    """Warn of a warm-up or a freeze that lasts as long as the phase, as in a recipe whose steps alone were made fewer."""
+    starts = {f"schedule.warmup = {steps}": steps for steps in [phase.schedule.options.get("warmup")] if isinstance(steps, int)}
+    for rule in phase.parameters:
+        if isinstance(rule.frozen, int) and not isinstance(rule.frozen, bool):
+            starts[f"{rule.of} frozen = {rule.frozen}"] = rule.frozen
+    for setting, steps in starts.items():
+        if steps >= phase.steps:
+            logger.warning("phases.%d: %s lasts as long as the phase of %d steps: set both", number, setting, phase.steps)
 
 
 def _check_batches(sampler: Sampler, labels: Labels, seed: int) -> None:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from sbirlib.errors import InputError
+from sbirlib.options import refuse
 from sbirlib.spec import Spec
 
 T = TypeVar("T")
@@ -67,3 +69,15 @@ def make_seeded(spec: Spec, seed: int, place: str, **supplied: Any) -> Any:
     """A component whose initial values depend on the recipe's seed and its place in the recipe alone."""
     with RandomStream(seed, place):
         return spec.make(**supplied)
+
+
+def make_all(specs: Mapping[str, Spec | None], seed: int) -> dict[str, Any]:
+    """Components by their places in the recipe. Raises one InputError with the faults of all that cannot be made, each with its place."""
+    components, faults = dict[str, Any](), list[str]()
+    for place, spec in specs.items():
+        try:
+            components[place] = None if spec is None else make_seeded(spec, seed, place)
+        except InputError as error:
+            faults.append(f"{place}: {error}")
+    refuse(faults)
+    return components
