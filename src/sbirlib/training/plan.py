@@ -24,13 +24,17 @@ Optimizers = dict[str, torch.optim.Optimizer]
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """Objects of one phase. `optimizers` has "encoder", for encoder and losses, and "discriminator", where a loss has one."""
+    """Objects of one phase. `optimizers` has "encoder", for encoder and losses, and "discriminator", where a loss has one.
+
+    `group_names` names the parameter groups of each optimizer, by the rules that set them apart.
+    """
 
     phase: Phase
     sampler: Sampler
     rules: Rules
     optimizers: Optimizers
     schedule: Schedule
+    group_names: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def plan_training(model: Model, recipe: Recipe, labels: Labels) -> Plan:
     for number, (phase, sampler) in enumerate(zip(recipe.phases, samplers, strict=True)):
         rules = Rules(model, phase)
         schedule = make_seeded(phase.schedule, recipe.seed, f"phases.{number}.schedule")
-        phases.append(PhasePlan(phase, sampler, rules, _optimizers(rules, phase), schedule))
+        names = {name: rules.group_names(opponents=name == "discriminator") for name in ("encoder", "discriminator")}
+        phases.append(PhasePlan(phase, sampler, rules, _optimizers(rules, phase), schedule, names))
         if phase.steps:
             _check_batches(sampler, labels, recipe.seed)
             _warn_of_long_starts(number, phase)
@@ -161,9 +166,9 @@ def len_per_process(indices: Sequence[int], *, processes: int) -> int:
 
 
 def learning_rates(plan: PhasePlan) -> Mapping[str, float]:
-    """The learning rate of each parameter group, by the rule that sets it apart."""
+    """The learning rate of each parameter group, by its name."""
     rates: dict[str, float] = {}
     for name, optimizer in plan.optimizers.items():
-        names = plan.rules.group_names(opponents=name == "discriminator")
-        rates |= {label: float(group["lr"]) for label, group in zip(names, optimizer.param_groups, strict=True)}
+        labels = plan.group_names[name]
+        rates |= {label: float(group["lr"]) for label, group in zip(labels, optimizer.param_groups, strict=True)}
     return rates
