@@ -21,7 +21,10 @@ Data = Annotated[str, typer.Option(help=DATA)]
 Split = Annotated[
     str | None, typer.Option(help="FILE.json:NAME/SPLIT, unseen classes 'moon,sun', 'seed:0', or one that is published with it")
 ]
-Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for any key of the recipe, such as phases.0.steps=300; repeatable")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE for any key of the recipe, such as losses.balanced_triplet.margin=0.3; repeatable"),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one")]
 OfIndex = Annotated[Path, typer.Option(help="a folder made by `sbirlib index`")]
 Fields = Annotated[Path | None, typer.Option(help="a CSV file with a column 'path' and others, by which a search can be narrowed")]

@@ -32,7 +32,8 @@ class StepEvent:
     """A finished optimizer step: number `done` of `total`, counted from 1 over all phases.
 
     `losses` are the terms before weighting, by name; `step` holds batch, features, distances, triplets and the values that losses logged.
-    `phase` is the step's phase, `position` the place after it, and `lr` the rate of each parameter group.
+    `phase` is the step's phase, `position` the place after it, and `lr` the rate by rule, "rest" for parameters without one.
+    `step.distances` has a graph: detach it before it is kept.
     """
 
     done: int
