@@ -150,9 +150,10 @@ def test_a_warm_up_as_long_as_the_phase_is_warned_of(caplog: pytest.LogCaptureFi
     data: Dataset = separable()
     small = {"encoder": {"backbone": "test_resnet", "pretrained": False}, "transform": {"size": 32}, "sampler": {"categories": 4}}
     with caplog.at_level(logging.WARNING, logger="sbirlib"):
-        build("mathm", **small, **{"phases.0.steps": 300}).plan(data)
+        next(build("mathm", **small, **{"phases.0.steps": 300}).steps(data))
     assert "phases.0: schedule.warmup = 1000 lasts as long as the phase of 300 steps: set both" in caplog.text
     assert "encoder.backbone frozen = 400" in caplog.text
+    assert caplog.text.count("lasts as long") == 2, "each once"
 
 
 def test_an_option_of_a_pml_miner_is_refused() -> None:

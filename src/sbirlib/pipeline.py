@@ -26,7 +26,7 @@ from sbirlib.spec import part
 from sbirlib.training import checkpoint
 from sbirlib.training.gather import rank
 from sbirlib.training.model import Model
-from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training
+from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training, warn_of_long_starts
 from sbirlib.training.randomness import RandomStream, drawn_from, make_all
 from sbirlib.training.run import Run, Source, train
 from sbirlib.training.steps import Position, StepEvent, steps
@@ -214,13 +214,14 @@ class Pipeline:
         self, dataset: Dataset, device: torch.device, workers: int, *, fresh: bool, progress: bool
     ) -> tuple[Plan, Source, RandomStream]:
         """Everything that training steps need, on the device, with pretrained weights loaded for a fresh run."""
-        self.plan(dataset)
+        plan = self.plan(dataset)
+        warn_of_long_starts(plan)
         if fresh:
             self.model.load_weights()
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared = Prepared(dataset.train, self.transform)
         prepared.warm(progress=progress)
-        plan, source = self.plan(dataset), Source(prepared, self.recipe.seed, workers, device)
+        source = Source(prepared, self.recipe.seed, workers, device)
         with RandomStream(self.recipe.seed, "trial", device):
             check_encoders(plan, next(replace(source, workers=0)(plan.phases[0].sampler, Position()))[1][:TRIAL])
         return plan, source, RandomStream(self.recipe.seed, f"training {rank()}", device)

@@ -66,7 +66,6 @@ def plan_training(model: Model, recipe: Recipe, labels: Labels) -> Plan:
         phases.append(PhasePlan(phase, sampler, rules, _optimizers(rules, phase), schedule, names))
         if phase.steps:
             _check_batches(sampler, labels, recipe.seed)
-            _warn_of_long_starts(number, phase)
     return Plan(model, recipe, tuple(phases))
 
 
@@ -138,15 +137,13 @@ def _optimizers(rules: Rules, phase: Phase) -> Optimizers:
     return optimizers
 
 
-def _warn_of_long_starts(number: int, phase: Phase) -> None:
-    """Warn of a warm-up or a freeze that lasts as long as the phase, as in a recipe whose steps alone were made fewer."""
-    starts = {f"schedule.warmup = {steps}": steps for steps in [phase.schedule.options.get("warmup")] if isinstance(steps, int)}
-    for rule in phase.parameters:
-        if isinstance(rule.frozen, int) and not isinstance(rule.frozen, bool):
-            starts[f"{rule.of} frozen = {rule.frozen}"] = rule.frozen
-    for setting, steps in starts.items():
-        if steps >= phase.steps:
-            logger.warning("phases.%d: %s lasts as long as the phase of %d steps: set both", number, setting, phase.steps)
+def warn_of_long_starts(plan: Plan) -> None:
+    """Warn of a warm-up or a freeze that lasts as long as its phase, as in a recipe whose steps alone were made fewer."""
+    for number, phase in enumerate(this.phase for this in plan.phases):
+        starts = {"schedule.warmup": phase.schedule.options.get("warmup")} | {f"{rule.of} frozen": rule.frozen for rule in phase.parameters}
+        for setting, steps in starts.items():
+            if isinstance(steps, int) and not isinstance(steps, bool) and steps >= phase.steps > 0:
+                logger.warning("phases.%d: %s = %d lasts as long as the phase of %d steps: set both", number, setting, steps, phase.steps)
 
 
 def _check_batches(sampler: Sampler, labels: Labels, seed: int) -> None:

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from signal import SIGINT, default_int_handler, getsignal, signal
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 
 from sbirlib.data.batches import Prepared, load
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Sampler
+from sbirlib.options import hold
 from sbirlib.training import checkpoint
 from sbirlib.training.gather import rank, world_size
 from sbirlib.training.log import Log
@@ -29,26 +31,22 @@ SAVING, SAVED = "saving %s", "saved %s"  # log messages around each checkpoint
 Metrics = Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Settings of a run that change nothing of its result, but for the device's arithmetic."""
 
     out: Path | None = None
     resume: bool = False
     device: torch.device = torch.device("cpu")
-    workers: int = 0
-    save_every: int = 500
-    log_every: int = 10
-    validate_every: int | None = None
+    workers: Annotated[int, Ge(0)] = 0
+    save_every: Annotated[int, Ge(1)] = 500
+    log_every: Annotated[int, Ge(1)] = 10
+    validate_every: Annotated[int, Ge(1)] | None = None
     progress: bool = True
     tensorboard: bool = True
 
     def __post_init__(self) -> None:
-        least = {"workers": 0, "save_every": 1, "log_every": 1, "validate_every": 1}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < bound):
-                raise InputError(f"{name} = {value!r}: expected a whole number of at least {bound}")
+        hold(Run, vars(self))
 
     @property
     def checkpoint(self) -> Path | None:
