@@ -142,8 +142,8 @@ def read_options(
         where = f"{path}.{name}" if path else str(name)
         if name not in declared:
             faults.append(f"{where}: {owner or constructor.__name__} has no option {name!r}{nearest(str(name), declared)}")
-        elif missing := missing_object(value):
-            faults.append(f"{where} was handed over as an object of {missing}: hand it over again, load(FILE, **{{{where!r}: ...}})")
+        elif missing_object(value):
+            faults.append(hand_over_again(value, where))
         elif readers and name in readers:
             values[name] = readers[name](value, where, faults)
         else:
@@ -180,6 +180,17 @@ def refuse(faults: Sequence[str]) -> None:
 def missing_object(value: Any) -> str:
     """The class of the object whose place in a stored recipe this value holds; empty for any other value."""
     return str(value["object"]) if isinstance(value, Mapping) and set(value) == {"object"} else ""
+
+
+def hand_over_again(value: Mapping[str, Any], path: str) -> str:
+    """The fault of a place whose object is missing."""
+    return f"{path} was handed over as an object of {missing_object(value)}: hand it over again, load(FILE, **{{{path!r}: ...}})"
+
+
+def structure(value: Any) -> Any:
+    """A Text that stands for a table, a list or none, as that; other values as they are, for texts inside belong to options."""
+    reading = plain(value) if isinstance(value, Text) else value
+    return reading if reading is None or isinstance(reading, Mapping | list) else value
 
 
 def plain(value: Any) -> Any:

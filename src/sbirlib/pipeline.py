@@ -61,7 +61,7 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
         if about["exported"]:
             pipeline.encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in tensors.items()})
         else:
-            pipeline.model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(("optimizer.", "rng."))})
+            pipeline.model.load_state_dict(checkpoint.of_model(tensors))
     except RuntimeError as error:
         raise InputError(f"{path} does not fit the recipe it carries ({error}): was it made by another version of a plugin?") from error
     return pipeline

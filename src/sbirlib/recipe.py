@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, MinLen
 
 from sbirlib.errors import InputError, nearest
-from sbirlib.options import Betas, Option, Reader, Text, missing_object, plain, read_options, refuse, shown
+from sbirlib.options import Betas, Option, Reader, missing_object, plain, read_options, refuse, shown, structure
 from sbirlib.spec import SUPPLIED, Spec, plain_table
 
 FORMAT = 1
 Table = dict[str, Any]
 DEFAULTS = {"transform": "sbir", "sampler": "balanced", "optimizer": "adam", "schedule": "constant"}
-Number = Option("weight", float, 0.0, "")
+NUMBER = Option("weight", float, 0.0, "")
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ class Recipe:
             "encoder": partial(Spec.read, "encoder"),
             "transform": partial(_or_default, "transform"),
             "sampler": partial(_or_default, "sampler"),
-            "miner": partial(_optional, "miner"),
-            "losses": lambda *_: {name: spec for name, spec in losses.items() if spec is not None},
-            "evaluators": lambda *read: {name: spec for name, spec in _specs("evaluator", *read).items() if spec is not None},
+            "miner": partial(_optional, partial(Spec.read, "miner")),
+            "losses": lambda *_: losses,  # read before, for phases weight them
+            "evaluators": partial(_specs, "evaluator"),
             "phases": partial(_phases, losses),
         }
         complete = {"transform": {}, "sampler": {}, "losses": {}, **tables}
@@ -187,39 +187,34 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else plain_table(value)
 
 
-def _structure(value: Any) -> Any:
-    """A Text that stands for a table, a list or none, as that; other values as they are, for texts inside belong to options."""
-    reading = plain(value) if isinstance(value, Text) else value
-    return reading if reading is None or isinstance(reading, Mapping | list) else value
-
-
 def _or_default(kind: str, value: Any, path: str, faults: list[str]) -> Spec | None:
     """A component; a table without a name has options of the kind's default."""
-    value = _structure(value)
+    value = structure(value)
     if isinstance(value, Mapping) and not missing_object(value):
         value = {"name": DEFAULTS[kind], **value}
     return Spec.read(kind, value, path, faults)
 
 
-def _optional(kind: str, value: Any, path: str, faults: list[str]) -> Spec | None:
-    return None if _structure(value) is None else Spec.read(kind, value, path, faults)
+def _optional(reader: Reader, value: Any, path: str, faults: list[str]) -> Spec | None:
+    spec: Spec | None = None if structure(value) is None else reader(value, path, faults)
+    return spec
 
 
 def _empty(value: Any) -> bool:
     """Whether a key is left to its default: missing, none, or an empty table or list."""
-    value = _structure(value)
+    value = structure(value)
     return value is None or (isinstance(value, Mapping | list | tuple) and not value)
 
 
 def _specs(kind: str, value: Any, path: str, faults: list[str], *, supplied: Sequence[str] = ()) -> dict[str, Spec | None]:
     """Components by their names in the recipe, from a list of names, tables or objects, or from a table of those; None for a faulty one."""
-    value = _structure(value)
+    value = structure(value)
     if _empty(value):
         return {}
     if isinstance(value, str) and value:
         value = [value]
     if isinstance(value, Mapping):
-        items = [(name, _with_name(name, item)) for name, item in value.items() if _structure(item) is not None]
+        items = [(name, _with_name(name, item)) for name, item in value.items() if structure(item) is not None]
     elif isinstance(value, list | tuple):
         items = [(_name(item), item) for item in value]
     else:
@@ -250,7 +245,7 @@ def _name(item: Any) -> str:
 
 
 def _phases(losses: Mapping[str, Spec | None], value: Any, path: str, faults: list[str]) -> tuple[Phase, ...]:
-    value = _structure(value)
+    value = structure(value)
     if not isinstance(value, Sequence) or isinstance(value, str):
         faults.append(f"{path} = {shown(value)}: expected a list of tables, each with at least 'steps'")
         return ()
@@ -265,8 +260,8 @@ def _phase(losses: Mapping[str, Spec | None], table: Any, path: str, faults: lis
         "weights": partial(_weights, losses),
         "optimizer": partial(_or_default, "optimizer"),
         "schedule": partial(_or_default, "schedule"),
-        "sampler": lambda *read: None if _structure(read[0]) is None else _or_default("sampler", *read),
-        "discriminator": lambda *read: None if _structure(read[0]) is None else _or_default("optimizer", *read),
+        "sampler": partial(_optional, partial(_or_default, "sampler")),
+        "discriminator": partial(_optional, partial(_or_default, "optimizer")),
         "parameters": _rules,
     }
     complete = {"optimizer": {}, "schedule": {}, **table}
@@ -278,7 +273,7 @@ def _phase(losses: Mapping[str, Spec | None], table: Any, path: str, faults: lis
 
 
 def _rules(value: Any, path: str, faults: list[str]) -> tuple[Rule, ...]:
-    value = _structure(value)
+    value = structure(value)
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(rule, Mapping) for rule in value):
         faults.append(f"{path} = {shown(value)}: expected a list of tables, each with 'of' and settings")
         return ()
@@ -293,13 +288,13 @@ def _rules(value: Any, path: str, faults: list[str]) -> tuple[Rule, ...]:
 
 
 def _weights(losses: Mapping[str, Spec | None], value: Any, path: str, faults: list[str]) -> dict[str, Any]:
-    value = _structure(value)
+    value = structure(value)
     if not isinstance(value, Mapping):
         faults.append(f"{path} = {shown(value)}: expected a table with the weight of each loss")
         return {}
     weights: dict[str, Any] = {}
     for name, entry in value.items():
-        where, item = f"{path}.{name}", _structure(entry)
+        where, item = f"{path}.{name}", structure(entry)
         if name not in losses:
             faults.append(f"{where}: the recipe has no loss {name!r}{nearest(str(name), losses)}")
         elif isinstance(item, Mapping) and item and not set(item) & {"from", "to"} and all(isinstance(term, str) for term in item):
@@ -312,12 +307,12 @@ def _weights(losses: Mapping[str, Spec | None], value: Any, path: str, faults: l
 def _weight(value: Any, path: str, faults: list[str]) -> Weight:
     """A number, or a ramp {from, to}."""
     try:
-        value = _structure(value)
+        value = structure(value)
         if isinstance(value, Ramp):
             return value
         if isinstance(value, Mapping) and set(value) == {"from", "to"}:
-            return Ramp(Number.read(value["from"]), Number.read(value["to"]))
-        weight: float = Number.read(value)
+            return Ramp(NUMBER.read(value["from"]), NUMBER.read(value["to"]))
+        weight: float = NUMBER.read(value)
         return weight
     except ValueError:
         faults.append(f"{path} = {shown(value)}: expected a number, or a ramp with both 'from' and 'to'")

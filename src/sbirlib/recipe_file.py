@@ -10,7 +10,7 @@ from typing import Any
 
 from sbirlib import registry
 from sbirlib.errors import InputError
-from sbirlib.options import Text, missing_object, plain, shown
+from sbirlib.options import missing_object, shown, structure
 
 Table = dict[str, Any]
 
@@ -42,12 +42,12 @@ def merge(base: Any, change: Any) -> Any:
     >>> merge({"name": "cse", "dim": 512}, {"dim": 64})
     {'name': 'cse', 'dim': 64}
     """
+    if isinstance(base, Mapping):
+        change = structure(change)
     if isinstance(base, Mapping) and isinstance(change, Mapping):
         if "name" in base and change.get("name", base["name"]) != base["name"]:
             return dict(change)
         return {**base, **{k: merge(base.get(k), v) for k, v in change.items()}}
-    if isinstance(base, Mapping) and isinstance(change, Text) and not isinstance(structure := plain(change), str | int | float):
-        return merge(base, structure)  # none, or a table
     if isinstance(base, Mapping) and "name" in base and isinstance(change, str):
         return base if base["name"] == change else {"name": change}
     both = isinstance(base, Sequence) and isinstance(change, Sequence) and not isinstance(change, str)
@@ -125,8 +125,7 @@ def changed(tables: Table, changes: Mapping[str, Any]) -> tuple[Table, list[str]
     A list of losses replaces the recipe's own, and then all weigh 1.
     """
     faults: list[str] = []
-    losses = changes.get("losses")
-    losses = plain(losses) if isinstance(losses, Text) else losses
+    losses = structure(changes.get("losses"))
     if isinstance(losses, str | list | tuple):
         phases = tables.get("phases")
         if isinstance(phases, list):

@@ -9,10 +9,11 @@ from typing import Any, get_args
 
 from sbirlib import registry
 from sbirlib.errors import InputError
-from sbirlib.options import REQUIRED, Option, Text, missing_object, options_of, plain, read_options, refuse, shown
+from sbirlib.options import REQUIRED, Option, hand_over_again, missing_object, options_of, read_options, refuse, shown, structure
 
 SUPPLIED = ("dim", "categories", "instances")  # options of a loss that training fills in
 CONTRACT = "sbirlib.interfaces"
+CONTRACTS = ("encoder", "miner", "loss", "evaluator", "transform", "sampler", "schedule")  # kinds with an interface
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,12 @@ class Spec:
         """A Spec from a name, a table with a name and options, or an object; faults are appended with their paths."""
         if isinstance(value, Spec):
             value = value.instance if value.instance is not None else value.table()
-        if isinstance(value, Text) and isinstance(plain(value), Mapping):
-            value = plain(value)
+        value = structure(value)
         if isinstance(value, str):
             value = {"name": str(value)}
         if isinstance(value, Mapping):
-            if missing := missing_object(value):
-                faults.append(f"{path} was handed over as an object of {missing}: hand it over again, load(FILE, **{{{path!r}: ...}})")
+            if missing_object(value):
+                faults.append(hand_over_again(value, path))
                 return None
             return cls._from_table(kind, value, path, faults, supplied)
         if not _fulfils(kind, value):
@@ -68,9 +68,7 @@ class Spec:
 
     @classmethod
     def _inner(cls, kind: str, value: Any, path: str, faults: list[str]) -> Spec | None:
-        if value is None or (isinstance(value, Text) and None in value.readings()):
-            return None
-        return cls.read(kind, value, path, faults)
+        return None if structure(value) is None else cls.read(kind, value, path, faults)
 
     @classmethod
     def of(cls, kind: str, value: Any, path: str = "", *, supplied: Sequence[str] = ()) -> Spec:
@@ -149,9 +147,6 @@ def part(kind: str, name: str | Mapping[str, Any] | object, **options: Any) -> A
     if options:
         raise InputError(f"options ({', '.join(options)}) go with the name of {_article(kind)}, not with an object, which has its own")
     return Spec.of(kind, name).make()
-
-
-CONTRACTS = ("encoder", "miner", "loss", "evaluator", "transform", "sampler", "schedule")  # kinds with an interface
 
 
 def _fulfils(kind: str, value: Any) -> bool:

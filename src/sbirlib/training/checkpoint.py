@@ -64,6 +64,11 @@ def read_model(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, about
 
 
+def of_model(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the model itself, of any shape by name, without those of optimizers and random state."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(("optimizer.", "rng."))}
+
+
 def pack(optimizers: Mapping[str, torch.optim.Optimizer]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The state of optimizers: tensors by name, of the shape of their parameters, and the rest as JSON."""
     tensors: dict[str, Tensor] = {}

@@ -153,7 +153,7 @@ def _restore(plan: Plan, run: Run, stream: RandomStream) -> Position:
         raise InputError(
             f"{run.checkpoint} was made by another recipe (they differ in: {keys}): train it with that one, or choose another out=FOLDER"
         )
-    plan.model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(("optimizer.", "rng."))})
+    plan.model.load_state_dict(checkpoint.of_model(tensors))
     position = Position(**about["training"]["position"])
     if position.phase < len(plan.phases):
         checkpoint.unpack(plan.phases[position.phase].optimizers, tensors, about["training"]["optimizers"])

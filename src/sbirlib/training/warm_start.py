@@ -22,7 +22,7 @@ def warm_start(model: Model, path: str | Path, module: str) -> None:
     prefix = f"{theirs or ours}."
     state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     if not state:
-        paths = {name.rpartition(".")[0] for name in tensors if not name.startswith(("optimizer.", "rng."))}
+        paths = {name.rpartition(".")[0] for name in checkpoint.of_model(tensors)}
         raise InputError(f"{path} has no module {prefix[:-1]!r}{nearest(prefix[:-1], paths)}")
     try:
         own.load_state_dict(state)
