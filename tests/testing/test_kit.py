@@ -52,6 +52,7 @@ DEFECTIVE = [
     ("evaluator/percent", "gives_fractions", r"expected a share in \[0, 1\]"),
     ("evaluator/first_queries", "ignores_the_order_of_queries_and_gallery", "shuffled nearest is"),
     ("evaluator/greedy", "works_in_chunks", "go by chunks of queries"),
+    ("evaluator/unmeant", "metrics_are_means_of_their_queries", "its queries' mean is"),
     ("sampler/global_draw", "is_a_pure_function", "other batches the second time"),
     ("recipe/still", "learns_what_can_be_told_apart", "on data that is easily told apart"),
     ("recipe/counting", "resumes_where_it_stopped", "differs from an undisturbed run's"),

@@ -80,6 +80,21 @@ def works_in_chunks(subject: Subject) -> None:
     )
 
 
+def metrics_are_means_of_their_queries(subject: Subject) -> None:
+    """Each metric that `per_query` gives has a value [Q] for every query, whose mean, without those left out, is the metric."""
+    evaluator: Evaluator = subject.make()
+    queries, gallery = encoded(evaluator, 14, queries=True, seed=0), encoded(evaluator, 25, queries=False, seed=1)
+    metrics = evaluator.evaluate(queries, gallery)
+    for name, values in evaluator.per_query(queries, gallery).items():
+        require(
+            tuple(values.shape) == (len(queries),), f"{subject.id}: {name} per query is {list(values.shape)}, expected {[len(queries)]}"
+        )
+        mean = float(values.double().nanmean())
+        require(
+            abs(mean - metrics.get(name, float("nan"))) < 1e-6, f"{subject.id}: {name} is {metrics.get(name)}, its queries' mean is {mean}"
+        )
+
+
 def equals_its_oracle(subject: Subject) -> None:
     """The same metrics as the author's plain loop, `oracle(queries, gallery) -> {metric: float}`."""
     evaluator: Evaluator = subject.make()
@@ -99,4 +114,4 @@ def _equal(subject: Subject, expected: dict[str, float], metrics: dict[str, floa
         require(abs(value - expected[name]) < 1e-6, f"{subject.id}: {how} {name} is {value}, expected {expected[name]}")
 
 
-CHECKS = (gives_fractions, ignores_the_order_of_queries_and_gallery, works_in_chunks, equals_its_oracle)
+CHECKS = (gives_fractions, ignores_the_order_of_queries_and_gallery, works_in_chunks, metrics_are_means_of_their_queries, equals_its_oracle)

@@ -39,3 +39,10 @@ class Greedy(Nearest):
     memory = 2**40
 
     def __setattr__(self, name: str, value: object) -> None: ...
+
+
+class Unmeant(Nearest):
+    """Gives every query the value 0, whatever the metric is."""
+
+    def per_query(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
+        return {"nearest": torch.zeros(len(queries))}
