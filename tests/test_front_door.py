@@ -126,7 +126,7 @@ def test_texts_are_read_as_tables_lists_and_numbers() -> None:
 @pytest.mark.parametrize("about", ["", "{", "[]", "5", "null", "{}", '{"recipe": 5}'])
 def test_a_damaged_description_of_a_model_is_named(about: str, tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "m.safetensors", metadata={"sbirlib": about})
-    with pytest.raises(InputError, match="its description is damaged"):
+    with pytest.raises(InputError, match="the description in .*m.safetensors' is|holds tensors but no recipe"):
         load(tmp_path / "m.safetensors")
 
 

@@ -13,9 +13,10 @@ from sbirlib import Pipeline, build, open_index
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
 from sbirlib.data.images import open_image
+from sbirlib.documents import sealed
 from sbirlib.encoding import encode_to, index_encoded, read_encoded
 from sbirlib.errors import InputError
-from sbirlib.retrieval.indexes.base import MANIFEST
+from sbirlib.retrieval.indexes.manifest import MANIFEST
 from sbirlib.search import SearchIndex
 
 SMALL: dict[str, Any] = {"encoder": {"backbone": "resnet10t", "dim": 8, "pretrained": False}, "transform": {"size": 32}}
@@ -77,9 +78,14 @@ def test_an_index_grows_and_forgets_across_saves(index: SearchIndex, dataset: Da
 def test_another_encoders_model_is_refused(index: SearchIndex, tmp_path: Path) -> None:
     index.save(tmp_path / "index")
     about = json.loads((tmp_path / "index" / MANIFEST).read_text())
-    build("mathm", **SMALL, seed=1).export(tmp_path / "index" / about["model"])
+    (tmp_path / "index" / MANIFEST).write_text(json.dumps(sealed({**about, "encoder": "of another"})))
     with pytest.raises(InputError, match="is not the encoder that made this index"):
         open_index(tmp_path / "index")
+    (tmp_path / "index" / MANIFEST).write_text(json.dumps(about))
+    build("mathm", **SMALL, seed=1).export(tmp_path / "index" / about["model"])
+    for verify in (None, False, True):
+        with pytest.raises(InputError, match=f"{about['model']}' is damaged"):
+            open_index(tmp_path / "index", verify=verify)
 
 
 def test_a_photo_that_is_gone_is_named(index: SearchIndex, dataset: Dataset, photos: Path) -> None:

@@ -66,7 +66,7 @@ def encode_to(
 
 
 def read_encoded(folder: str | Path, *, digest: str | None = None) -> list[Shard]:
-    """All shards that `encode_to` wrote into a folder, in order; with `digest`, they must be of the encoder with this digest."""
+    """All shards that `encode_to` wrote into a folder, in order, each held against its digest; with `digest`, they must be of that encoder."""
     place = Path(folder)
     files = sorted(place.glob(FILES))
     if not files:
@@ -77,7 +77,7 @@ def read_encoded(folder: str | Path, *, digest: str | None = None) -> list[Shard
         raise InputError(
             f"{place} should hold {count} files and misses {len(missing)}, such as number {missing[:1]}: run the same command again"
         )
-    shards = [read_shard(file) for file in files]
+    shards = [read_shard(file, verify=True) for file in files]
     for file, shard in zip(files, shards, strict=True):
         if digest is not None and shard.encoder != digest:
             raise InputError(
@@ -103,7 +103,7 @@ def _complete(path: Path, entries: list[Any], digest: str) -> bool:
     if not path.is_file():
         return False
     try:
-        shard = read_shard(path)
+        shard = read_shard(path, verify=True)
     except InputError:
         return False
     if shard.encoder != digest or list(shard.records) != entries:

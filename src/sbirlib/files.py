@@ -1,4 +1,4 @@
-"""Atomic file writes: a file is written completely, or left as it was."""
+"""Atomic file writes: a file is written completely, or left as it was; and a lock among processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,19 +15,26 @@ from safetensors import SafetensorError
 
 from sbirlib.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows has none: there, processes that save at once are told apart by the manifest alone
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path to write to, which replaces `path` when the block ends; on failure the old file is untouched.
 
-    The temporary path lies in a private directory, because some writers (safetensors) create a sibling file that a kill would orphan.
-    The file gets the permissions of any new file (0666 less the umask), whatever the writer gave it, so that others may read it.
+    The temporary path lies in a private directory of a name that nobody can guess and put a link under; some writers (safetensors)
+    create a sibling file there, which a kill would orphan elsewhere. The file gets the permissions of any new file (0666 less the umask),
+    whatever the writer gave it, so that others may read it.
     """
     target = Path(path)
-    directory = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial = directory / target.name
+    directory: Path | None = None
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        directory = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", suffix=".partial", dir=target.parent))
+        partial = directory / target.name
         yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
@@ -39,7 +47,29 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             f"{str(target)!r} could not be written ({reason}); what stood there before is untouched: make room, or choose another folder"
         ) from error
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process holds the folder, and hold it to the end of the block, or of the process."""
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else -1
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        if fcntl is not None:
+            os.close(descriptor)
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file; a path that no file system takes, too long or with a NUL, is none."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _new_file_mode(directory: Path) -> int:
@@ -52,7 +82,7 @@ def _new_file_mode(directory: Path) -> int:
 def _sweep(target: Path) -> None:
     """Remove temporary directories of `target` whose process has been killed."""
     for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
-        pid = leftover.name.removesuffix(".partial").rpartition(".")[2]
+        pid = leftover.name.removeprefix(f".{target.name}.").partition(".")[0]
         if pid.isdigit() and not _alive(int(pid)):
             shutil.rmtree(leftover, ignore_errors=True)
 

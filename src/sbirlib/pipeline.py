@@ -20,10 +20,12 @@ from sbirlib.errors import InputError
 from sbirlib.interfaces import Classifier, Encoded, Encoder, Evaluator, Loss, Transform
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
-from sbirlib.retrieval.indexes.base import Index, read_index, read_manifest
+from sbirlib.retrieval.indexes.base import Index, read_index
+from sbirlib.retrieval.indexes.manifest import read_manifest
 from sbirlib.search import SearchIndex
 from sbirlib.spec import part
 from sbirlib.training import checkpoint
+from sbirlib.training.allocation import limited_to
 from sbirlib.training.gather import rank
 from sbirlib.training.model import Model
 from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training, warn_of_long_starts
@@ -54,11 +56,13 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
     Components that were objects are handed over again by their places in the recipe: `load(path, miner=..., **{"losses.mine": ...})`.
     """
     tensors, about = checkpoint.read_model(path)
-    pipeline = Pipeline(Recipe.of(recipe_file.with_objects(about["recipe"], objects)), categories=about["categories"])
-    if not about["exported"] and about["categories"]:  # a pipeline that was never trained has no losses yet
-        pipeline.make_losses(tuple(about["categories"]), about["instances"])
+    recipe = Recipe.of(recipe_file.with_objects(about.recipe, objects))
+    with limited_to(tensors, path):
+        pipeline = Pipeline(recipe, categories=about.categories)
+        if not about.exported and about.categories:  # a pipeline that was never trained has no losses yet
+            pipeline.make_losses(about.categories, about.instances)
     try:
-        if about["exported"]:
+        if about.exported:
             pipeline.encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in tensors.items()})
         else:
             pipeline.model.load_state_dict(checkpoint.of_model(tensors))
@@ -67,18 +71,21 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
     return pipeline
 
 
-def open_index(folder: str | Path) -> SearchIndex:
-    """An index as `Pipeline.index(...).save(folder)` left it, with the encoder that made it."""
+def open_index(folder: str | Path, *, verify: bool | None = None) -> SearchIndex:
+    """An index as `Pipeline.index(...).save(folder)` left it, with the encoder that made it.
+
+    Raises InputError for a file that is missing, cut short or mixed up. Where `verify`, and always where all files together have at most
+    256 MiB, every file is read and held against its digest; an index that is larger is opened without reading its vectors.
+    """
     place, about = Path(folder), read_manifest(folder)
-    if "model" not in about:
+    if about.model is None or about.encoder is None:
         raise InputError(f"{folder} holds vectors but no encoder: open it with `read_index`, or index the photos with Pipeline.index")
-    pipeline = load(place / about["model"])
+    index = read_index(place, verify=verify)
+    pipeline = load(place / about.model)
     digest = pipeline.encoder_digest()
-    if digest != about["encoder"]:
-        raise InputError(
-            f"{place / about['model']} is not the encoder that made this index ({about['encoder'][:12]}): index the photos again"
-        )
-    return SearchIndex(pipeline.encoder, pipeline.transform, read_index(place), digest=digest, export=pipeline.export, model=about["model"])
+    if digest != about.encoder:
+        raise InputError(f"{place / about.model} is not the encoder that made this index ({about.encoder[:12]}): index the photos again")
+    return SearchIndex(pipeline.encoder, pipeline.transform, index, digest=digest, export=pipeline.export, model=about.model)
 
 
 class Pipeline:
@@ -205,7 +212,7 @@ class Pipeline:
             if len(dataset.validation)
             else None
         )
-        about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}}
+        about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.digest}}
         train(plan, source, stream, run, about=about, validate=validate, on_step=on_step)
         self.model.eval()
         return self

@@ -18,7 +18,7 @@ from sbirlib.data.images import open_image
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Transform
 from sbirlib.retrieval.encode import encode
-from sbirlib.retrieval.indexes.base import Index, Where, index_folder, new_name
+from sbirlib.retrieval.indexes.base import Index, Where, new_name
 from sbirlib.retrieval.indexes.shards import Record, Value
 from sbirlib.visual.grid import retrieval_grid
 
@@ -143,12 +143,10 @@ class SearchIndex:
 
     def save(self, folder: str | Path) -> None:
         """Save vectors, records and the encoder as one folder; after a failure, or a kill, the folder is as it was before."""
-        place = index_folder(folder)
-        here = self.index.origin is not None and self.index.origin[0] == place.resolve()
+        here = self.index.origin is not None and self.index.origin[0] == Path(folder).resolve()
         model = self._model if here and self._model else new_name("model")
-        if model != self._model or not here:
-            self.export(place / model)
-        self.index.save(place, about={"encoder": self.digest, "model": model}, files=[model])
+        attached = {model: None if here and model == self._model else self.export}
+        self.index.save(folder, about={"encoder": self.digest, "model": model}, attached=attached)
         self._model = model
 
     def _photo(self, path: str) -> Image.Image:

@@ -1,15 +1,20 @@
 """Checkpoints: atomic writes, reading without unpickling, and the state of optimizers."""
 
+import json
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from sbirlib.errors import InputError
+from sbirlib.spec import Spec
 from sbirlib.training import checkpoint
+from sbirlib.training.description import OptimizerState
+from sbirlib.training.optimizer_state import pack, unpack
 
 FILL = """
 import resource, signal, sys, torch
@@ -22,6 +27,11 @@ try:
 except InputError as error:
     print(error)
 """
+
+
+def through_json(tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, OptimizerState]]:
+    """The state as a checkpoint gives it back."""
+    return tensors, {name: OptimizerState.model_validate_json(json.dumps(state)) for name, state in rest.items()}
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -62,18 +72,62 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         checkpoint.read(tmp_path / "weights.safetensors")
 
 
-@pytest.mark.parametrize("make", [lambda p: torch.optim.Adam(p, lr=0.1), lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)])
-def test_an_optimizer_goes_on_as_if_never_stopped(make: object) -> None:
+SPECS = {name: Spec.of("optimizer", {"name": name, "lr": 0.1}) for name in ("adam", "adamw", "sgd")}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_an_optimizer_goes_on_as_if_never_stopped(name: str) -> None:
+    spec = SPECS[name]
+
     def run(stop: bool) -> torch.Tensor:
         weight = torch.nn.Parameter(torch.arange(4.0))
-        optimizer: torch.optim.Optimizer = make([weight])  # type: ignore[operator]
+        optimizer: torch.optim.Optimizer = spec.make([weight])
         for count in range(6):
             if stop and count == 3:
-                tensors, rest = checkpoint.pack({"o": optimizer})
-                optimizer = make([weight])  # type: ignore[operator]
-                checkpoint.unpack({"o": optimizer}, tensors, rest)
+                tensors, rest = through_json(*pack({"o": optimizer}))
+                optimizer = spec.make([weight])
+                unpack({"o": optimizer}, tensors, rest, {"o": spec})
             weight.grad = weight.detach().cos()
             optimizer.step()
         return weight.detach()
 
     assert torch.equal(run(True), run(False))
+
+
+def _altered(change: str) -> None:
+    """Unpack a state with one change: InputError, and the optimizer is as it was."""
+    weights = [torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(4))]
+    optimizer: torch.optim.Optimizer = SPECS["adam"].make(weights)
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    tensors, plain = pack({"o": optimizer})
+    {
+        "a shape": lambda: tensors.update({"optimizer.o.0.exp_avg": torch.ones(7)}),
+        "a type": lambda: tensors.update({"optimizer.o.0.exp_avg": torch.ones(2, 3, dtype=torch.int64)}),
+        "an entry missing": lambda: tensors.pop("optimizer.o.1.exp_avg"),
+        "an entry too many": lambda: tensors.update({"optimizer.o.1.more": torch.ones(4)}),
+        "a parameter too many": lambda: tensors.update({"optimizer.o.2.step": torch.ones(())}),
+        "no number": lambda: tensors.update({"optimizer.o.x.step": torch.ones(())}),
+        "a group missing": lambda: plain["o"].update(groups=[]),
+        "a setting": lambda: plain["o"]["groups"][0].update(amsgrad=True),
+        "a setting that is no number": lambda: plain["o"]["groups"][0].update(lr="fast"),
+        "a setting that is not finite": lambda: plain["o"]["groups"][0].update(lr=float("nan")),
+        "other parameters": lambda: plain["o"]["groups"][0].update(params=[1, 0]),
+        "another optimizer": lambda: plain.update(p=plain.pop("o")),
+    }[change]()
+    fresh: torch.optim.Optimizer = SPECS["adam"].make(weights)
+    with pytest.raises(InputError, match="optimizer"):
+        unpack({"o": fresh}, *through_json(tensors, plain), {"o": SPECS["adam"]})
+    assert not fresh.state
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "a shape", "a type", "an entry missing", "an entry too many", "a parameter too many", "no number", "a group missing", "a setting",
+        "a setting that is no number", "a setting that is not finite", "other parameters", "another optimizer",
+    ],
+)  # fmt: skip
+def test_a_state_that_is_not_the_optimizers_is_refused_before_anything_is_loaded(change: str) -> None:
+    _altered(change)

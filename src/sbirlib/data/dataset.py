@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,6 +154,15 @@ class Dataset:
     def instances(self) -> int:
         """The largest instance number plus one."""
         return int(self.instance.max(initial=-1)) + 1
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the split; of a dataset that is not split, of its keys and labels."""
+        if self.split_digest:
+            return self.split_digest
+        columns = (self.modality.tolist(), self.category.tolist(), self.instance.tolist())
+        lines = sorted("\t".join(map(str, (self.key(i), *row))) for i, row in enumerate(zip(*columns, strict=True)))
+        return hashlib.sha256("\n".join([*self.categories, *lines]).encode()).hexdigest()
 
     def describe(self) -> str:
         """One line with the name, the counts and the split."""

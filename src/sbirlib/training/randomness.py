@@ -38,6 +38,17 @@ class RandomStream:
         self.state = self._read()
         self._write(self.outside)
 
+    def check(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise InputError where the state "rng.cpu" or "rng.cuda", uint8 of shape [n] each, is missing or none of a generator."""
+        if "rng.cpu" not in tensors:
+            raise InputError("the state of its random stream is missing")
+        for name, device in (("rng.cpu", torch.device("cpu")), ("rng.cuda", self.cuda)):
+            if name in tensors and device is not None:
+                try:
+                    torch.Generator(device).set_state(tensors[name])
+                except (RuntimeError, TypeError) as error:
+                    raise InputError(f"the state of its random stream {name} is none ({str(error).splitlines()[0]})") from error
+
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from the state "rng.cpu" and "rng.cuda" of a checkpoint, uint8 of shape [n] each."""
         with self:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, default_int_handler, getsignal, signal
 from typing import Annotated, Any
@@ -18,11 +18,11 @@ from sbirlib.data.batches import Prepared, load
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Sampler
 from sbirlib.options import hold
-from sbirlib.training import checkpoint
 from sbirlib.training.gather import rank, world_size
 from sbirlib.training.log import Log
 from sbirlib.training.plan import Plan, len_per_process
 from sbirlib.training.randomness import RandomStream, drawn_from
+from sbirlib.training.resume import restore, save
 from sbirlib.training.steps import Position, StepEvent, steps
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,10 @@ class Source:
         epoch, first = start.epoch, start.batch
         while True:
             lists = sampler.batches(self.prepared.dataset, seed=self.seed, epoch=epoch)
+            if first > max(len(lists) - 1, 0):
+                raise InputError(
+                    f"batch {first} of epoch {epoch} was to be next, and there are {len(lists)}: the checkpoint is of other data"
+                )
             shares = [_share(indices) for indices in lists[first:]]
             loaded = load(self.prepared, shares, seed=self.seed, epoch=epoch, workers=self.workers, device=self.device)
             for number, batch in enumerate(loaded, first + 1):
@@ -98,7 +102,7 @@ def train(
     on_step: Callable[[StepEvent], object] | None = None,
 ) -> None:
     """Train by the plan, from the checkpoint in `run.out` if `run.resume`. `about` describes the model in every checkpoint."""
-    start = _restore(plan, run, stream) if run.resume else Position()
+    start = _start(plan, run, stream, about)
     done, first = plan.steps_before(start.phase) + start.step, rank() == 0
     if done == plan.total:
         return
@@ -123,42 +127,28 @@ def train(
             clock = time.monotonic()
 
 
-def _farewell(event: StepEvent, run: Run) -> str:
-    way = f"saved in {run.checkpoint}: go on with resume=True (--resume)" if run.out else "not saved: that needs out=FOLDER"
-    message = f"stopped after step {event.done} of {event.total}; {way}"
-    logger.warning(message)
-    return message
+def _start(plan: Plan, run: Run, stream: RandomStream, about: Mapping[str, Any]) -> Position:
+    """The place to start at: that of the run's checkpoint, which is loaded, or the beginning where there is none."""
+    if not run.resume:
+        return Position()
+    if run.checkpoint is None:
+        raise InputError("resume=True needs out=FOLDER, the folder of the run to go on with")
+    return restore(run.checkpoint, plan, stream, about) if run.checkpoint.is_file() else Position()
 
 
 def _save(plan: Plan, event: StepEvent, run: Run, stream: RandomStream, about: Mapping[str, Any]) -> None:
     if run.checkpoint is None or rank() != 0:
         return
-    tensors, optimizers = checkpoint.pack(plan.phases[event.phase].optimizers)
-    training = {"position": asdict(event.position), "optimizers": optimizers, "recipe_digest": plan.recipe.digest}
     logger.debug(SAVING, run.checkpoint)
-    checkpoint.write(run.checkpoint, plan.model.tensors() | tensors | stream.state, {**about, "training": training})
+    save(run.checkpoint, plan, event.position, stream, about)
     logger.debug(SAVED, run.checkpoint)
 
 
-def _restore(plan: Plan, run: Run, stream: RandomStream) -> Position:
-    """Load model, optimizers and random state from the run's checkpoint; return its position, the start where there is none."""
-    if run.checkpoint is None:
-        raise InputError("resume=True needs out=FOLDER, the folder of the run to go on with")
-    if not run.checkpoint.is_file():
-        return Position()
-    tensors, about = checkpoint.read(run.checkpoint)
-    if about["training"]["recipe_digest"] != plan.recipe.digest:
-        before, now = about["recipe"], plan.recipe.tables()
-        keys = ", ".join(key for key in now if now[key] != before.get(key))
-        raise InputError(
-            f"{run.checkpoint} was made by another recipe (they differ in: {keys}): train it with that one, or choose another out=FOLDER"
-        )
-    plan.model.load_state_dict(checkpoint.of_model(tensors))
-    position = Position(**about["training"]["position"])
-    if position.phase < len(plan.phases):
-        checkpoint.unpack(plan.phases[position.phase].optimizers, tensors, about["training"]["optimizers"])
-    stream.restore(tensors)
-    return position
+def _farewell(event: StepEvent, run: Run) -> str:
+    way = f"saved in {run.checkpoint}: go on with resume=True (--resume)" if run.out else "not saved: that needs out=FOLDER"
+    message = f"stopped after step {event.done} of {event.total}; {way}"
+    logger.warning(message)
+    return message
 
 
 @contextmanager

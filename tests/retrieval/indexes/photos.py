@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from sbirlib.retrieval.indexes.base import Index
+from sbirlib.retrieval.indexes.manifest import MANIFEST, write_manifest
 from sbirlib.retrieval.indexes.shards import Record
 
 
@@ -20,3 +24,10 @@ def described(count: int, start: int = 0) -> list[Record]:
 def filled(index: Index, vectors: Tensor) -> Index:
     index.add(vectors, described(len(vectors), len(index)))
     return index
+
+
+def restamp(folder: Path) -> None:
+    """Write lengths and digests of the files of an index anew, as whoever alters them can."""
+    content = json.loads((folder / MANIFEST).read_text())
+    files = content.pop("files")
+    write_manifest(folder, {name: value for name, value in content.items() if name != "xxh3"}, files)

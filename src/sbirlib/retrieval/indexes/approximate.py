@@ -9,10 +9,11 @@ from typing import Any, Self
 
 import faiss
 import numpy as np
-from safetensors import SafetensorError
+import torch
 
+from sbirlib import sealed
 from sbirlib.errors import InputError
-from sbirlib.files import atomic_write
+from sbirlib.retrieval.indexes.arrays import Arrays
 from sbirlib.retrieval.indexes.base import State, new_name
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.local import Local
@@ -27,8 +28,6 @@ class Approximate(Local):
     A search over fewer than `exhaustive` photos, in all or after the filter, is exhaustive and exact. The structure is trained once when
     the index reaches `exhaustive` photos; photos that come later are added to it without training.
     """
-
-    suffix = "faiss"
 
     def __init__(self, *, rerank: int, exhaustive: int) -> None:
         super().__init__()
@@ -67,34 +66,33 @@ class Approximate(Local):
     def candidates(self, queries: FloatArray, count: int, allowed: Mask | None) -> IntArray:
         """Row ids [N, count] for queries [N, V], best first by the structure's own scores, -1 where it finds fewer; `allowed` is [size]."""
 
-    def write_structure(self, path: Path) -> None:
-        """Write the structure to a file; overridden where it is not a FAISS index."""
-        faiss.write_index(self.structure, str(path))
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """The structure as arrays, for a file; `restored` takes them."""
 
-    def read_structure(self, path: Path) -> Any:
-        """Read the structure from a file."""
-        return faiss.read_index(str(path))
+    @abstractmethod
+    def restored(self, arrays: Arrays) -> Any:
+        """The structure from arrays of a file that anyone may have written: InputError where they do not fit this index or each other."""
 
     def write(self, folder: Path) -> State:
         if folder.resolve() != self._folder:
             self._structure_file = None
         state = super().write(folder)
         if self.structure is not None and self._structure_file is None:
-            name = new_name(self.kind, self.suffix)
-            with atomic_write(folder / name) as partial:
-                self.write_structure(partial)
+            name = new_name(self.kind)
+            sealed.write(folder / name, {array: torch.from_numpy(values) for array, values in self.arrays().items()}, {})
             self._structure_file = name
-        structure = [self._structure_file] if self.structure is not None else []
-        return {**state, "files": [*state["files"], *structure], "structure": structure}
+        structure = self._structure_file if self.structure is not None else None
+        return {**state, "files": [*state["files"], *filter(None, [structure])], "structure": structure}
 
     @classmethod
     def read(cls, folder: Path, state: State) -> Self:
         index = super().read(folder, state)
-        for file in state["structure"]:
+        if file := state.get("structure"):
             try:
-                index.structure = index.read_structure(folder / file)
-            except (RuntimeError, OSError, KeyError, SafetensorError) as error:
-                raise InputError(f"{str(folder / file)!r} is damaged or missing ({error}); index the photos again") from error
+                index.structure = index.restored({name: tensor.numpy() for name, tensor in sealed.read(folder / file)[0].items()})
+            except (InputError, TypeError) as error:  # numpy has no bfloat16
+                raise InputError(f"{str(folder / file)!r} is damaged: {error}; index the photos again") from error
             index._structure_file = file
         return index
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,23 +17,23 @@ from torch import Tensor
 
 from sbirlib import registry
 from sbirlib.errors import InputError, nearest
-from sbirlib.files import atomic_write
+from sbirlib.files import locked
 from sbirlib.interfaces import Component
 from sbirlib.retrieval.indexes.exhaustive import in_order
+from sbirlib.retrieval.indexes.manifest import MANIFEST, check_files, read_manifest, text_of, write_manifest
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Value
 
-FORMAT = 3
-MANIFEST = "index.json"
 Where = Mapping[str, Value | Sequence[Value]]
 State = dict[str, Any]
+PARTIAL = r"\.\d+(\.[a-z0-9_]+)?\.partial"
 INDEX_FILE = re.compile(
-    r"\.?[a-z]+-[0-9a-f]{8}\.(safetensors|faiss)(\.\d+\.partial)?|\.index\.json\.\d+\.partial"
-)  # names that new_name makes, and their partial files
+    rf"\.?[a-z]+-[0-9a-f]{{8}}\.(safetensors|faiss)({PARTIAL})?|\.index\.json{PARTIAL}"
+)  # names of new_name, and partial files
 
 
-def new_name(stem: str, suffix: str = "safetensors") -> str:
+def new_name(stem: str) -> str:
     """A new name for a file of an index, never used before."""
-    return f"{stem}-{secrets.token_hex(4)}.{suffix}"
+    return f"{stem}-{secrets.token_hex(4)}.safetensors"
 
 
 class Index(Component, ABC):
@@ -87,25 +86,32 @@ class Index(Component, ABC):
     @classmethod
     @abstractmethod
     def read(cls, folder: Path, state: State) -> Self:
-        """Read the index from the state that `write` returned."""
+        """Read the index from the state that `write` returned. Anyone may have written it: InputError where it does not fit."""
 
-    def save(self, folder: str | Path, *, about: Mapping[str, Any] | None = None, files: Collection[str] = ()) -> None:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        about: Mapping[str, Any] | None = None,
+        attached: Mapping[str, Callable[[Path], None] | None] | None = None,
+    ) -> None:
         """Save the index in a folder atomically: new files first, then the manifest that names them; a failure leaves the former index.
 
-        `about` goes into the manifest; `files` names other files in the folder that belong to the index.
+        `about` goes into the manifest; `attached` are other files of the index by name, each with its writer, or None where it is there.
+        Of two processes that change one saved index, the later is told.
         """
         place = index_folder(folder)
-        if self.origin and self.origin[0] == place.resolve() and _text(place) != self.origin[1]:
-            raise InputError(f"{place} was changed by another process since it was opened here: open it again and repeat the change")
-        state = self.write(place)
-        text = json.dumps({"format": FORMAT, "kind": self.kind, "state": state, **(about or {})}, indent=1)
-        with atomic_write(place / MANIFEST) as partial:
-            partial.write_text(text, encoding="utf-8")
-        self.origin = (place.resolve(), text)
-        for old in place.iterdir():
-            if INDEX_FILE.fullmatch(old.name) and old.name not in {*state["files"], *files}:
-                with suppress(OSError):  # a later save tries again
-                    shutil.rmtree(old) if old.is_dir() else old.unlink()
+        with locked(place):
+            if self.origin and self.origin[0] == place.resolve() and text_of(place) != self.origin[1]:
+                raise InputError(f"{place} was changed by another process since it was opened here: open it again and repeat the change")
+            for name, write in (attached or {}).items():
+                if write is not None:
+                    write(place / name)
+            state = self.write(place)
+            files = [*state.pop("files"), *(attached or {})]
+            text = write_manifest(place, {"kind": self.kind, "state": state, **(about or {})}, files)
+            self.origin = (place.resolve(), text)
+            _sweep(place, files)
 
     def checked(self, vectors: Tensor, *, dims: tuple[int, ...]) -> FloatArray:
         """Vectors [N, V] or [Q, S, V], as `dims` allows, checked and as a contiguous float32 array of the same shape."""
@@ -169,34 +175,21 @@ def repeated(ids: Any) -> Any:
     return mask
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a saved index."""
-    text = _text(Path(folder))
-    if text is None:
-        raise InputError(f"{folder} is not an index: it holds no {MANIFEST}; make one with `sbirlib index MODEL PHOTOS --out FOLDER`")
-    try:
-        content: dict[str, Any] = json.loads(text)
-        version = content["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{str(Path(folder) / MANIFEST)!r} is damaged ({error!r}); index the photos again") from error
-    if version != FORMAT:
-        raise InputError(f"{folder} is an index of format {version}, this version of sbirlib reads {FORMAT}: index the photos again")
-    return content
+def read_index(folder: str | Path, *, verify: bool | None = None) -> Index:
+    """Read the index, of any kind, that was saved in a folder.
 
-
-def read_index(folder: str | Path) -> Index:
-    """Read the index, of any kind, that was saved in a folder."""
+    Lengths of files and what they say of their digests are checked; their content too where `verify`, or where all of them are small.
+    """
     place = Path(folder)
-    manifest = read_manifest(place)
-    kind: Any = registry.load("index", manifest["kind"])
-    index: Index = kind.read(place, manifest["state"])
-    index.origin = (place.resolve(), _text(place) or "")
+    manifest, text = read_manifest(place), text_of(place)
+    check_files(place, manifest, verify=verify)
+    kind: Any = registry.load("index", manifest.kind)
+    try:
+        index: Index = kind.read(place, {**manifest.state, "files": [*manifest.files]})
+    except InputError as error:
+        raise InputError(f"{str(place / MANIFEST)!r}: {error}") from error
+    index.origin = (place.resolve(), text or "")
     return index
-
-
-def _text(place: Path) -> str | None:
-    path = place / MANIFEST
-    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def index_folder(folder: str | Path) -> Path:
@@ -209,3 +202,11 @@ def index_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise InputError(f"no index can be saved in {place} ({error.strerror}): choose a folder where you may write") from error
     return place
+
+
+def _sweep(place: Path, files: Collection[str]) -> None:
+    """Remove the files of an index that is no more, and what killed processes left."""
+    for old in place.iterdir():
+        if INDEX_FILE.fullmatch(old.name) and old.name not in files:
+            with suppress(OSError):  # a later save tries again
+                shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import faiss
 from annotated_types import Ge
 
+from sbirlib.retrieval.indexes import graph
 from sbirlib.retrieval.indexes.approximate import Approximate, selector
+from sbirlib.retrieval.indexes.arrays import Arrays
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.shards import FloatArray
 
@@ -42,7 +44,7 @@ class Hnsw(Approximate):
 
     def train(self, rows: FloatArray) -> Any:
         """An empty graph, whose half-precision quantizer is trained on rows [N, V]."""
-        structure = faiss.IndexHNSWSQ(rows.shape[1], faiss.ScalarQuantizer.QT_fp16, self.M, faiss.METRIC_INNER_PRODUCT)
+        structure = graph.empty(rows.shape[1], self.M)
         structure.hnsw.efConstruction = self.efConstruction
         structure.train(rows)
         return structure
@@ -56,3 +58,11 @@ class Hnsw(Approximate):
         parameters = faiss.SearchParametersHNSW(efSearch=max(self.efSearch, count), **selector(allowed))
         rows: IntArray = self.structure.search(queries, count, params=parameters)[1]
         return rows
+
+    def arrays(self) -> Arrays:
+        return graph.arrays_of(self.structure)
+
+    def restored(self, arrays: Arrays) -> Any:
+        structure = graph.from_arrays(arrays, rows=self.size, dim=self.dim, links=self.M)
+        structure.hnsw.efConstruction = self.efConstruction
+        return structure

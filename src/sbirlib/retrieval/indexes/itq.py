@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, Any
 
 import faiss
@@ -11,10 +10,10 @@ import numpy as np
 import torch
 from annotated_types import Ge
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 from sbirlib.errors import InputError
 from sbirlib.retrieval.indexes.approximate import Approximate, check_nlist, default_nlist
+from sbirlib.retrieval.indexes.arrays import Arrays, check, check_lists, fill_lists, lists_of, values
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.shards import FloatArray
 from sbirlib.retrieval.itq import ITQ
@@ -37,7 +36,6 @@ class Itq(Approximate):
     """
 
     kind = "itq"
-    suffix = "safetensors"
 
     def __init__(
         self,
@@ -77,12 +75,32 @@ class Itq(Approximate):
         rows: IntArray = self.structure.nearest(queries, count, allowed, self.nprobe)
         return rows
 
-    def write_structure(self, path: Path) -> None:
-        save_file(self.structure.tensors(), path)
+    def arrays(self) -> Arrays:
+        lists: CodeLists = self.structure
+        fitted = {name: tensor.numpy() for name, tensor in lists.itq.tensors().items()}
+        centroids = values(faiss.downcast_IndexBinary(lists.index.quantizer).xb).reshape(lists.index.nlist, -1)
+        return {**fitted, "centroids": centroids, **lists_of(lists.index)}
 
-    def read_structure(self, path: Path) -> CodeLists:
-        tensors = load_file(path)
-        return CodeLists(ITQ.of(tensors), faiss.deserialize_index_binary(tensors["index"].numpy()))
+    def restored(self, arrays: Arrays) -> CodeLists:
+        nlist, length = len(arrays.get("sizes", ())), self.bits // 8
+        check(
+            arrays,
+            {
+                "mean": (np.float64, (self.dim,)),
+                "rotation": (np.float64, (self.dim, self.bits)),
+                "centroids": (np.uint8, (nlist, length)),
+                "sizes": (np.int64, (nlist,)),
+                "ids": (np.int64, (self.size,)),
+                "codes": (np.uint8, (self.size, length)),
+            },
+        )
+        check_lists(arrays, self.size)
+        lists = CodeLists(
+            ITQ.of({name: torch.from_numpy(arrays[name]) for name in ("mean", "rotation")}), empty_lists(self.bits, max(nlist, 1))
+        )
+        lists.index.quantizer.add(np.ascontiguousarray(arrays["centroids"]))
+        fill_lists(lists.index, arrays)
+        return lists
 
 
 class CodeLists:
@@ -94,7 +112,7 @@ class CodeLists:
     @classmethod
     def trained(cls, itq: ITQ, rows: FloatArray, nlist: int) -> CodeLists:
         """Empty lists, trained on vectors [N, V]."""
-        lists = cls(itq, faiss.index_binary_factory(itq.bits, f"BIVF{nlist}"))
+        lists = cls(itq, empty_lists(itq.bits, nlist))
         lists.index.train(lists.codes(rows))
         return lists
 
@@ -118,6 +136,7 @@ class CodeLists:
                 order = np.argsort(~valid, axis=1, kind="stable")[:, :count]
                 return np.take_along_axis(np.where(valid, rows, -1), order, 1)
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The fitted ITQ and the serialised FAISS index (uint8 [N]), for a file."""
-        return {**self.itq.tensors(), "index": torch.from_numpy(faiss.serialize_index_binary(self.index))}
+
+def empty_lists(bits: int, nlist: int) -> Any:
+    """Empty inverted lists of codes."""
+    return faiss.index_binary_factory(bits, f"BIVF{nlist}")

@@ -6,9 +6,11 @@ import math
 from typing import Annotated, Any
 
 import faiss
+import numpy as np
 from annotated_types import Ge
 
 from sbirlib.retrieval.indexes.approximate import Approximate, check_nlist, default_nlist, selector
+from sbirlib.retrieval.indexes.arrays import Arrays, check, check_lists, fill_lists, lists_of, values
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.shards import FloatArray
 
@@ -46,12 +48,15 @@ class IvfPq(Approximate):
 
     def train(self, rows: FloatArray) -> Any:
         """Empty inverted lists and product quantizer, trained on rows [N, V] after a random rotation."""
-        dim = rows.shape[1]
-        padded = math.ceil(dim / self.M) * self.M  # subquantizers take equal numbers of dimensions
-        nlist = self.nlist or default_nlist(len(rows))
-        structure = faiss.index_factory(dim, f"RR{padded},IVF{nlist},PQ{self.M}", faiss.METRIC_INNER_PRODUCT)
+        structure = self._empty(rows.shape[1], self.nlist or default_nlist(len(rows)))
         structure.train(rows)
         return structure
+
+    def _empty(self, dim: int, nlist: int) -> Any:
+        return faiss.index_factory(dim, f"RR{self._padded(dim)},IVF{nlist},PQ{self.M}", faiss.METRIC_INNER_PRODUCT)
+
+    def _padded(self, dim: int) -> int:
+        return math.ceil(dim / self.M) * self.M  # subquantizers take equal numbers of dimensions
 
     def add_rows(self, rows: FloatArray) -> None:
         """Encode rows [N, V] and append them to their lists."""
@@ -62,3 +67,37 @@ class IvfPq(Approximate):
         parameters = faiss.SearchParametersPreTransform(index_params=faiss.SearchParametersIVF(nprobe=self.nprobe, **selector(allowed)))
         rows: IntArray = self.structure.search(queries, count, params=parameters)[1]
         return rows
+
+    def arrays(self) -> Arrays:
+        rotation, lists = faiss.downcast_VectorTransform(self.structure.chain.at(0)), faiss.downcast_index(self.structure.index)
+        return {
+            "rotation": values(rotation.A).reshape(rotation.d_out, rotation.d_in),
+            "centroids": lists.quantizer.reconstruct_n(0, lists.nlist),
+            "codebooks": values(lists.pq.centroids).reshape(self.M, lists.pq.ksub, lists.pq.dsub),
+            **lists_of(lists),
+        }
+
+    def restored(self, arrays: Arrays) -> Any:
+        padded = self._padded(self.dim)
+        nlist = len(arrays.get("sizes", ()))
+        check(
+            arrays,
+            {
+                "rotation": (np.float32, (padded, self.dim)),
+                "centroids": (np.float32, (nlist, padded)),
+                "codebooks": (np.float32, (self.M, 256, padded // self.M)),
+                "sizes": (np.int64, (nlist,)),
+                "ids": (np.int64, (self.size,)),
+                "codes": (np.uint8, (self.size, self.M)),
+            },
+        )
+        check_lists(arrays, self.size)
+        structure = self._empty(self.dim, max(nlist, 1))
+        rotation, lists = faiss.downcast_VectorTransform(structure.chain.at(0)), faiss.downcast_index(structure.index)
+        faiss.copy_array_to_vector(np.ascontiguousarray(arrays["rotation"]).ravel(), rotation.A)
+        faiss.copy_array_to_vector(np.ascontiguousarray(arrays["codebooks"]).ravel(), lists.pq.centroids)
+        lists.quantizer.add(np.ascontiguousarray(arrays["centroids"]))
+        fill_lists(lists, arrays)
+        rotation.is_trained = structure.is_trained = True
+        structure.ntotal = self.size
+        return structure

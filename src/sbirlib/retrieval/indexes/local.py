@@ -4,23 +4,42 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import Tensor
 
+from sbirlib.documents import Count, read_object
 from sbirlib.errors import InputError
 from sbirlib.retrieval.indexes.base import Index, State, Where, check_records, merged, new_name
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask, Results, best_allowed
 from sbirlib.retrieval.indexes.fields import Fields
+from sbirlib.retrieval.indexes.manifest import FileName
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Shard, read_shard, write_shard
+from sbirlib.spec import part
 from sbirlib.threads import in_threads
 
 ROWS = 65_536  # of a shard
 GATHER = 2**20  # bytes of vectors that are copied out at once: few enough to stay in the cache until they are multiplied
+
+
+class Saved(BaseModel):
+    """State of a saved local index: its shards and structure by their files, and the ids that were removed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    files: list[FileName]
+    shards: list[FileName]
+    removed: list[Count]
+    options: dict[str, Any]
+    structure: FileName | None = None
+
+
+STATE = TypeAdapter(Saved)
 
 
 class Local(Index):
@@ -34,12 +53,10 @@ class Local(Index):
         self._files: list[str | None] = []  # of each shard, in `_folder`; None: not written yet
         self._folder: Path | None = None
         self._starts = np.zeros(1, dtype=np.int64)  # the first id of each shard, and the next id
-        self._id_of: dict[str, int] = {}
         self._removed: set[int] = set()
-        self._fields = Fields()
 
     def __len__(self) -> int:
-        return len(self._id_of)
+        return self.size - len(self._removed)
 
     @property
     def dim(self) -> int:
@@ -50,11 +67,34 @@ class Local(Index):
         """The number of rows in all shards, removed ones included."""
         return int(self._starts[-1])
 
+    @cached_property
+    def _id_of(self) -> dict[str, int]:
+        """The ids of all photos by path; read from the records when they are first asked for, so that an index opens at once."""
+        ids: dict[str, int] = {}
+        for start, shard in zip(self._starts.tolist(), self._shards, strict=False):
+            ids |= {str(record["path"]): i for i, record in enumerate(shard.records, start) if i not in self._removed}
+        if len(ids) != len(self):
+            raise InputError(
+                f"the records of this index name {len(ids)} photos, and it has {len(self)}: it is damaged; index the photos again"
+            )
+        return ids
+
+    @cached_property
+    def _fields(self) -> Fields:
+        """The columns of all fields; read from the records when a filter is first used."""
+        fields = Fields()
+        for shard in self._shards:
+            fields.append(shard.records)
+        return fields
+
     def add(self, vectors: Tensor, records: Sequence[Record]) -> None:
         """Add photos by their vectors [N, V], with a record each, all or none."""
         rows = self.checked(vectors, dims=(2,))
         check_records(records, len(rows), self._id_of)
         self.insert(rows)
+        self._id_of.update((str(record["path"]), i) for i, record in enumerate(records, self.size))
+        if "_fields" in vars(self):
+            self._fields.append(records)
         self._append(Shard(rows.copy(), list(records)), None)
 
     def remove(self, paths: Collection[str]) -> None:
@@ -66,7 +106,7 @@ class Local(Index):
     def search(self, queries: Tensor, k: int, where: Where | None = None) -> tuple[Tensor, Tensor]:
         """Scores and ids [Q, min(k, matches)] for queries [Q, S, V] or [Q, V]; see `Index.search`."""
         vectors = self.checked(queries, dims=(2, 3))
-        self.check_search(k, where, self._fields.names())
+        self.check_search(k, where, self._fields.names() if where else ())
         allowed = self._allowed(where)
         k = min(k, self.size if allowed is None else int(allowed.sum()))
         if k == 0:
@@ -111,17 +151,27 @@ class Local(Index):
 
     @classmethod
     def read(cls, folder: Path, state: State) -> Self:
-        index = cls(**state["options"])
-        index._folder, index._removed = folder.resolve(), set(state["removed"])
-        for file in state["shards"]:
-            index._append(read_shard(folder / file), file)
+        saved = read_object(state, STATE, "state")
+        if len(set(saved.shards)) < len(saved.shards) or not {*saved.shards, *filter(None, [saved.structure])} <= set(saved.files):
+            raise InputError("its state is damaged: it names a file twice, or one that is none of the index's; index the photos again")
+        index: Self = part("index", {"name": cls.kind, **saved.options})
+        index._folder, index._removed = folder.resolve(), set(saved.removed)
+        for file in saved.shards:
+            shard = read_shard(folder / file)
+            if shard.vectors.ndim != 2 or index.dim not in (0, shard.vectors.shape[1]):
+                raise InputError(f"{str(folder / file)!r} holds vectors {list(shard.vectors.shape)}, expected [N, {index.dim or 'V'}]")
+            index._append(shard, file)
+        if not saved.shards or len(index._removed) != len(saved.removed) or max(index._removed, default=0) >= index.size:
+            raise InputError(f"its state is damaged: {len(saved.removed)} photos of {index.size} are removed; index the photos again")
         return index
 
+    def restore(self, shard: Shard, *, removed: Collection[int] = ()) -> None:
+        """Add a whole shard of another index, with the ids that were removed there."""
+        self.insert(np.ascontiguousarray(shard.vectors))
+        self._removed |= {i for i in removed if self.size <= i < self.size + len(shard)}
+        self._append(shard, None)
+
     def _append(self, shard: Shard, file: str | None) -> None:
-        for row, record in enumerate(shard.records, self.size):
-            if row not in self._removed:
-                self._id_of[str(record["path"])] = row
-        self._fields.append(shard.records)
         for i in range(0, len(shard), ROWS):
             piece = shard if len(shard) <= ROWS else Shard(shard.vectors[i : i + ROWS], shard.records[i : i + ROWS])
             self._shards.append(piece)
@@ -143,7 +193,7 @@ class Local(Index):
         """The mask [size] of the rows that a search may return; None: all."""
         if not where and not self._removed:
             return None
-        allowed = self._fields.matching(where or {})
+        allowed = self._fields.matching(where) if where else np.ones(self.size, dtype=np.bool_)
         allowed[list(self._removed)] = False
         return allowed
 

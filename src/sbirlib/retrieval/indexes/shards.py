@@ -1,24 +1,40 @@
-"""Shards: vectors and records in immutable safetensors files, read through memory maps."""
+"""Shards: vectors and records in immutable, sealed safetensors files, read through memory maps."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
+import torch
+import xxhash
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from sbirlib import sealed
+from sbirlib.documents import read_json
 from sbirlib.errors import InputError
-from sbirlib.files import atomic_write
+from sbirlib.retrieval.indexes.records import Record, Records, Value, packed, unpacked
+
+__all__ = ["FloatArray", "Record", "Shard", "Value", "read_shard", "write_shard"]
 
 FloatArray = NDArray[np.float32]
-Value = str | int | float | bool | None
-Record = Mapping[str, Value]  # of a photo: its path, its category, and any other fields
+
+
+class Digests(BaseModel):
+    """Description of a shard: the digests of the file, of the encoder and of the records."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    xxh3: str
+    encoder: str
+    records: str
+
+
+DIGESTS = TypeAdapter(Digests)
 
 
 @dataclass(frozen=True)
@@ -30,39 +46,78 @@ class Shard:
     encoder: str = ""
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.vectors)
 
 
 def write_shard(path: str | Path, shard: Shard) -> None:
     """Write one file, atomically."""
-    encoded = np.frombuffer(json.dumps(list(shard.records)).encode(), dtype=np.uint8)
-    tensors: dict[str, NDArray[Any]] = {"vectors": np.ascontiguousarray(shard.vectors), "records": encoded}
-    with atomic_write(path) as partial:
-        save_file(tensors, partial, metadata={"encoder": shard.encoder})
+    text, starts = packed(shard.records)
+    arrays: dict[str, NDArray[Any]] = {"vectors": np.ascontiguousarray(shard.vectors), "records": text, "starts": starts}
+    tensors = {name: torch.from_numpy(array if array.flags.writeable else array.copy()) for name, array in arrays.items()}
+    sealed.write(path, tensors, {"encoder": shard.encoder, "records": _digest(text)})
 
 
-def read_shard(path: str | Path) -> Shard:
-    """Read a shard; its vectors stay on disk until they are accessed."""
+def read_shard(path: str | Path, *, verify: bool = False) -> Shard:
+    """Read a shard; its vectors stay on disk until they are accessed, and are held against the file's digest where `verify`."""
     source = Path(path)
+    with sealed.opened(source, "np") as (_, about):
+        header = _header(source)
+    if not about or header.keys() != {"vectors", "records", "starts"}:
+        raise InputError(f"{str(source)!r} is damaged or holds no vectors of sbirlib; make it again")
+    digests = read_json(about, DIGESTS, f"the description in {str(source)!r}")
+    text, starts = (_mapped(source, header, name) for name in ("records", "starts"))
+    if _digest(text) != digests.records:
+        raise InputError(f"{str(source)!r} is damaged: its records are not those of their digest; take another copy, or make it again")
+    vectors, records = _mapped(source, header, "vectors"), unpacked(text, np.asarray(starts), str(source))
+    if vectors.dtype != np.float32 or vectors.ndim not in (2, 3) or len(vectors) != len(records) or 0 in vectors.shape:
+        raise InputError(
+            f"{str(source)!r} is damaged: it holds vectors {vectors.dtype} {list(vectors.shape)} and {len(records)} records; make it again"
+        )
+    if verify:
+        sealed.verify(source)
+    return Shard(vectors, records, digests.encoder)
+
+
+def read_old_shard(path: Path) -> Shard:
+    """Read a shard of an earlier version, which had no digests, and its records as one JSON list."""
+    with sealed.opened(path, "np") as (file, _):
+        if set(file.keys()) != {"vectors", "records"}:
+            raise InputError(f"{str(path)!r} is damaged or holds no vectors of sbirlib; index the photos again")
+        vectors, table = file.get_tensor("vectors"), bytes(file.get_tensor("records"))
+    texts = _texts(table, path)
+    records: list[Record] = list(Records(*packed(texts), str(path)))
+    if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(records):
+        raise InputError(f"{str(path)!r} is damaged: it holds {len(vectors)} vectors and {len(records)} records; index the photos again")
+    return Shard(vectors, records)
+
+
+def _texts(table: bytes, path: Path) -> list[dict[str, Any]]:
     try:
-        with safetensors.safe_open(source, framework="np") as file:  # checks that the file is whole
-            encoder = (file.metadata() or {})["encoder"]
-            records = json.loads(file.get_tensor("records").tobytes())
-        vectors = _mapped(source, "vectors")
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {str(source)!r}") from error
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-        raise InputError(f"{str(source)!r} is damaged or holds no vectors of sbirlib ({error}); embed the photos again") from error
-    if len(vectors) != len(records):
-        raise InputError(f"{str(source)!r} holds {len(vectors)} vectors and {len(records)} records: it is damaged; embed the photos again")
-    return Shard(vectors, records, encoder)
+        texts = json.loads(table)
+    except (ValueError, RecursionError):
+        texts = None
+    if not isinstance(texts, list) or not all(isinstance(text, dict) for text in texts):
+        raise InputError(f"{str(path)!r} is damaged: its records are no list of objects; index the photos again")
+    return texts
 
 
-def _mapped(path: Path, name: str) -> FloatArray:
-    """A memory map of one float32 tensor of a safetensors file: eight bytes of header length, the header, the tensors."""
+def _digest(text: NDArray[Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(text.data)
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header of a whole safetensors file, without the metadata."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        about: dict[str, Any] = json.loads(file.read(size))[name]
-    if about["dtype"] != "F32":
-        raise ValueError(f"{name} is {about['dtype']}, not F32")
-    return np.memmap(path, dtype=np.float32, mode="r", offset=8 + size + about["data_offsets"][0], shape=tuple(about["shape"]))
+        header: dict[str, Any] = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    return {name: {**about, "start": 8 + size + about["data_offsets"][0]} for name, about in header.items()}
+
+
+def _mapped(path: Path, header: dict[str, Any], name: str) -> NDArray[Any]:
+    """A memory map of one tensor of a safetensors file, whose header was checked."""
+    about = header[name]
+    dtype = {"F32": np.float32, "U8": np.uint8, "I64": np.int64}.get(about["dtype"])
+    if dtype is None or 0 in about["shape"]:
+        raise InputError(f"{str(path)!r} is damaged: {name} is {about['dtype']} {about['shape']}; make it again")
+    return np.memmap(path, dtype=dtype, mode="r", offset=about["start"], shape=tuple(about["shape"]))

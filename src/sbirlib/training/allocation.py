@@ -1,0 +1,51 @@
+"""A bound on the memory that a stored recipe may ask for: a file of a few bytes cannot declare a model of many gigabytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sbirlib.errors import InputError
+
+SLACK = 2**28  # bytes beyond what the file's own size explains: buffers that are not stored, values drawn and dropped
+TIMES = 8  # a model is initialised before its state is loaded
+CALLS = 1_000_000  # tensors that a model may make while it is built
+
+
+@contextmanager
+def limited_to(tensors: Mapping[str, Tensor], source: Any) -> Iterator[None]:
+    """Raise InputError where the block makes many times the bytes of these tensors, before the memory is taken."""
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    with _Limit(
+        SLACK + TIMES * size, f"{source} holds {size} bytes of weights, and its recipe asks for a model of many more: it is damaged"
+    ):
+        yield
+
+
+class _Limit(TorchDispatchMode):
+    def __init__(self, limit: int, message: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.left, self.calls, self.message = limit, CALLS, message
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        makes = any(argument.name == "device" for argument in func._schema.arguments)
+        if makes and options.get("device") != torch.device("meta"):
+            self._take(func(*args, **{k: v for k, v in options.items() if k != "pin_memory"} | {"device": "meta"}))
+        output = func(*args, **options)
+        if not makes:
+            inputs = {t.untyped_storage().data_ptr() for t in tree_leaves((args, options)) if isinstance(t, Tensor) and not t.is_meta}
+            self._take([t for t in tree_leaves(output) if isinstance(t, Tensor) and t.untyped_storage().data_ptr() not in inputs])
+        return output
+
+    def _take(self, output: Any) -> None:
+        self.left -= sum(t.untyped_storage().nbytes() for t in tree_leaves(output) if isinstance(t, Tensor))
+        self.calls -= 1
+        if self.left < 0 or self.calls < 0:
+            raise InputError(self.message)

@@ -1,0 +1,64 @@
+"""Descriptions in the metadata of models and checkpoints: one schema, strict, with bounded sizes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from annotated_types import MaxLen
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from sbirlib.documents import Count, Name
+
+MAX_CATEGORIES = 1_000_000
+Word = Annotated[str, MaxLen(4096)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Place(_Strict):
+    """Place in a training, as `Position` names it."""
+
+    phase: Count
+    step: Count
+    epoch: Count
+    batch: Count
+
+
+class OptimizerState(_Strict):
+    """Parameter groups of an optimizer, and those entries of its state, by the number of the parameter, that are no tensors."""
+
+    groups: list[dict[str, Any]]
+    plain: dict[str, dict[str, bool | int | float | str | None]]
+
+
+class Training(_Strict):
+    """Where a checkpoint stands, and the state of the optimizers there."""
+
+    position: Place
+    optimizers: dict[str, OptimizerState]
+    recipe_digest: Word
+
+
+class Data(_Strict):
+    """The dataset that a checkpoint was trained on: its name, its split, and the SHA-256 of both."""
+
+    name: Word
+    split: Word
+    digest: Word
+
+
+class Description(_Strict):
+    """What a model is: its recipe, its training categories, and, in a checkpoint, its data and its training; `xxh3` is the file's digest."""
+
+    xxh3: Word = ""
+    recipe: dict[str, Any]
+    categories: Annotated[list[Name], MaxLen(MAX_CATEGORIES)]
+    instances: Count
+    exported: bool
+    data: Data | None = None
+    training: Training | None = None
+
+
+SCHEMA = TypeAdapter(Description)
