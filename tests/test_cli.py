@@ -76,11 +76,14 @@ def test_from_training_to_searching(
     capsys.readouterr()
     assert run(monkeypatch, "search", sketches, "--index", str(index), "--json", "--where", "category=7") == 0
     assert all(json.loads(line)["hits"] for line in capsys.readouterr().out.splitlines())  # a class may be called by a number
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{answers[0]['sketch']}\nnowhere.png\n\n{answers[0]['sketch']}\n"))
+    lines = f"{answers[0]['sketch']}\nnowhere.png\n\n".encode() + b"\xff.png\n" + answers[0]["sketch"].encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
     assert run(monkeypatch, "search", "-", "--index", str(index), "--json", "-k", "2") == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [len(answer.get("hits", "")) for answer in answers] == [2, 0, 2]
+    assert [len(answer.get("hits", "")) for answer in answers] == [2, 0, 0, 2]
     assert "nowhere.png" in answers[1]["error"]
+    assert "the byte 0xff is no UTF-8" in answers[2]["error"]
+    _damage_is_named(index, Path(model), monkeypatch, capsys)
     sketch = tree / "sketch" / "class4" / "24.png"
     _search_draws_in_the_current_folder(sketch, index, monkeypatch, capsys)
     _limits_stand_on_the_command_line(tree, model, tmp_path, monkeypatch, capsys)
@@ -88,6 +91,28 @@ def test_from_training_to_searching(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["1", "2", "3"]
     assert picture.is_file()
+
+
+def _damage_is_named(index: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One bit flipped in each file of an index and of a run is named by `verify`; and by `search`, unless it is told not to look."""
+    assert run(monkeypatch, "verify", str(index)) == 0
+    assert run(monkeypatch, "verify", str(model.parent)) == 0
+    for folder in (index, model.parent):
+        for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json")):
+            whole = path.read_bytes()
+            path.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])
+            capsys.readouterr()
+            assert run(monkeypatch, "verify", str(folder)) == 1
+            damaged = [line for line in capsys.readouterr().out.splitlines() if line.startswith("damaged")]
+            assert len(damaged) == 1
+            assert str(path) in damaged[0]
+            if folder == index:
+                assert run(monkeypatch, "search", "x.png", "--index", str(index), "--verify") == 2
+                assert path.name in capsys.readouterr().err
+            path.write_bytes(whole)
+    assert run(monkeypatch, "verify", "nowhere") == 2
+    assert run(monkeypatch, "upgrade", str(index)) == 2
+    assert "nothing to rewrite" in capsys.readouterr().err
 
 
 def _train_and_warm_start(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -133,7 +158,8 @@ def _search_draws_in_the_current_folder(
         patch.setattr("sbirlib.data.folder.open_image", decode)
         assert run(monkeypatch, "search", str(sketch), "--index", str(index), "-k", "3") == 0
     captured = capsys.readouterr()
-    assert (len(datasets), decodings, captured.err) == (1, [str(sketch)], "")
+    assert (len(datasets), decodings) == (1, [str(sketch)])
+    assert re.fullmatch(r"sbirlib: model-\w+\.safetensors uses sbirlib-mathm [\d.]+\n", captured.err)
     assert "picture: 24-found.png" in captured.out
     assert [p.name for p in place.iterdir()] == ["24-found.png"]
     assert sorted(sketch.parent.iterdir()) == before
@@ -141,7 +167,7 @@ def _search_draws_in_the_current_folder(
     assert run(monkeypatch, "search", "blank.png", "--index", str(index), "-k", "3") == 0
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 4
-    assert re.fullmatch(r"sbirlib: the sketch .*blank\.png is blank, .*\n", captured.err)
+    assert re.search(r"sbirlib: the sketch .*blank\.png is blank, .*\n$", captured.err)
     assert run(monkeypatch, "search", "nothere.png", "--index", str(index)) == 2
     assert "there is no file" in capsys.readouterr().err
 

@@ -61,7 +61,7 @@ def test_a_recipe_file_reads_like_a_name(tmp_path: Path) -> None:
     file.write_text("name = ")
     with pytest.raises(InputError, match="not valid TOML"):
         recipe_file.read(str(file))
-    with pytest.raises(InputError, match="no recipe file"):
+    with pytest.raises(InputError, match="there is no file .*: expected a recipe"):
         recipe_file.read(str(tmp_path / "other.toml"))
     with pytest.raises(InputError, match="unknown recipe 'mathmm'; did you mean 'mathm'"):
         recipe_file.read("mathmm")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -38,6 +40,30 @@ def read_text(path: str | Path, *, expected: str = "a text file") -> str:
         raise InputError(f"{str(source)!r} cannot be read ({error.strerror}): expected {expected}") from error
 
 
+def read_rows(path: str | Path, columns: Collection[str], *, expected: str) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with these columns and perhaps others: the line of each, and its values by column.
+
+    Raises InputError for a column that is missing or there twice, and for a row of fewer or more values.
+    """
+    table = csv.reader(io.StringIO(read_text(path, expected=expected), newline=""))
+    try:
+        names = next(table, [])
+        if missing := [name for name in columns if name not in names]:
+            raise InputError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it needs {', '.join(columns)}")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"{path} has the column {twice[0][:80]!r} twice: give each column a name of its own")
+        rows = []
+        for values in filter(None, table):
+            if len(values) != len(names):
+                raise InputError(f"{path}, line {table.line_num}: {len(values)} values for {len(names)} columns: give each column one")
+            rows.append((table.line_num, dict(zip(names, values, strict=True))))
+        return rows
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {table.line_num}: {error}: expected comma-separated values, each of at most 131,072 letters"
+        ) from error
+
+
 def decoded(content: bytes, where: str) -> str:
     """UTF-8 as text; InputError with the line of the first byte that is none."""
     try:
@@ -50,7 +76,7 @@ def decoded(content: bytes, where: str) -> str:
 
 
 def read_json(text: str | bytes, schema: TypeAdapter[T], where: str) -> T:
-    """JSON held to a schema, strictly; InputError with the places of what does not fit."""
+    """JSON held to a schema, strictly; InputError with the places that do not fit."""
     try:
         return schema.validate_json(text, strict=True)
     except ValidationError as error:

@@ -1,7 +1,10 @@
-"""The exception for wrong input, and the nearest known name in its message."""
+"""The exception for wrong input, the nearest known name in its message, and messages without secrets."""
 
 import difflib
+import os
 from collections.abc import Iterable
+
+SECRETS = ("SBIRLIB_MILVUS_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # environment variables that no message may hold the value of
 
 
 class InputError(ValueError):
@@ -19,3 +22,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     suggestion = f"; did you mean {close[0]!r}?" if close else ""
     listing = ", ".join(names[:12]) + (f", ... {len(names)} in all" if len(names) > 12 else "")
     return f"{suggestion} (known: {listing or 'none'})" if suggestion else f"; known: {listing or 'none'}"
+
+
+def without_secrets(message: object) -> str:
+    """The message of another library, with asterisks in the place of every token that the environment holds."""
+    text = str(message)
+    for secret in filter(None, map(os.environ.get, SECRETS)):
+        text = text.replace(secret, "***")
+    return text

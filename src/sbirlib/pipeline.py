@@ -18,6 +18,7 @@ from sbirlib.data.folder import images
 from sbirlib.device import find_device
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Classifier, Encoded, Encoder, Evaluator, Loss, Transform
+from sbirlib.plugins import announce
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.indexes.base import Index, read_index
@@ -57,6 +58,7 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
     """
     tensors, about = checkpoint.read_model(path)
     recipe = Recipe.of(recipe_file.with_objects(about.recipe, objects))
+    announce(recipe, path)
     with limited_to(tensors, path):
         pipeline = Pipeline(recipe, categories=about.categories)
         if not about.exported and about.categories:  # a pipeline that was never trained has no losses yet
@@ -74,17 +76,17 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
 def open_index(folder: str | Path, *, verify: bool | None = None) -> SearchIndex:
     """An index as `Pipeline.index(...).save(folder)` left it, with the encoder that made it.
 
-    Raises InputError for a file that is missing, cut short or mixed up. Where `verify`, and always where all files together have at most
-    256 MiB, every file is read and held against its digest; an index that is larger is opened without reading its vectors.
+    Raises InputError for a file that is missing or damaged. Vectors are held against their digests where `verify`, or all files together have
+    at most 256 MiB; a larger index is opened without reading them.
     """
-    place, about = Path(folder), read_manifest(folder)
+    about = read_manifest(folder)
     if about.model is None or about.encoder is None:
         raise InputError(f"{folder} holds vectors but no encoder: open it with `read_index`, or index the photos with Pipeline.index")
-    index = read_index(place, verify=verify)
-    pipeline = load(place / about.model)
+    index, model = read_index(folder, verify=verify), Path(folder) / about.model
+    pipeline = load(model)
     digest = pipeline.encoder_digest()
     if digest != about.encoder:
-        raise InputError(f"{place / about.model} is not the encoder that made this index ({about.encoder[:12]}): index the photos again")
+        raise InputError(f"{model} is not the encoder that made this index ({about.encoder[:12]}): index the photos again")
     return SearchIndex(pipeline.encoder, pipeline.transform, index, digest=digest, export=pipeline.export, model=about.model)
 
 
@@ -207,11 +209,8 @@ class Pipeline:
                 "a new run needs another out=FOLDER (--out)"
             )
         plan, source, stream = self._start(dataset, run.device, workers, fresh=not run.resumes, progress=progress)
-        validate = (
-            (lambda: self.evaluate(dataset, split="validation", device=str(run.device), progress=False))
-            if len(dataset.validation)
-            else None
-        )
+        device = str(run.device)
+        validate = (lambda: self.evaluate(dataset, split="validation", device=device, progress=False)) if len(dataset.validation) else None
         about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.digest}}
         train(plan, source, stream, run, about=about, validate=validate, on_step=on_step)
         self.model.eval()

@@ -1,14 +1,20 @@
-"""Status of every installed plugin, with the reason where one cannot be used."""
+"""Status of every installed plugin, with the reason where one cannot be used; and the distributions that a recipe uses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from sbirlib import recipe, recipe_file, registry
 from sbirlib.errors import InputError
+from sbirlib.recipe import Recipe
 from sbirlib.registry import Entry
+from sbirlib.spec import Spec
 
+logger = logging.getLogger(__name__)
 State = Literal["ok", "broken", "too new", "taken", "unreadable"]
 
 
@@ -46,3 +52,29 @@ def _state(entry: Entry) -> tuple[State, str]:
     except InputError as error:
         return "taken", str(error)
     return "ok", ""
+
+
+def used_by(value: Any) -> list[str]:
+    """The distributions, with versions, whose components a recipe uses, or any part of one.
+
+    >>> used_by(recipe.Recipe.of(recipe_file.read("mathm")))
+    ['sbirlib ...', 'sbirlib-mathm ...']
+    """
+    return sorted(_sources(value))
+
+
+def announce(value: Recipe, source: str | Path) -> None:
+    """Log the distributions, other than this one, whose code a recipe from a file will run."""
+    if others := [distribution for distribution in used_by(value) if not distribution.startswith("sbirlib ")]:
+        logger.info("%s uses %s", Path(source).name, ", ".join(others))
+
+
+def _sources(value: Any) -> set[str]:
+    if isinstance(value, Spec):
+        own = set() if value.instance is not None else {registry.entry(value.kind, value.name.partition(":")[0]).source}
+        return own.union(*map(_sources, value.options.values()))
+    if isinstance(value, Mapping):
+        return set().union(*map(_sources, value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(*map(_sources, value))
+    return set().union(*(_sources(getattr(value, f.name)) for f in fields(value))) if is_dataclass(value) else set()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sbirlib import registry
+from sbirlib.documents import read_text
 from sbirlib.errors import InputError
 from sbirlib.options import missing_object, shown, structure
 
@@ -18,20 +19,17 @@ Table = dict[str, Any]
 def read(name: str) -> Table:
     """The tables of a recipe, by its name or by the path of a TOML file."""
     if name.endswith(".toml"):
-        try:
-            data = Path(name).read_bytes()
-        except OSError as error:
-            raise InputError(f"there is no recipe file {name!r} that can be read ({error.strerror})") from error
+        text = read_text(name, expected="a recipe, in TOML")
     else:
         entry = registry.entry("recipe", name)
         if reason := registry.unmet(entry.distribution):
             raise InputError(f"recipe {entry.name!r} of {entry.source} cannot be used: {reason}")
         try:
-            data = importlib.resources.files(entry.module).joinpath(f"{entry.name}.toml").read_bytes()
-        except (OSError, ImportError) as error:
+            text = importlib.resources.files(entry.module).joinpath(f"{entry.name}.toml").read_text(encoding="utf-8")
+        except (OSError, ImportError, UnicodeDecodeError) as error:
             raise InputError(f"recipe {name!r} of {entry.source} cannot be read: {error}") from error
     try:
-        return {"name": name, **tomllib.loads(data.decode("utf-8"))}
+        return {"name": name, **tomllib.loads(text)}
     except (ValueError, RecursionError) as error:  # TOML's own errors, and numbers and tables that Python does not read
         raise InputError(f"recipe {name!r} is not valid TOML: {error}") from error
 

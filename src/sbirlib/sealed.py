@@ -2,7 +2,7 @@
 
 The digest is XXH3-128 of the whole file, read with zeros in the digest's place. It finds accidents: a flipped bit, a file cut short, files
 mixed up. XXH3 reads as fast as memory does (20 GB/s on one core; BLAKE2b: 0.9), so a file that is read whole is always checked. Nobody is
-vouched for by it: whoever alters a file can write the digest anew. What a file says is therefore held to a schema as well.
+vouched for by it: whoever alters a file can write the digest anew. A file's statements are therefore held to a schema as well.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Stamp:
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors, of any shape, what they are (as JSON), and the digest, in one atomic write."""
+    """Write tensors, of any shape, their description `about` (as JSON), and the digest, in one atomic write."""
     with atomic_write(path) as partial:
         save_file(dict(tensors), partial, metadata={TEXT: json.dumps({KEY: ZEROS, **about}, separators=(",", ":"))})
         seal(partial)

@@ -155,7 +155,7 @@ def test_a_rule_in_a_file_is_checked_against_its_counts(tmp_path: Path) -> None:
         ),
         ("seed:1:unseen=25", "leaves nothing for train"),
         ("seed:1:unseen=0", "leaves nothing for test"),
-        ("nowhere.json:a/b", "no such split file: nowhere.json; a split in a file is written FILE.json:ENTRY"),
+        ("nowhere.json:a/b", "there is no file 'nowhere.json': expected a split file; a split in it is written FILE.json:ENTRY"),
     ],
 )
 def test_what_is_wrong_with_a_split_is_said(spec: Any, words: str) -> None:

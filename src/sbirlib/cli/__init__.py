@@ -6,7 +6,7 @@ import sys
 import typer
 from tqdm import tqdm
 
-from sbirlib.cli import components, data, method, photos
+from sbirlib.cli import components, data, method, photos, saved
 from sbirlib.errors import InputError
 from sbirlib.memory import keep_freed_memory
 
@@ -23,7 +23,7 @@ app.command()(method.train)
 app.command("eval")(method.eval_)
 app.command()(method.classify)
 app.command()(method.ensemble)
-for verb in (photos.encode, photos.index, photos.add, photos.remove, photos.search):
+for verb in (photos.encode, photos.index, photos.add, photos.remove, photos.search, saved.verify, saved.upgrade):
     app.command()(verb)
 
 plugins_app = typer.Typer(add_completion=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sbirlib.documents import read_rows
 from sbirlib.errors import InputError
 from sbirlib.options import Text
 
@@ -27,6 +27,10 @@ Set = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one")]
 OfIndex = Annotated[Path, typer.Option(help="a folder made by `sbirlib index`")]
+Verify = Annotated[
+    bool | None,
+    typer.Option("--verify/--no-verify", help="read every file whole first; so is an index of up to 256 MiB unless --no-verify"),
+]
 Fields = Annotated[Path | None, typer.Option(help="a CSV file with a column 'path' and others, by which a search can be narrowed")]
 SkipBad = Annotated[bool, typer.Option(help="leave out unreadable images, and list them")]
 MaxPixels = Annotated[int | None, typer.Option(min=1, help="refuse an image of more pixels than this; 64,000,000 unless given")]
@@ -65,20 +69,21 @@ def read_fields(path: Path | None) -> dict[str, dict[str, Any]] | None:
     """The fields of each photo, by path, from a CSV file."""
     if path is None:
         return None
-    if not path.is_file():
-        raise InputError(f"there is no file {str(path)!r}: --fields takes a CSV file with a column 'path' and others")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    for number, row in enumerate(rows, 2):
-        if not row.get("path") or None in row or None in row.values():
-            raise InputError(f"{path}, line {number}: a column 'path' and a value in each column are needed, got {row}")
-    return {row.pop("path"): {field: scalar(value) for field, value in row.items()} for row in rows}
+    fields: dict[str, dict[str, Any]] = {}
+    for number, row in read_rows(path, ["path"], expected="--fields takes a CSV file with a column 'path' and others"):
+        photo = row.pop("path")
+        if not photo or photo in fields:
+            raise InputError(
+                f"{path}, line {number}: the path {photo!r} is {'there twice' if photo else 'empty'}: give each photo one line"
+            )
+        fields[photo] = {field: scalar(value) for field, value in row.items()}
+    return fields
 
 
 def scalar(text: str) -> str | int | float | bool:
     """A whole number, a number, true or false as such; all else is text."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # TOML's own errors, and numbers and tables that Python does not read
         return text
     return value if isinstance(value, int | float | bool) else text

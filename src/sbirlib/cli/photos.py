@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sbirlib.cli.options import Device, Fields, MaxPixels, OfIndex, SkipBad, pairs, read_fields, scalar, settings
+from sbirlib.cli.options import Device, Fields, MaxPixels, OfIndex, SkipBad, Verify, pairs, read_fields, scalar, settings
+from sbirlib.documents import decoded
 from sbirlib.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,13 +76,14 @@ def add(
     photos: Annotated[Path, typer.Argument(help="a folder of photos, or one photo")],
     index: OfIndex,
     fields: Fields = None,
+    verify: Verify = None,
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
 ) -> None:
     """Make more photos searchable; those that are in the index already are ignored."""
     from sbirlib import open_index
 
-    search_index, dataset = open_index(index), _open_images(photos, "photo", skip_bad, max_pixels)
+    search_index, dataset = open_index(index, verify=verify), _open_images(photos, "photo", skip_bad, max_pixels)
     present = set(search_index.index.paths())
     old = {name for i in range(len(dataset)) if dataset.path(i) in present for name in (dataset.path(i), dataset.key(i))}
     new = [i for i in range(len(dataset)) if dataset.path(i) not in present]
@@ -91,11 +93,13 @@ def add(
     typer.echo(f"{len(new)} photos added, {len(dataset) - len(new)} were there already; {len(search_index)} in {index}")
 
 
-def remove(photos: Annotated[list[Path], typer.Argument(help="paths, as search prints them")], index: OfIndex) -> None:
+def remove(
+    photos: Annotated[list[Path], typer.Argument(help="paths, as search prints them")], index: OfIndex, verify: Verify = None
+) -> None:
     """Remove photos from an index; the files themselves stay."""
     from sbirlib import open_index
 
-    search_index = open_index(index)
+    search_index = open_index(index, verify=verify)
     search_index.remove([str(path) for path in photos])
     search_index.save(index)
     typer.echo(f"{len(photos)} photos removed; {len(search_index)} in {index}")
@@ -114,6 +118,7 @@ def search(
         bool, typer.Option("--json", help="one line of JSON for each sketch, and no picture unless --grid asks for it")
     ] = False,
     grid: Annotated[Path | None, typer.Option(help="file for the picture; SKETCH-found.png in the current folder unless given")] = None,
+    verify: Verify = None,
 ) -> None:
     """Print the best photos for a sketch, best first, and draw them."""
     from sbirlib import open_index
@@ -121,17 +126,18 @@ def search(
     from sbirlib.search import decoded_once
     from sbirlib.visual.layout import save_picture
 
-    search_index = open_index(index)
+    search_index = open_index(index, verify=verify)
     filters: dict[str, list[Any]] = {}
     for name, value in pairs(where, "--where", "FIELD=VALUE"):
         filters.setdefault(name, []).extend({scalar(value), value})  # a class may be called 7, as a text
     if sketch == "-":
-        for line in filter(None, map(str.strip, sys.stdin)):
+        for line in filter(None, map(bytes.strip, sys.stdin.buffer)):
+            path = line.decode("utf-8", "replace")
             try:
-                dataset = images([line], modality="sketch")
+                dataset = images([decoded(line, "standard input")], modality="sketch")
                 _print_hits(dataset, search_index.search_all(dataset, k, filters), json_)
             except InputError as error:  # the next line may be better
-                typer.echo(json.dumps({"sketch": line, "error": str(error)}) if json_ else f"sbirlib: {error}", err=not json_)
+                typer.echo(json.dumps({"sketch": path, "error": str(error)}) if json_ else f"sbirlib: {error}", err=not json_)
             sys.stdout.flush()
         return
     dataset = decoded_once(images(sketch, modality="sketch"), GRID)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from sbirlib.data.images import SUFFIXES, image_files, warn_unsupported
+from sbirlib.documents import read_rows
 from sbirlib.errors import InputError, nearest
+from sbirlib.files import is_file
 from sbirlib.interfaces import PHOTO, SKETCH
 
 MODALITIES = {"sketch": SKETCH, "photo": PHOTO}
@@ -92,12 +93,7 @@ def paired(rows: list[Entry]) -> list[Entry]:
 def from_manifest(root: Path) -> list[Entry]:
     """The entries of <root>/manifest.csv; an instance_id names an instance within its class, and may be empty."""
     file = root / "manifest.csv"
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        table = csv.DictReader(lines)
-        missing = [c for c in COLUMNS if c not in (table.fieldnames or ())]
-        if missing:
-            raise InputError(f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
-        rows = [(f"{file}, line {table.line_num}", *((row[c] or "").strip() for c in COLUMNS)) for row in table]
+    rows = [(f"{file}, line {line}", *(row[c].strip() for c in COLUMNS)) for line, row in read_rows(file, COLUMNS, expected=LAYOUT)]
     lines_of: dict[str, str] = {}
     listing = []
     for where, path, modality, category, instance in rows:
@@ -105,7 +101,9 @@ def from_manifest(root: Path) -> list[Entry]:
             raise InputError(f"{where}: unknown modality {modality!r}{nearest(modality, MODALITIES)}")
         if not category:
             raise InputError(f"{where}: the class of {path} is empty; give every row a class")
-        if not (root / path).is_file():
+        if PurePosixPath(path).is_absolute() or Path(path).is_absolute() or ".." in re.split(r"[/\\]", path):
+            raise InputError(f"{where}: {path!r} leads out of {root}; paths are relative to that folder, and stay in it")
+        if not is_file(root / path):
             raise InputError(f"{where}: {root / path} does not exist; paths are relative to {root}")
         if path in lines_of:
             raise InputError(f"{where}: {path} was listed before ({lines_of[path]}); keep one of the rows")

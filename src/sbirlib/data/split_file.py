@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from sbirlib.data.dataset import Dataset, IntArray
 from sbirlib.data.split_rules import TEST, by_class, by_file_name, by_photo
+from sbirlib.documents import read_json, read_text
 from sbirlib.errors import InputError, nearest
 
 RULE = "per class, file names sorted: the first floor(0.7 n) train, the rest test"
 VALIDATION_RULE = "the last 20 % of each class's training files"
 LISTS = ("unseen", "seen", "validation", "test_photos", "train_photos", "validation_photos", "left_out_photos", "left_out_sketches")
+TREE: TypeAdapter[Any] = TypeAdapter(Any)
 KINDS = {
     "unseen": "class names; also seen, validation",
     "test_photos": "photo names; also train_photos, validation_photos, left_out_photos, left_out_sketches",
@@ -46,14 +49,8 @@ def from_entry(dataset: Dataset, entry: Mapping[str, Any], where: str, *, seed: 
 
 def read_splits(file: Path) -> dict[str, Mapping[str, Any]]:
     """All splits of a file, by their path of keys."""
-    if not file.is_file():
-        raise InputError(
-            f"no such split file: {file}; a split in a file is written FILE.json:ENTRY, such as splits.json:qdphoto/zero_shot_15"
-        )
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is not valid JSON: {error}") from error
+    text = read_text(file, expected="a split file; a split in it is written FILE.json:ENTRY, such as splits.json:qdphoto/zero_shot_15")
+    content = read_json(text, TREE, str(file))
 
     def walk(node: Any, path: str) -> dict[str, Mapping[str, Any]]:
         if not isinstance(node, dict):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sbirlib.distance import at_least_float32
-from sbirlib.errors import InputError
+from sbirlib.errors import InputError, without_secrets
 
 FILE = "model.safetensors"
 ALTERNATIVES = "give weights=FILE, a local safetensors file, or pretrained=False for a random start"
@@ -61,7 +61,7 @@ def fetch_weights(model: str, repository: str | None) -> str:
             raise ConnectionError(f"it answered {status}")
         return huggingface_hub.hf_hub_download(repository, FILE)
     except Exception as error:  # versions of the hub's client raise different classes
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {without_secrets(error)}"
         raise InputError(
             f"the pretrained weights of {model} are not in the cache, nor could {url} be had ({reason}): {ALTERNATIVES}"
         ) from error

@@ -20,7 +20,7 @@ CALLS = 1_000_000  # tensors that a model may make while it is built
 
 @contextmanager
 def limited_to(tensors: Mapping[str, Tensor], source: Any) -> Iterator[None]:
-    """Raise InputError where the block makes many times the bytes of these tensors, before the memory is taken."""
+    """Raise InputError where the block makes many times the bytes of these tensors, of any shape, before the memory is taken."""
     size = sum(tensor.nbytes for tensor in tensors.values())
     with _Limit(
         SLACK + TIMES * size, f"{source} holds {size} bytes of weights, and its recipe asks for a model of many more: it is damaged"

@@ -50,7 +50,7 @@ class Data(_Strict):
 
 
 class Description(_Strict):
-    """What a model is: its recipe, its training categories, and, in a checkpoint, its data and its training; `xxh3` is the file's digest."""
+    """Description of a model: its recipe, its training categories, and, in a checkpoint, its data and its training; `xxh3` is the file's digest."""
 
     xxh3: Word = ""
     recipe: dict[str, Any]

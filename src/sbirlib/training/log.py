@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
+from sbirlib.errors import InputError
 from sbirlib.files import atomic_write
 from sbirlib.training.steps import StepEvent
+
+logger = logging.getLogger(__name__)
 
 
 class Log:
@@ -43,6 +47,9 @@ class Log:
         """Write one line of JSONL, and every number in it to TensorBoard."""
         if self.folder is None:
             return
+        if self.file is not None and not Path(self.file.name).exists():
+            logger.warning("%s has vanished, and is made again: what was in it is lost", self.folder)
+            self._close()
         if self.file is None:
             self._open(self.folder)
         assert self.file is not None
@@ -53,10 +60,13 @@ class Log:
                 self.board.add_scalar(name, value, step)
 
     def _open(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "log.jsonl"
-        _drop_lines_after(path, self.done)
-        self.file = open(path, "a", encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _drop_lines_after(path, self.done)
+            self.file = open(path, "a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"nothing can be written in {folder} ({error.strerror}): choose another out=FOLDER") from error
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -66,17 +76,31 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for closing in (self.bar.close, self.file and self.file.close, self.board and self.board.close):
+        self.bar.close()
+        self._close()
+
+    def _close(self) -> None:
+        for closing in (self.file and self.file.close, self.board and self.board.close):
             if closing:
                 closing()
+        self.file = self.board = None
 
 
 def _drop_lines_after(path: Path, done: int) -> None:
-    """Remove the lines of steps after the checkpoint, which are trained again."""
+    """Remove the lines of steps after the checkpoint, which are trained again, and lines that are damaged or not whole."""
     if path.is_file():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}") and json.loads(line)["step"] <= done]
+        lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if _step(line) <= done]
         with atomic_write(path) as partial:
             partial.write_text("".join(f"{line}\n" for line in lines if done), encoding="utf-8")
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinite for a line that is no record."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return float("inf")
+    return step if isinstance(step, int) else float("inf")
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

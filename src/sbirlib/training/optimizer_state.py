@@ -35,7 +35,7 @@ def pack(optimizers: Optimizers) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def unpack(optimizers: Optimizers, tensors: Mapping[str, Tensor], rest: Mapping[str, OptimizerState], specs: Mapping[str, Spec]) -> None:
-    """Load the optimizers' state from `pack`; `specs` are what they were made from.
+    """Load the optimizers' state from `pack`, tensors of the shape of their parameters; `specs` made the optimizers.
 
     Raises InputError, before anything is loaded, where the state is not that of these optimizers.
     """

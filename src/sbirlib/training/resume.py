@@ -90,6 +90,6 @@ def _check_tensors(plan: Plan, tensors: Mapping[str, Any]) -> None:
 
 
 def _specs(plan: Plan, position: Position) -> dict[str, Spec]:
-    """What the optimizers of the position's phase are made from."""
+    """The specs of the optimizers of the position's phase."""
     phase = plan.phases[position.phase].phase
     return {"encoder": phase.optimizer, "discriminator": phase.discriminator or phase.optimizer}

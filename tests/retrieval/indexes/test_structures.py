@@ -48,7 +48,7 @@ def test_a_structure_finds_what_faisss_own_file_finds(kind: str, indexes: dict[s
     vars(reference).update(vars(index) | {"structure": reread(index.structure)})
     for allowed in (None, np.arange(ROWS) % 3 > 0):
         assert np.array_equal(opened.candidates(queries, 50, allowed), reference.candidates(queries, 50, allowed))
-    more = random(40, DIM, seed=2)  # and what is added later goes to the same places
+    more = random(40, DIM, seed=2)  # later additions go to the same places
     for one in (opened, reference):
         one.add_rows(more.numpy())
     queries = more.numpy()
@@ -125,7 +125,7 @@ def test_a_forged_structure_in_a_file_is_named(kind: str, indexes: dict[str, App
 
 
 def test_no_file_is_read_by_faiss() -> None:
-    """Its reader trusts what it reads."""
+    """FAISS's reader trusts every file."""
     ours = Path(__file__).parents[3] / "src"
     for path in ours.rglob("*.py"):
         text = path.read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ from sbirlib.data.folder import from_entries
 from sbirlib.data.images import MAX_PIXELS, MaxPixels, image_files, warn_unsupported
 from sbirlib.data.layout import Entry, paired
 from sbirlib.data.published.tree import find, place
+from sbirlib.documents import read_text
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 from sbirlib.options import hold
@@ -72,7 +73,7 @@ def _listed(file: Path, photos: list[Path]) -> list[Path]:
     if not file.is_file():
         raise InputError(f"no such file: {file}; it is published with the photos, and says which are {file.stem.rpartition('_')[2]}ed on")
     by_stem = {photo.stem: photo for photo in photos}
-    names = [Path(line.strip()).stem for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [Path(line.strip()).stem for line in read_text(file).splitlines() if line.strip()]
     if missing := [name for name in names if name not in by_stem]:
         raise InputError(f"{file} names {len(missing)} photos that are not there, such as {missing[0]}")
     return [by_stem[name] for name in names]

@@ -12,6 +12,7 @@ from sbirlib.data.images import MAX_PIXELS, MaxPixels
 from sbirlib.data.layout import Entry, paired
 from sbirlib.data.published.facts import facts
 from sbirlib.data.published.tree import by_class, find, place
+from sbirlib.documents import read_text
 from sbirlib.interfaces import PHOTO, SKETCH
 from sbirlib.options import hold
 
@@ -96,4 +97,4 @@ def _fine_grained(root: Path, rows: list[Entry]) -> dict[str, Mapping[str, Any]]
 
 
 def _lines(file: Path) -> list[str]:
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for line in read_text(file).splitlines() if line.strip()]

@@ -68,11 +68,11 @@ class Approximate(Local):
 
     @abstractmethod
     def arrays(self) -> Arrays:
-        """The structure as arrays, for a file; `restored` takes them."""
+        """The structure as arrays by name, for a file, [N, ...] for N rows; `restored` takes them."""
 
     @abstractmethod
     def restored(self, arrays: Arrays) -> Any:
-        """The structure from arrays of a file that anyone may have written: InputError where they do not fit this index or each other."""
+        """The structure from the arrays of a file, [N, ...] for N rows: InputError where they do not fit this index or each other."""
 
     def write(self, folder: Path) -> State:
         if folder.resolve() != self._folder:

@@ -1,4 +1,4 @@
-"""FAISS structures as plain arrays: FAISS's own file reader trusts what it reads, so its objects are built from arrays that were checked."""
+"""FAISS structures as plain arrays: FAISS's own file reader trusts every file, so its objects are built from arrays that were checked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check(arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[Any, 
 
 
 def values(vector: Any) -> NDArray[Any]:
-    """The content of a vector of FAISS, without a copy: to be used while its owner lives."""
+    """The content [N] of a vector of FAISS, without a copy: to be used while its owner lives."""
     view: NDArray[Any] = faiss.rev_swig_ptr(vector.data(), vector.size()) if vector.size() else faiss.vector_to_array(vector)
     return view
 
@@ -48,7 +48,7 @@ def lists_of(index: Any) -> Arrays:
 
 
 def check_lists(arrays: Mapping[str, NDArray[Any]], rows: int) -> None:
-    """Raise InputError unless the lists add up to `rows`, and every row from 0 is in one of them."""
+    """Raise InputError unless sizes [L] add up to `rows`, and ids [N] are the rows from 0, each once."""
     sizes, ids = arrays["sizes"], arrays["ids"]
     if (sizes < 0).any() or (sizes > rows).any() or int(sizes.sum()) != rows or len(ids) != rows:
         raise InputError(f"its lists hold {int(sizes.sum())} rows, and the index has {rows}")
@@ -57,7 +57,7 @@ def check_lists(arrays: Mapping[str, NDArray[Any]], rows: int) -> None:
 
 
 def fill_lists(index: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Put checked lists into an empty index."""
+    """Put checked lists, sizes [L], ids [N] and codes [N, C], into an empty index."""
     sizes, ids, codes = arrays["sizes"], np.ascontiguousarray(arrays["ids"]), np.ascontiguousarray(arrays["codes"])
     for i, (start, size) in enumerate(zip(np.cumsum(sizes) - sizes, sizes, strict=True)):
         if size:

@@ -205,7 +205,7 @@ def index_folder(folder: str | Path) -> Path:
 
 
 def _sweep(place: Path, files: Collection[str]) -> None:
-    """Remove the files of an index that is no more, and what killed processes left."""
+    """Remove the files of an index that is no more, and those that killed processes left."""
     for old in place.iterdir():
         if INDEX_FILE.fullmatch(old.name) and old.name not in files:
             with suppress(OSError):  # a later save tries again

@@ -21,7 +21,7 @@ def empty(dim: int, links: int) -> Any:
 
 
 def arrays_of(structure: Any) -> Arrays:
-    """The graph as arrays, for a file."""
+    """The graph as arrays for a file: levels [N], neighbours [L], entry [2] and codes [N, 2 V]."""
     graph = structure.hnsw
     codes = values(faiss.downcast_index(structure.storage).codes).reshape(structure.ntotal, -1)
     entry = np.array([graph.entry_point, graph.max_level], dtype=np.int64)
@@ -29,7 +29,7 @@ def arrays_of(structure: Any) -> Arrays:
 
 
 def from_arrays(arrays: Mapping[str, NDArray[Any]], *, rows: int, dim: int, links: int) -> Any:
-    """The graph of so many rows, from arrays that are checked first: a search follows every neighbour that they name."""
+    """The graph of N = `rows`, from levels [N], neighbours [L], entry [2] and codes [N, 2 V], checked, for a search follows every neighbour."""
     structure = empty(dim, links)
     expected = {
         "levels": (np.int32, (rows,)),

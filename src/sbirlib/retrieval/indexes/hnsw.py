@@ -60,9 +60,11 @@ class Hnsw(Approximate):
         return rows
 
     def arrays(self) -> Arrays:
+        """The graph: levels [N], neighbours [L], entry [2] and codes [N, 2 V]."""
         return graph.arrays_of(self.structure)
 
     def restored(self, arrays: Arrays) -> Any:
+        """The structure from the arrays of `arrays`, [N, ...], checked."""
         structure = graph.from_arrays(arrays, rows=self.size, dim=self.dim, links=self.M)
         structure.hnsw.efConstruction = self.efConstruction
         return structure

@@ -76,12 +76,14 @@ class Itq(Approximate):
         return rows
 
     def arrays(self) -> Arrays:
+        """Mean [V], rotation [V, bits], centroids [L, bits / 8], and the lists: sizes [L], ids [N] and codes [N, bits / 8]."""
         lists: CodeLists = self.structure
         fitted = {name: tensor.numpy() for name, tensor in lists.itq.tensors().items()}
         centroids = values(faiss.downcast_IndexBinary(lists.index.quantizer).xb).reshape(lists.index.nlist, -1)
         return {**fitted, "centroids": centroids, **lists_of(lists.index)}
 
     def restored(self, arrays: Arrays) -> CodeLists:
+        """The structure from the arrays of `arrays`, [N, ...], checked."""
         nlist, length = len(arrays.get("sizes", ())), self.bits // 8
         check(
             arrays,

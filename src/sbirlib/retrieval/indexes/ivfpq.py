@@ -69,6 +69,7 @@ class IvfPq(Approximate):
         return rows
 
     def arrays(self) -> Arrays:
+        """Rotation, centroids and codebooks, and the inverted lists: sizes [L], ids [N] and codes [N, M]."""
         rotation, lists = faiss.downcast_VectorTransform(self.structure.chain.at(0)), faiss.downcast_index(self.structure.index)
         return {
             "rotation": values(rotation.A).reshape(rotation.d_out, rotation.d_in),
@@ -78,6 +79,7 @@ class IvfPq(Approximate):
         }
 
     def restored(self, arrays: Arrays) -> Any:
+        """The structure from the arrays of `arrays`, [N, ...], checked."""
         padded = self._padded(self.dim)
         nlist = len(arrays.get("sizes", ()))
         check(

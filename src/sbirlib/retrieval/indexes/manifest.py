@@ -79,27 +79,29 @@ def write_manifest(folder: Path, content: Mapping[str, Any], files: Collection[s
 def check_files(folder: Path, manifest: Manifest, *, verify: bool | None = None) -> None:
     """Raise InputError for a file that is missing, a link, of another length or with another digest than the manifest says.
 
-    The digest that a file says it has is read from its header. With `verify`, or where the index is small, its content is read and held
+    The digest in a file's own header is compared. With `verify`, or where the index is small, its content is read and held
     against that digest too; `verify=False` never does.
     """
     whole = sum(entry.bytes for entry in manifest.files.values()) <= SMALL if verify is None else verify
     for name, entry in manifest.files.items():
-        path = folder / name
-        if path.is_symlink() or not path.is_file():
-            raise InputError(
-                f"there is no file {str(path)!r}, which the index needs, or it is a link: put the file itself there, or index the photos again"
-            )
-        size = path.stat().st_size
-        if size != entry.bytes:
-            raise InputError(
-                f"{str(path)!r} is damaged: it has {size} bytes, and had {entry.bytes}; take another copy, or index the photos again"
-            )
-        written = sealed.stamp(path)
-        content = sealed.digest(path, written.place) if whole or not written.xxh3 else written.xxh3
-        if content != entry.xxh3 or written.xxh3 not in ("", entry.xxh3):
-            raise InputError(
-                f"{str(path)!r} is damaged: its content is not that of its digest; take another copy, or index the photos again"
-            )
+        check_file(folder / name, entry, whole=whole)
+
+
+def check_file(path: Path, entry: Entry, *, whole: bool) -> bool:
+    """Raise InputError where a file is not the one of this entry, whose content is read where `whole`; True otherwise."""
+    if path.is_symlink() or not path.is_file():
+        raise InputError(
+            f"there is no file {str(path)!r}, which the index needs, or it is a link: put the file itself there, or index the photos again"
+        )
+    size, written = path.stat().st_size, sealed.stamp(path)
+    if size != entry.bytes:
+        raise InputError(
+            f"{str(path)!r} is damaged: it has {size} bytes, and had {entry.bytes}; take another copy, or index the photos again"
+        )
+    content = sealed.digest(path, written.place) if whole or not written.xxh3 else written.xxh3
+    if content != entry.xxh3 or written.xxh3 not in ("", entry.xxh3):
+        raise InputError(f"{str(path)!r} is damaged: its content is not that of its digest; take another copy, or index the photos again")
+    return True
 
 
 def stamp_of(path: Path) -> sealed.Stamp:

@@ -11,17 +11,22 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import Tensor
 
-from sbirlib.errors import InputError
+from sbirlib.documents import read_object
+from sbirlib.errors import InputError, without_secrets
 from sbirlib.progress import track
 from sbirlib.retrieval.indexes.base import Index, State, Where, check_records, merged
 from sbirlib.retrieval.indexes.shards import Record, Value
+from sbirlib.spec import part
 
 TOKEN = "SBIRLIB_MILVUS_TOKEN"  # environment variable; the token is never saved
+SERVER = "SBIRLIB_MILVUS_URI"  # environment variable: the one server that an index from a file may send the token to
 PATIENCE = 120.0  # seconds for one answer
 MAX_ROWS = 16_384  # photos in one answer, and queries in one request: Milvus's own limits
 MAX_RECORD = 65_536  # bytes of a photo's fields: Milvus's own limit
@@ -36,10 +41,23 @@ INDEX_TYPES: dict[IndexType, tuple[dict[str, int], dict[str, int]]] = {  # defau
 }
 
 
+class Saved(BaseModel):
+    """State of a saved index in Milvus: where the collection is, and its options."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    files: list[str]
+    options: dict[str, Any]
+
+
+STATE = TypeAdapter(Saved)
+
+
 class Milvus(Index):
     """A Milvus collection, which any number of processes may search while one adds or removes.
 
-    A token that the server may need is read from the environment (SBIRLIB_MILVUS_TOKEN). Photos persist once `add` returns, saved or not:
+    A token that the server may need is read from the environment (SBIRLIB_MILVUS_TOKEN). An index that is opened from its folder, which
+    a stranger may have written, sends it to the server in SBIRLIB_MILVUS_URI and to no other. Photos persist once `add` returns, saved or not:
     `save` writes only the collection's address. Equal scores come in the order of adding among Milvus's results. Needs the extra `milvus`.
 
     Args:
@@ -65,12 +83,14 @@ class Milvus(Index):
     ) -> None:
         if "://" not in uri and not uri.endswith(".db"):
             raise InputError(f"uri={uri!r}: give a file that ends with .db, or the address of a server such as http://localhost:19530")
+        if "@" in urlsplit(uri).netloc:
+            raise InputError(f"an address with a password in it would be saved: give the token in the environment, as {TOKEN}")
         self.uri = uri if "://" in uri else str(Path(uri).resolve())
         self.collection, self.index_type, self.replace = collection, index_type, replace
         defaults = INDEX_TYPES[index_type]
         self.index_params = dict(defaults[0] if index_params is None else index_params)
         self.search_params = dict(defaults[1] if search_params is None else search_params)
-        self._dim = 0
+        self._dim, self._from_file = 0, False
 
     @cached_property
     def client(self) -> Any:
@@ -79,9 +99,12 @@ class Milvus(Index):
             from pymilvus import MilvusClient
         except ImportError as error:
             raise InputError("an index in Milvus needs more packages: pip install 'sbirlib[milvus]'") from error
+        token = os.environ.get(TOKEN, "")
+        if token and self._from_file and os.environ.get(SERVER) != self.uri:
+            raise InputError(f"this index names the server {self.uri}; if you trust it with the token in {TOKEN}, set {SERVER}={self.uri}")
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs every error before it raises it
         try:
-            return MilvusClient(self.uri, token=os.environ.get(TOKEN, ""), timeout=10)
+            return MilvusClient(self.uri, token=token, timeout=10)
         except Exception as error:  # milvus-lite raises the errors of its storage
             raise InputError(
                 f"no Milvus can be opened at {self.uri} ({_message(error)}): is it running, or in use by another process?"
@@ -158,7 +181,8 @@ class Milvus(Index):
 
     @classmethod
     def read(cls, folder: Path, state: State) -> Self:
-        index = cls(**state["options"])
+        index: Self = part("index", {"name": cls.kind, **read_object(state, STATE, "state").options})
+        index._from_file = True
         if "://" not in index.uri and not Path(index.uri).exists():
             raise InputError(f"{folder} is an index in {index.uri}, which is gone: put it back, or index the photos again")
         if not index._call("has_collection"):
@@ -273,4 +297,4 @@ def _batches(values: list[Any]) -> Iterable[list[Any]]:
 
 
 def _message(error: Exception) -> str:
-    return f"{type(error).__name__}: {getattr(error, 'message', None) or error}"
+    return f"{type(error).__name__}: {without_secrets(getattr(error, 'message', None) or error)}"

@@ -61,7 +61,7 @@ class Records(Sequence[Record]):
 
 
 def packed(records: Sequence[Record]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Records as `text` and `starts` of Records."""
+    """Records as the text [B] and the starts [N + 1] of Records."""
     texts = [json.dumps(dict(record), separators=(",", ":")).encode() for record in records]
     starts = np.concatenate([[0], np.cumsum([len(text) + 1 for text in texts])]).astype(np.int64)
     return np.frombuffer(b"".join(text + b"," for text in texts), dtype=np.uint8), starts
