@@ -1,6 +1,6 @@
 """The results store: one JSONL file an experiment, one run a line, sorted by row and seed.
 
-The files are committed, and docs/results.md is rendered from them.
+The files are committed, and docs/results.md is rendered from them. Each line holds the digest of its own content.
 """
 
 from __future__ import annotations
@@ -15,11 +15,29 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from sbirlib.documents import KEY, Count, Name, check_seal, read_json, read_text, sealed
 from sbirlib.errors import InputError
 from sbirlib.files import atomic_write
 
 RESULTS = Path(__file__).parent.parent / "results"
 PACKAGES = ("sbirlib", "torch", "torchvision", "timm", "numpy")
+
+
+class Run(BaseModel):
+    """A run as it is stored: its row and seed, and its result, or the error in which it ended."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    experiment: Name
+    row: Name
+    seed: Count
+    metrics: dict[str, float] = {}
+    error: str = ""
+
+
+SCHEMA = TypeAdapter(Run)
 
 
 def path_of(experiment: str) -> Path:
@@ -32,7 +50,7 @@ def read(experiment: str) -> list[dict[str, Any]]:
     path = path_of(experiment)
     if not path.is_file():
         return []
-    return [_parse(line, f"{path}, line {number}") for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)]
+    return [_parse(line, f"{path}, line {number}") for number, line in enumerate(read_text(path).splitlines(), 1)]
 
 
 def write(result: Mapping[str, Any]) -> None:
@@ -45,7 +63,7 @@ def write(result: Mapping[str, Any]) -> None:
     with _lock():
         runs = {_key(run): run for run in read(result["experiment"])} | {_key(result): result}
         with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(runs[key], separators=(",", ":")) + "\n" for key in sorted(runs))
+            file.writelines(json.dumps(sealed(runs[key]), separators=(",", ":")) + "\n" for key in sorted(runs))
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -64,13 +82,14 @@ def _key(run: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _parse(line: str, place: str) -> dict[str, Any]:
+    """A run, held to its schema and its digest, which the runs of earlier versions lack."""
     try:
-        run = json.loads(line)
-        _key(run)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{place} is not a run (a JSON object with row and seed): restore the file from version control") from error
-    parsed: dict[str, Any] = run
-    return parsed
+        read_json(line, SCHEMA, place)
+        content: dict[str, Any] = json.loads(line)
+        check_seal(content, place)
+    except (InputError, ValueError) as error:
+        raise InputError(f"{place} is not a run, a JSON object with row and seed ({error}): restore the file from version control") from error
+    return {name: value for name, value in content.items() if name != KEY}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.experiments import definition, store, tables
+from sbirlib.documents import sealed
 from sbirlib.errors import InputError
 
 
@@ -64,7 +65,8 @@ def test_a_failed_write_leaves_the_file_as_it_was(folder: Path) -> None:
 
 def test_a_damaged_line_is_named(folder: Path) -> None:
     store.write(run("a", 0))
-    for damage in ('{"row": "b"', '{"row": "b"}', "[]"):
+    altered = json.dumps({**json.loads((folder / "tiny.jsonl").read_text(encoding="utf-8")), "row": "b"})  # whose digest is another's
+    for damage in ('{"row": "b"', '{"row": "b"}', "[]", "[" * 100_000, altered):
         (folder / "tiny.jsonl").write_text(json.dumps(run("a", 0)) + f"\n{damage}\n", encoding="utf-8")
         with pytest.raises(InputError, match=r"tiny\.jsonl, line 2 is not a run .* restore the file"):
             store.read("tiny")
@@ -73,7 +75,7 @@ def test_a_damaged_line_is_named(folder: Path) -> None:
 @pytest.mark.parametrize("path", sorted(store.RESULTS.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_committed_results_are_as_the_store_writes_them(path: Path) -> None:
     runs = store.read(path.stem)
-    assert path.read_text(encoding="utf-8") == "".join(json.dumps(r, separators=(",", ":")) + "\n" for r in runs)
+    assert path.read_text(encoding="utf-8") == "".join(json.dumps(sealed(r), separators=(",", ":")) + "\n" for r in runs)
     keys = [(r["row"], r["seed"]) for r in runs]
     assert keys == sorted(set(keys))
     assert {r["experiment"] for r in runs} == {path.stem}
@@ -87,3 +89,10 @@ def test_sections_of_the_page_are_rendered_from_the_store(name: str) -> None:
 @pytest.mark.slow
 def test_the_page_is_rendered_from_the_store() -> None:
     assert tables.page() == tables.PAGE.read_text(encoding="utf-8")
+
+
+def test_a_byte_that_is_no_text_is_named(folder: Path) -> None:
+    store.write(run("a", 0))
+    (folder / "tiny.jsonl").write_bytes((folder / "tiny.jsonl").read_bytes() + b"\xff\n")
+    with pytest.raises(InputError, match=r"tiny\.jsonl, line 2: the byte 0xff is no UTF-8"):
+        store.read("tiny")
