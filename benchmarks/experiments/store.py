@@ -88,7 +88,7 @@ def _parse(line: str, place: str) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(line)
         check_seal(content, place)
     except (InputError, ValueError) as error:
-        raise InputError(f"{place} is not a run, a JSON object with row and seed ({error}): restore the file from version control") from error
+        raise InputError(f"{place} is not a run (a JSON object with row and seed; {error}): restore the file from version control") from error
     return {name: value for name, value in content.items() if name != KEY}
 
 
