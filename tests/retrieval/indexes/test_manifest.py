@@ -249,3 +249,17 @@ def test_an_index_without_write_permission_is_searched(tmp_path: Path) -> None:
         assert len(read_index(tmp_path, verify=True)) == 10
     finally:
         os.chmod(tmp_path, 0o755)
+
+
+def test_an_index_is_opened_while_another_process_saves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = filled(Flat(), random(10, 8))
+    index.save(tmp_path)
+    check = base.check_files
+
+    def check_late(*arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        filled(index, random(10, 8)).save(tmp_path)  # merges the two shards into a new file, and removes the former
+        check(*arguments, **options)
+
+    monkeypatch.setattr(base, "check_files", check_late)
+    assert len(read_index(tmp_path)) == 20

@@ -20,7 +20,7 @@ from sbirlib.errors import InputError, nearest
 from sbirlib.files import locked
 from sbirlib.interfaces import Component
 from sbirlib.retrieval.indexes.exhaustive import in_order
-from sbirlib.retrieval.indexes.manifest import MANIFEST, check_files, read_manifest, text_of, write_manifest
+from sbirlib.retrieval.indexes.manifest import MANIFEST, check_files, manifest_of, text_of, write_manifest
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Value
 
 Where = Mapping[str, Value | Sequence[Value]]
@@ -181,7 +181,17 @@ def read_index(folder: str | Path, *, verify: bool | None = None) -> Index:
     Lengths of files and what they say of their digests are checked; their content too where `verify`, or where all of them are small.
     """
     place = Path(folder)
-    manifest, text = read_manifest(place), text_of(place)
+    text = text_of(place)
+    try:
+        return _read(place, text, verify)
+    except InputError:
+        if text_of(place) == text:
+            raise
+        return read_index(folder, verify=verify)  # another process has saved meanwhile, and removed the former files
+
+
+def _read(place: Path, text: str | None, verify: bool | None) -> Index:
+    manifest = manifest_of(text, place)
     check_files(place, manifest, verify=verify)
     kind: Any = registry.load("index", manifest.kind)
     try:

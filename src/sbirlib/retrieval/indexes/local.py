@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sbirlib.documents import Count, read_object
 from sbirlib.errors import InputError
+from sbirlib.progress import track
 from sbirlib.retrieval.indexes.base import Index, State, Where, check_records, merged, new_name
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask, Results, best_allowed
 from sbirlib.retrieval.indexes.fields import Fields
@@ -71,7 +72,7 @@ class Local(Index):
     def _id_of(self) -> dict[str, int]:
         """The ids of all photos by path; read from the records when they are first asked for, so that an index opens at once."""
         ids: dict[str, int] = {}
-        for start, shard in zip(self._starts.tolist(), self._shards, strict=False):
+        for start, shard in zip(self._starts.tolist(), self._tracked(), strict=False):
             ids |= {str(record["path"]): i for i, record in enumerate(shard.records, start) if i not in self._removed}
         if len(ids) != len(self):
             raise InputError(
@@ -83,9 +84,12 @@ class Local(Index):
     def _fields(self) -> Fields:
         """The columns of all fields; read from the records when a filter is first used."""
         fields = Fields()
-        for shard in self._shards:
+        for shard in self._tracked():
             fields.append(shard.records)
         return fields
+
+    def _tracked(self) -> Iterator[Shard]:
+        return track(self._shards, total=len(self._shards), label="reading records")
 
     def add(self, vectors: Tensor, records: Sequence[Record]) -> None:
         """Add photos by their vectors [N, V], with a record each, all or none."""

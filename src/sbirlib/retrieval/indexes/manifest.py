@@ -54,7 +54,11 @@ SCHEMA, ANY = TypeAdapter(Manifest), TypeAdapter(dict[str, Any])
 
 def read_manifest(folder: str | Path) -> Manifest:
     """The manifest of a saved index; InputError where it is none, is damaged, or is of another format."""
-    text = text_of(Path(folder))
+    return manifest_of(text_of(Path(folder)), folder)
+
+
+def manifest_of(text: str | None, folder: str | Path) -> Manifest:
+    """The manifest of a folder from its text, None where there is none; see `read_manifest`."""
     if text is None:
         raise InputError(f"{folder} is not an index: it holds no {MANIFEST}; make one with `sbirlib index MODEL PHOTOS --out FOLDER`")
     where = repr(str(Path(folder) / MANIFEST))
