@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
+import torch
 
-from sbirlib import build
-from sbirlib.testing.world import separable
+from sbirlib import build, part
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Features
+from sbirlib.testing.world import batch, separable
 
 TINY: dict[str, Any] = {"backbone": "test_resnet", "pretrained": False, "dim": 16}
 CSE = {"name": "cse", **TINY}
@@ -56,3 +59,17 @@ def test_a_composition_trains(composition: str) -> None:
     changed = [name for name, value in pipeline.encoder.named_parameters() if not before[name].equal(value)]
     assert len(changed) > len(before) / 2
     assert 0 < pipeline.evaluate(data, device="cpu", progress=False)["mAP@all"] <= 1
+
+
+@pytest.mark.parametrize("error", [IndexError, RuntimeError, ValueError])
+def test_an_exception_of_a_miner_of_pml_becomes_an_error_in_words(error: type[Exception]) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error("what went wrong")
+
+    miner = part("miner", "pml:BatchHardMiner")
+    miner.miner.forward = fail
+    features = Features.of(images := batch(), torch.randn(len(images), 4))
+    with pytest.raises(
+        InputError, match=f"pml:BatchHardMiner fails with {error.__name__}: what went wrong. It read the distances of 16 rows"
+    ):
+        miner(features, torch.rand(16, 16))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sbirlib.edges import DETECTORS, EDGE, HIGH, LOW, as_drawing, canny, drawings, gradients, sobel, strokes
+from sbirlib.edges import DETECTORS, EDGE, HIGH, LOW, as_drawing, canny, drawings, gradients, magnitude, sobel, strokes
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch
 
@@ -103,3 +103,16 @@ def test_a_batch_as_drawings_has_sketches_as_they_are_and_photos_as_edge_maps() 
     assert torch.equal(batch.images, images)
     with pytest.raises(InputError, match="unknown edges 'hed'"):
         drawings(batch, "hed")
+
+
+def test_the_gradient_of_an_edge_map_is_finite_in_an_even_area() -> None:
+    images = torch.full((2, 3, 12, 12), 0.5)
+    images[0, :, 4:8, 4:8] = 0.1
+    images.requires_grad_()
+    sobel(images).square().sum().backward()
+    assert images.grad is not None
+    assert bool(images.grad.isfinite().all())
+    assert bool((images.grad[0] != 0).any())
+    x, y = torch.randn(2, 1, 9, 9)
+    x[0, 0, 0] = y[0, 0, 0] = 0
+    assert torch.equal(magnitude(x, y), torch.hypot(x, y))

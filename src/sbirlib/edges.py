@@ -32,6 +32,12 @@ def gradients(images: Tensor) -> tuple[Tensor, Tensor]:
     return slopes[:, 0], slopes[:, 1]
 
 
+def magnitude(x: Tensor, y: Tensor) -> Tensor:
+    """Length of the gradients (x, y), [B, H, W] each, whose own gradient is zero where both are, and not NaN as that of hypot."""
+    even = (x == 0) & (y == 0)
+    return torch.hypot(x.masked_fill(even, 1), y).masked_fill(even, 0)
+
+
 def relative(strength: Tensor) -> Tensor:
     """Strength [B, H, W] over its maximum in each image; zero everywhere in an image without an edge."""
     most = strength.amax((1, 2), keepdim=True)
@@ -41,13 +47,13 @@ def relative(strength: Tensor) -> Tensor:
 def sobel(images: Tensor) -> Tensor:
     """Edge map in [0, 1], [B, H, W], of images [B, 3, H, W]: the gradient's magnitude over its maximum in the image."""
     x, y = gradients(images)
-    return relative(torch.hypot(x, y))
+    return relative(magnitude(x, y))
 
 
 def canny(images: Tensor) -> Tensor:
     """Canny's edges, 0 or 1, [B, H, W], of images [B, 3, H, W]: ridges above LOW that are connected to one above HIGH (Canny 1986)."""
     x, y = gradients(images)
-    strength = relative(torch.hypot(x, y))
+    strength = relative(magnitude(x, y))
     ridge = strength * _is_ridge(strength, x, y)
     weak, strong = ridge > LOW, ridge > HIGH
     while True:  # strong edges grow along weak ones, a pixel at a time

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning import losses, miners
+from pytorch_metric_learning import distances, losses, miners
 from torch import Tensor
 
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Step, Triplets
-from sbirlib.losses.pml import REFUSED, adapt, adaptable
+from sbirlib.losses.pml import REFUSED, Cosine, adapt, adaptable
 from sbirlib.spec import part
 
 MakeStep = Callable[..., Step]
@@ -225,3 +225,77 @@ def test_labels_that_are_not_there_are_refused(make_step: MakeStep) -> None:
         adapt("NTXentLoss")(labels="instances")
     with pytest.raises(InputError, match="ProxyAnchorLoss has weights for each category"):
         adapt("ProxyAnchorLoss")(dim=6, categories=4, labels="instance")
+
+
+COSINES = [name for name in ADAPTED if isinstance(adapt(name)(**needed(name)).loss.distance, Cosine)]
+
+
+@pytest.mark.parametrize("name", COSINES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_that_coincide_have_a_loss_and_a_gradient(make_step: MakeStep, name: str, dtype: torch.dtype) -> None:
+    """Their similarity is 1, or by rounding more: TupletMarginLoss takes its arc cosine, HistogramLoss its bin."""
+    embedding = (2 * torch.eye(3, 6, dtype=dtype))[[0, 1, 2, 0] * 3].requires_grad_()  # alike within a category, and beyond
+    loss = adapt(name)(**needed(name))
+    value = loss(make_step(embedding, CATEGORY))
+    value.backward()
+    assert value.isfinite()
+    assert embedding.grad is not None
+    assert embedding.grad.isfinite().all()
+
+
+def test_opposite_rows_are_in_the_histogram(make_step: MakeStep) -> None:
+    embedding = torch.tensor([[3.0, 0.3], [-3.0, -0.3]])[[0, 0, 1, 1]].requires_grad_()
+    value = adapt("HistogramLoss")()(make_step(embedding, torch.tensor([0, 0, 1, 1])))
+    torch.testing.assert_close(value, torch.tensor(0.0), atol=1e-3, rtol=0)  # all positives are above all negatives
+
+
+def test_similarities_keep_their_gradient_at_the_end_of_their_range() -> None:
+    angles = torch.tensor([0.0, 1e-4, 1e-3, 0.1, 1.0, torch.pi], dtype=torch.float64, requires_grad=True)
+    rows = torch.stack([angles.cos(), angles.sin()], dim=1)
+    ours = Cosine()(rows, rows.detach()[:1])[:, 0]
+    theirs = distances.CosineSimilarity()(rows, rows.detach()[:1])[:, 0]
+    assert float(ours.detach().abs().max()) == pytest.approx(1 - 1e-6, abs=1e-12)
+    torch.testing.assert_close(ours, theirs, atol=1.1e-6, rtol=0)
+    assert torch.equal(ours[3:5], theirs[3:5])
+    (mine,), (other,) = (torch.autograd.grad(v.sum(), angles, retain_graph=True) for v in (ours, theirs))
+    assert torch.equal(mine, other)
+    (slope,) = torch.autograd.grad(ours.acos().sum(), angles)
+    assert slope[:3].abs().max() <= 1  # of an angle, whose own slope is 1
+
+
+@pytest.mark.parametrize("error", [IndexError, RuntimeError, ValueError, AssertionError, TypeError])
+@pytest.mark.parametrize("of", ["loss", "miner"])
+def test_an_exception_of_pml_becomes_an_error_in_words(make_step: MakeStep, error: type[Exception], of: str) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error("what went wrong")
+
+    loss = adapt("MultiSimilarityLoss")(miner="MultiSimilarityMiner")
+    getattr(loss, of).forward = fail
+    embedding = torch.tensor([[3.0], [-1.5]]).expand(2, 6)
+    with pytest.raises(InputError, match=rf"pml:MultiSimilarity(Loss|Miner) fails with {error.__name__}: what went wrong") as raised:
+        loss(make_step(embedding, CATEGORY[:2]))
+    assert "It read 2 embeddings of 6 dimensions, finite, from -1.5 to 3." in str(raised.value)
+
+
+def test_memory_that_runs_out_is_no_wrong_input(make_step: MakeStep) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("no memory")
+
+    loss = adapt("MultiSimilarityLoss")()
+    loss.loss.forward = fail
+    with pytest.raises(torch.OutOfMemoryError):
+        loss(make_step(torch.randn(12, 6), CATEGORY))
+
+
+@pytest.mark.parametrize("name", ["P2SGradLoss", "PNPLoss", "RankedListLoss"])
+def test_a_loss_that_takes_no_triplets_says_so(make_step: MakeStep, name: str) -> None:
+    with pytest.raises(InputError, match=f"pml:{name} takes no pairs or triplets: leave out `triplets` and `miner`"):
+        adapt(name)(**needed(name), miner="TripletMarginMiner")(make_step(torch.randn(12, 6), CATEGORY))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_histogram_of_no_numbers_is_refused(make_step: MakeStep, value: float) -> None:
+    embedding = torch.randn(12, 6)
+    embedding[3, 2] = value
+    with pytest.raises(InputError, match="pml:HistogramLoss fails with .* It read 12 embeddings of 6 dimensions, not all finite"):
+        adapt("HistogramLoss")()(make_step(embedding, CATEGORY))

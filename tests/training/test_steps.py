@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from sbirlib import build
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Encoder
+from sbirlib.interfaces import AdversarialLoss, Encoder, Loss, Step
 from sbirlib.pipeline import Pipeline
 from sbirlib.training.steps import StepEvent
 
@@ -105,3 +107,116 @@ def test_a_failed_start_leaves_no_file(encoder: Encoder, dataset: Dataset, tmp_p
     with pytest.raises(InputError, match="save_every = 0: expected a whole number of at least 1"):
         pipeline(encoder).fit(dataset, out=tmp_path / "run", save_every=0, progress=False)
     assert not (tmp_path / "run").exists()
+
+
+class Constant(Loss):
+    """A number that depends on no parameter."""
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        return {"one": step.features.embedding.detach().sum(), "two": torch.ones(())}
+
+
+class Root(Loss):
+    """A finite term whose gradient is infinite, for it takes a root of zero, beside a sound one; sound altogether until half of the phase."""
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        rows = step.features.embedding
+        return {"sound": rows.square().mean(), "root": (rows.square().sum() * (step.progress < 0.5)).sqrt()}
+
+
+class Rival(AdversarialLoss):
+    """A discriminator whose own loss is as told, and a sound loss that opposes it."""
+
+    def __init__(self, own: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.own = own
+        self.discriminator: nn.Linear = nn.Linear(8, 1)
+
+    def forward(self, step: Step) -> Tensor:
+        score: Tensor = self.discriminator(step.features.embedding).mean()
+        return score
+
+    def discriminator_loss(self, step: Step) -> Tensor:
+        return self.own(self.discriminator(step.features.embedding).mean())
+
+
+def alone(encoder: Encoder, loss: Loss, **phase: Any) -> Pipeline:
+    """A pipeline with one phase of four steps and one loss."""
+    return pipeline(encoder, losses={"mine": loss}, miner=None, phases=[{"steps": 4, **phase}])
+
+
+def test_a_phase_without_a_gradient_is_refused(encoder: Encoder, dataset: Dataset) -> None:
+    before = {name: value.clone() for name, value in encoder.named_parameters()}
+    with pytest.raises(InputError, match=r"no loss has a gradient at step 1 \(phase 0, step 1\): none of 'mine.one', 'mine.two' depends"):
+        alone(encoder, Constant()).fit(dataset, progress=False)
+    assert all(before[name].equal(value) for name, value in encoder.named_parameters())
+
+
+def test_a_loss_without_a_gradient_beside_another_is_let_be(encoder: Encoder, dataset: Dataset) -> None:
+    losses = {"mine": Constant(), "cross_entropy": {"name": "cross_entropy"}}
+    events = list(pipeline(encoder, losses=losses, miner=None, phases=[{"steps": 2}]).steps(dataset))
+    assert events[-1].losses.keys() == {"mine.one", "mine.two", "cross_entropy"}
+
+
+def test_a_phase_that_is_frozen_at_first_is_refused_by_the_plan(encoder: Encoder, dataset: Dataset) -> None:
+    phases = [{"steps": 4, "parameters": [{"of": "*", "frozen": 2}]}]
+    with pytest.raises(InputError, match="nothing trains in this phase at first"):
+        pipeline(encoder, phases=phases).plan(dataset)
+
+
+def test_discriminators_without_a_gradient_are_refused(encoder: Encoder, dataset: Dataset) -> None:
+    with pytest.raises(InputError, match=r"no loss has a gradient at step 1 .*: none of 'mine.discriminator' depends"):
+        alone(encoder, Rival(Tensor.detach)).fit(dataset, progress=False)
+
+
+def test_a_discriminator_may_be_frozen_at_first(encoder: Encoder, dataset: Dataset) -> None:
+    rival = Rival(lambda score: -score)
+    weights = [rival.discriminator.weight.detach().clone()]
+    for event in alone(encoder, rival, parameters=[{"of": "losses.mine.discriminator", "frozen": 2}]).steps(dataset):
+        assert "mine.discriminator" in event.losses
+        weights.append(rival.discriminator.weight.detach().clone())
+    assert [not torch.equal(a, b) for a, b in itertools.pairwise(weights)] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_that_is_not_finite_is_named_in_its_step(encoder: Encoder, dataset: Dataset, clip: float | None) -> None:
+    with pytest.raises(InputError, match=r"not finite at step 3 \(phase 0, step 3\), for encoder.*") as raised:
+        alone(encoder, Root(), clip=clip).fit(dataset, progress=False)
+    assert "it is that of the loss term 'mine.root'." in str(raised.value)
+    assert "It read: embedding -" in str(raised.value)
+    assert all(bool(value.isfinite().all()) for value in encoder.parameters())
+
+
+def test_a_gradient_that_is_not_finite_within_the_encoder_is_said_to_be(fresh: Callable[[], Encoder], dataset: Dataset) -> None:
+    encoder = fresh()
+    encoder.get_submodule("embedding").register_full_backward_hook(lambda *_: (torch.full((12, 256), torch.nan),))
+    with pytest.raises(InputError, match=r"and \d more parameters: it arises in the encoder"):
+        pipeline(encoder, phases=[{"steps": 2}]).fit(dataset, progress=False)
+
+
+def test_a_discriminators_gradient_that_is_not_finite_is_named(encoder: Encoder, dataset: Dataset) -> None:
+    with pytest.raises(InputError, match=r"for losses.mine.discriminator.weight and 1 more .* loss term 'mine.discriminator'"):
+        alone(encoder, Rival(lambda score: (score * 0).sqrt())).fit(dataset, progress=False)
+
+
+class Large(Loss):
+    """A finite gradient whose squares have no finite sum."""
+
+    def forward(self, step: Step) -> Tensor:
+        return step.features.embedding.sum() * 1e25
+
+
+def test_gradients_that_are_large_and_finite_are_let_be(encoder: Encoder, dataset: Dataset) -> None:
+    alone(encoder, Large()).fit(dataset, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (1, r"after step 1 \(phase 0, step 1\) there are values that are not finite in encoder"),
+        (2, "at step 2 .* an earlier step was not finite"),
+    ],
+)
+def test_an_update_that_is_not_finite_is_named(encoder: Encoder, dataset: Dataset, steps: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        alone(encoder, Large(), steps=steps, optimizer={"name": "sgd", "lr": 1e30}).fit(dataset, progress=False)

@@ -99,6 +99,12 @@ def test_rows_are_counted_and_come_back_at_the_end_of_an_epoch() -> None:
     assert torch.equal(encoder.dictionary, before)
 
 
+def test_training_inside_an_encoder_that_hides_the_assignments_is_refused() -> None:
+    encoder, batch = descriptor(), drawings()
+    with pytest.raises(InputError, match="Descriptor trains inside an encoder whose features have no 'assignment'"):
+        encoder.after_step(Step(replace(encoder(batch), rows={}), encoder=encoder, batch=batch))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_blank_sketch_has_a_descriptor(value: float) -> None:

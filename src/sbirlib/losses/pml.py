@@ -1,13 +1,14 @@
 """Losses of pytorch-metric-learning (PML) by name: "pml:MultiSimilarityLoss"."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge
 from pytorch_metric_learning import losses, miners
-from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
 from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor
 
@@ -31,6 +32,7 @@ REFUSED = {
 OBJECTS = {"distance", "reducer", "embedding_regularizer", "embedding_reg_weight", "weight_regularizer", "weight_reg_weight"}
 OBJECTS |= {"weight_init_func", "collect_stats", "mat_based_loss"}
 OURS = {"embedding_size": "dim", "descriptors_dim": "dim", "num_classes": "categories"}
+MOST = 1 - 1e-6  # some steps of float32 below 1, in which HistogramLoss finds the bin
 SIZE = Annotated[int, Ge(1)]
 
 
@@ -46,6 +48,18 @@ class EncoderDistance(LpDistance):
             return distances
         powered: Tensor = self.matrix**self.power
         return powered
+
+
+class Cosine(CosineSimilarity):
+    """PML's cosine similarity, with values at most `MOST` in size. Their gradient is kept.
+
+    Rows that coincide have 1, or more by rounding, where the gradient of an arc cosine is infinite and a histogram of similarities ends.
+    """
+
+    def forward(self, query: Tensor, reference: Tensor | None = None) -> Tensor:
+        """Similarities [N, M], within (-1, 1)."""
+        similarities: Tensor = super().forward(query, reference)
+        return similarities + (similarities.clamp(-MOST, MOST) - similarities).detach()
 
 
 class Mean(MeanReducer):
@@ -94,6 +108,8 @@ class PmlLoss(Loss):
         for holder in filter(None, (self.loss, self.miner)):
             if type(holder.distance) is LpDistance and holder.distance.p == 2:
                 holder.distance = EncoderDistance(power=holder.distance.power)
+        if type(loss.distance) is CosineSimilarity:
+            loss.distance = Cosine()
 
     def forward(self, step: Step) -> Tensor:
         """PML's loss of the embedding [N, D], or of distances [N, N]: a scalar []."""
@@ -111,7 +127,9 @@ class PmlLoss(Loss):
             for measure in measures:
                 measure.matrix = at_least_float32(step.distances)
             with torch.autocast(embedding.device.type, enabled=False):
-                loss = torch.func.functional_call(self.loss, parameters, (embedding, labels, self.indices(step, embedding)))
+                indices = self.indices(step, embedding)
+                with _in_words(self.loss, embedding):
+                    loss = torch.func.functional_call(self.loss, parameters, (embedding, labels, indices))
         finally:
             for measure in measures:
                 measure.matrix = None
@@ -124,7 +142,8 @@ class PmlLoss(Loss):
             triplets = list(step.triplets.values())
             return tuple(torch.cat([getattr(t, rows) for t in triplets]) for rows in ("anchor", "positive", "negative"))
         if self.miner is not None:
-            mined: tuple[Tensor, ...] = self.miner(embedding.detach(), getattr(step.features, self.labels))
+            with _in_words(self.miner, embedding):
+                mined: tuple[Tensor, ...] = self.miner(embedding.detach(), getattr(step.features, self.labels))
             return mined
         return None
 
@@ -138,6 +157,25 @@ class PmlClassifier(PmlLoss, Classifier):
         with torch.autocast(embedding.device.type, enabled=False):
             scores: Tensor = self.loss.get_logits(embedding.to(next(self.loss.parameters()).dtype))
         return -scores if isinstance(self.loss, losses.ProxyNCALoss) else scores  # these are distances
+
+
+@contextmanager
+def _in_words(component: Any, embedding: Tensor) -> Iterator[None]:
+    """Raise an exception of PML's loss or miner, on an embedding [N, D], as an InputError."""
+    try:
+        yield
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        name, values = f"pml:{type(component).__name__}", embedding.detach()
+        if "indices_tuple" in str(error):
+            raise InputError(f"{name} takes no pairs or triplets: leave out `triplets` and `miner` ({error})") from error
+        sound = "finite" if bool(values.isfinite().all()) else "not all finite"
+        raise InputError(
+            f"{name} fails with {type(error).__name__}: {error}. It read {len(values)} embeddings of {values.shape[1]} dimensions, {sound}, "
+            f"from {values.min().item():.3g} to {values.max().item():.3g}. Usual causes: values outside its range, an option that does not fit "
+            "them, or a batch without the pairs that it needs: change its options or the sampler, or choose another loss"
+        ) from error
 
 
 def make_miner(spec: str | Mapping[str, Any]) -> Any:

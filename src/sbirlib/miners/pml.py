@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from pytorch_metric_learning import miners
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_triplets
@@ -45,6 +46,14 @@ class PmlMiner(Miner):
         self.miner.distance.matrix = at_least_float32(distances)
         try:
             mined = self.miner(at_least_float32(features.vector), features.category)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise InputError(
+                f"pml:{type(self.miner).__name__} fails with {type(error).__name__}: {error}. It read the distances of {len(features)} rows, from "
+                f"{distances.min().item():.3g} to {distances.max().item():.3g}. Usual causes: values outside its range, an option that does not "
+                "fit them, or a batch without the pairs that it needs: change its options or the sampler, or choose another miner"
+            ) from error
         finally:
             del self.miner.distance.matrix
         return {"pml": Triplets(*convert_to_triplets(mined, features.category))}

@@ -134,6 +134,10 @@ def _optimizers(rules: Rules, phase: Phase) -> Optimizers:
             optimizers[name] = spec.make(groups)
     if "encoder" not in optimizers:
         raise InputError("nothing trains in this phase: its rules freeze every parameter")
+    if all(rules.frozen(name, 0) for name, _ in rules.model.named_parameters() if not rules.opposes(name)):
+        raise InputError(
+            "nothing trains in this phase at first: its rules freeze every parameter for some steps; let one train from the start"
+        )
     return optimizers
 
 

@@ -6,13 +6,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sbirlib.interfaces import Batch, Sampler, Step
 from sbirlib.recipe import Phase
 from sbirlib.training.gather import average_gradients, gather
 from sbirlib.training.model import Model
-from sbirlib.training.objective import discriminator_terms, finite, terms, weighted_sum
+from sbirlib.training.objective import (
+    Turn,
+    check_descent,
+    check_gradients,
+    check_parameters,
+    discriminator_terms,
+    finite,
+    terms,
+    weighted_sum,
+)
 from sbirlib.training.plan import PhasePlan, Plan, learning_rates
 from sbirlib.training.rules import scale_rates
 
@@ -73,7 +82,10 @@ def _phase(plan: Plan, number: int, batches: Batches, start: Position, done: int
         place, batch, last = next(stream)
         step = forward(plan.model, phase, batch, progress=count / phase.steps, precision=plan.recipe.precision)
         done += 1
-        losses = _update(plan.model, this, step, count, where=f"step {done} (phase {number}, step {count + 1})")
+        where = f"step {done} (phase {number}, step {count + 1})"
+        losses = _update(plan.model, this, step, count, where=where)
+        if count + 1 == phase.steps:
+            check_parameters([p for optimizer in this.optimizers.values() for p in _parameters(optimizer)], plan.model, where)
         for component in rules.components(count):
             component.after_step(step)
             if last:
@@ -92,23 +104,35 @@ def forward(model: Model, phase: Phase, batch: Batch, *, progress: float, precis
 def _update(model: Model, plan: PhasePlan, step: Step, count: int, *, where: str) -> dict[str, float]:
     """Update encoder and losses, then the discriminators; return the terms before weighting."""
     phase, optimizers = plan.phase, plan.optimizers
-    values = terms(model, phase, step)
-    losses = finite(values, where)
-    _descend(optimizers["encoder"], weighted_sum(values, phase, step.progress), phase)
+    turn = Turn(model, step, terms(model, phase, step), where)
+    losses = finite(turn)
+    _descend(optimizers["encoder"], weighted_sum(turn.values, phase, step.progress), turn, clip=phase.clip)
     if "discriminator" in optimizers:
         plan.rules.turn(count, opponents=True)
-        values = discriminator_terms(model, phase, step.detach())
-        losses |= finite(values, where)
-        _descend(optimizers["discriminator"], torch.stack(list(values.values())).sum(), phase)
+        alone = step.detach()
+        turn = Turn(model, alone, discriminator_terms(model, phase, alone), where)
+        losses |= finite(turn)
+        if any(parameter.requires_grad for parameter in _parameters(optimizers["discriminator"])):  # else a rule freezes them for now
+            _descend(optimizers["discriminator"], torch.stack(list(turn.values.values())).sum(), turn, clip=phase.clip)
         plan.rules.turn(count, opponents=False)
     return losses
 
 
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, phase: Phase) -> None:
+def _descend(optimizer: torch.optim.Optimizer, total: Tensor, turn: Turn, *, clip: float | None) -> None:
+    """Update the optimizer's parameters by the gradient of the turn's weighted sum `total`, a scalar []."""
+    check_descent(total, turn)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    total.backward()
+    parameters = _parameters(optimizer)
     average_gradients(parameters)
-    if phase.clip is not None:
-        torch.nn.utils.clip_grad_norm_(parameters, phase.clip)
+    if clip is not None or total.device.type == "cpu":  # an accelerator would have to wait for its gradients
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if total.device.type == "cpu":
+            check_gradients(parameters, norm, turn)
+        if clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     optimizer.step()
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

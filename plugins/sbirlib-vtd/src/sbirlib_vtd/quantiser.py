@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from sbirlib.plugin_api import Encoder, Step
+from sbirlib.plugin_api import Encoder, InputError, Step
 from sbirlib_vtd.dictionary import reinitialise_dead
 
 
@@ -37,7 +37,12 @@ class Quantiser(Encoder):
         raise NotImplementedError
 
     def after_step(self, step: Step) -> None:
-        """Count the assignments of all processes' images."""
+        """Count the assignments of all processes' images. Raises InputError inside an encoder whose features do not have them."""
+        if "assignment" not in step.features.rows:
+            raise InputError(
+                f"{type(self).__name__} trains inside an encoder whose features have no 'assignment', so its dead codes cannot be found: freeze it "
+                'by a rule ({of = "encoder.descriptor", frozen = true} in adaptive), or train it in a phase of its own (encoder = "descriptor")'
+            )
         codes = step.features.rows["assignment"].argmax(1)
         self.counts += torch.bincount(codes, minlength=len(self.counts))
 
