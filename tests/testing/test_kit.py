@@ -10,7 +10,7 @@ import torch
 
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoded
-from sbirlib.testing import CheckFailed, all_checks, check_part
+from sbirlib.testing import CheckFailed, all_checks, check_part, report
 
 DEFECTS = Path(__file__).parent / "defects"
 
@@ -24,7 +24,31 @@ DEFECTIVE = [
     ("encoder/untyped", "options_are_typed_and_explained", "the option sharpness has no annotation"),
     ("encoder/outside", "options_are_typed_and_explained", "the default of sharpness is not allowed by its own annotation: 0.5"),
     ("encoder/lax", "wrong_values_are_refused", "the option sharpness takes .*, against its annotation"),
+    ("encoder/mutable", "options_are_explicit", "the default of scales is a list, which all share"),
+    ("encoder/tupled", "options_are_explicit", "behaves otherwise once scales went through JSON"),
+    ("encoder/strict_tuple", "options_are_explicit", "with options that were stored as JSON it raises InputError"),
+    ("encoder/enumerated", "options_are_explicit", "behaves otherwise once kind went through JSON"),
     ("encoder/forgetful", "state_is_whole", "keep all state in state_dict"),
+    ("encoder/seasoned", "state_is_whole", "with the same state its embedding in eval mode differs"),
+    ("encoder/tallying", "state_is_whole", "used further from the same state its state embedding.bias differs"),
+    ("loss/counting", "state_is_whole", "with the same state its loss in eval mode differs"),
+    ("encoder/painter", "leaves_its_inputs_alone", r"changes its argument 0\.images in place"),
+    ("miner/diagonal", "leaves_its_inputs_alone", "changes its argument 1 in place"),
+    ("loss/relabeller", "leaves_its_inputs_alone", r"changes its argument 0\.features\.category in place"),
+    ("evaluator/centring", "leaves_its_inputs_alone", r"changes its argument 0\.vectors in place"),
+    ("evaluator/normaliser", "leaves_its_inputs_alone", r"changes its argument 1\.vectors in place"),
+    ("encoder/dicing", "draws_from_torchs_generator_in_training_alone", "touches the global generator of random"),
+    ("encoder/noisy", "draws_from_torchs_generator_in_training_alone", "touches the global generator of torch"),
+    ("loss/numpy_init", "draws_from_torchs_generator_in_training_alone", "touches the global generator of numpy"),
+    ("evaluator/resampler", "draws_from_torchs_generator_in_training_alone", "touches the global generator of numpy"),
+    ("encoder/homebody", "makes_tensors_on_the_device_of_its_inputs", "mul meets a tensor of the CPU"),
+    ("encoder/counting_at_home", "makes_tensors_on_the_device_of_its_inputs", "add_ meets a tensor of the CPU"),
+    ("loss/weighted", "makes_tensors_on_the_device_of_its_inputs", "mul meets a tensor of the CPU"),
+    ("miner/listing", "makes_tensors_on_the_device_of_its_inputs", "first.anchor is on the CPU"),
+    ("loss/hashed", "is_the_same_in_another_process", "its loss in eval mode differs in another process"),
+    ("encoder/coupled", "takes_uneven_batches", "with a batch of 13 images in unequal shares it raises RuntimeError"),
+    ("loss/paired", "takes_uneven_batches", "with a batch of 13 images in unequal shares it raises RuntimeError"),
+    ("miner/halves", "takes_uneven_batches", "with a batch of 13 rows in unequal shares it raises RuntimeError"),
     ("encoder/wrong_width", "gives_the_shapes_it_says", r"embedding is \[16, 8\], expected \[16, 9\]"),
     ("encoder/empty_promise", "gives_the_shapes_it_says", "provides points"),
     ("encoder/noisy", "is_deterministic_in_eval_mode", "two calls in eval mode differ"),
@@ -35,12 +59,15 @@ DEFECTIVE = [
     ("encoder/deaf", "gradients_reach_every_parameter", "no finite gradient reaches unused"),
     ("miner/careless", "triplets_are_of_their_kind", "positive of another category"),
     ("miner/misnamed", "triplets_are_of_their_kind", "cross has a positive of the same modality"),
+    ("miner/selfish", "triplets_are_of_their_kind", "takes an anchor for its own positive"),
+    ("miner/own_image", "triplets_are_of_their_kind", "has a positive of the anchor's own image"),
     ("miner/brittle", "gives_none_where_none_is_possible", "with no row it raises"),
     ("miner/hoarder", "keeps_no_graph", "keeps the distances"),
     ("miner/cubic", "takes_memory_of_order_n_squared", "choose by rows"),
     ("loss/rows", "is_a_finite_scalar", r"loss is \[16\], expected a scalar"),
     ("loss/detached", "gradient_reaches_rows_and_parameters", "no gradient reaches the features"),
     ("loss/first_row", "ignores_the_order_of_rows", "with its rows shuffled"),
+    ("loss/even_rows", "ignores_the_order_of_rows", "with its rows shuffled"),
     ("loss/undefined", "is_zero_with_a_gradient_when_nothing_is_valid", "with no row it is nan"),
     ("loss/crooked", "gradient_is_right", "not that of its value"),
     ("loss/caster", "leaves_its_parameters_alone", "changes the dtype or device of proxies"),
@@ -53,6 +80,7 @@ DEFECTIVE = [
     ("evaluator/first_queries", "ignores_the_order_of_queries_and_gallery", "shuffled nearest is"),
     ("evaluator/greedy", "works_in_chunks", "go by chunks of queries"),
     ("evaluator/unmeant", "metrics_are_means_of_their_queries", "its queries' mean is"),
+    ("evaluator/optimist", "wins_nothing_by_ties", r"with all scores equal nearest is 1\.000"),
     ("sampler/global_draw", "is_a_pure_function", "other batches the second time"),
     ("recipe/still", "learns_what_can_be_told_apart", "on data that is easily told apart"),
     ("recipe/counting", "resumes_where_it_stopped", "differs from an undisturbed run's"),
@@ -140,6 +168,25 @@ def test_a_distribution_offers_the_checks_of_all_its_components() -> None:
     assert not any("backbone" in name for name in offered)
     with pytest.raises(InputError, match="nothing installed is called 'sbirlib-mahtm'; did you mean 'sbirlib-mathm'"):
         all_checks("sbirlib-mahtm")
+
+
+def test_keys_that_json_turns_into_texts_are_noticed() -> None:
+    check_part("encoder", "keyed")
+    with pytest.raises(CheckFailed, match="behaves otherwise once weights went through JSON"):
+        check_part("encoder", "keyed", options={"weights": {1: 2.0}})
+
+
+def test_a_report_says_how_a_component_is_compiled_and_exported() -> None:
+    compiled, exported = report("encoder", "sound")
+    assert compiled.startswith("encoder/sound: torch.compile: the same result, graph breaks: ")
+    assert "Tensor.item()" not in compiled
+    assert exported == "encoder/sound: torch.export: the same result"
+    compiled, exported = report("encoders", "branching")
+    assert compiled.startswith("encoder/branching: torch.compile: the same result, graph breaks: ")
+    assert "Tensor.item()" in compiled
+    assert exported.startswith("encoder/branching: torch.export: raises GuardOnDataDependentSymNode")
+    with pytest.raises(InputError, match="there is no report of kind 'evaluator'"):
+        report("evaluator", "nearest")
 
 
 def test_kinds_may_be_called_as_entry_points_call_them() -> None:

@@ -3,6 +3,7 @@
 In a script, and in a test (`sbirlib plugins new` writes it):
 
     check_part("loss", "triplet")
+    print("\n".join(report("loss", "triplet")))
 
     @pytest.mark.parametrize(("name", "check"), all_checks("my-distribution"))
     def test_conforms(name, check):
@@ -17,18 +18,22 @@ from typing import Any
 
 from sbirlib import registry
 from sbirlib.errors import InputError, nearest
-from sbirlib.testing import component, encoder, evaluator, loss, miner, recipe, sampler
+from sbirlib.testing import component, encoder, evaluator, independence, loss, miner, recipe, sampler
+from sbirlib.testing.behaviour import MODULES
+from sbirlib.testing.report import lines
 from sbirlib.testing.subject import CheckFailed, Oracle, Subject
 
-__all__ = ["CheckFailed", "all_checks", "check_part"]
+__all__ = ["CheckFailed", "all_checks", "check_part", "report"]
 
 Check = Callable[[], None]
 CHECKS = {
-    "encoder": (*component.CHECKS, *component.MODULE_CHECKS, *encoder.CHECKS),
-    "miner": (*component.CHECKS, *component.MODULE_CHECKS, *miner.CHECKS),
-    "loss": (*component.CHECKS, *component.MODULE_CHECKS, *loss.CHECKS),
-    "evaluator": (*component.CHECKS, *evaluator.CHECKS),
-    "sampler": (*component.CHECKS, *sampler.CHECKS),
+    "encoder": (*component.CHECKS, *independence.MODULE_CHECKS, *encoder.CHECKS, *independence.LAST_CHECKS),
+    "miner": (*component.CHECKS, *independence.MODULE_CHECKS, *miner.CHECKS, *independence.LAST_CHECKS),
+    "loss": (*component.CHECKS, *independence.MODULE_CHECKS, *loss.CHECKS, *independence.LAST_CHECKS),
+    "evaluator": (*component.CHECKS, *independence.CHECKS, *evaluator.CHECKS, *independence.LAST_CHECKS),
+    "sampler": (*component.CHECKS, *independence.CHECKS, *sampler.CHECKS, *independence.LAST_CHECKS),
+    "transform": (*component.CHECKS, *independence.CHECKS, *independence.LAST_CHECKS),
+    "schedule": (*component.CHECKS, *independence.CHECKS, *independence.LAST_CHECKS),
     "dataset": component.CHECKS[1:],  # it reads files, so there is none by default
     "recipe": recipe.CHECKS,
 }
@@ -85,6 +90,16 @@ def all_checks(
                 raise InputError(f"there is no component {key!r} here{nearest(key, names)}")
     configured = [Subject(s.kind, s.name, dict((options or {}).get(s.id, {})), (oracles or {}).get(s.id), options or {}) for s in subjects]
     return _expecting([check for subject in configured for check in _checks(subject)], expected_failures or {})
+
+
+def report(kind: str, name: str, *, options: Mapping[str, Any] | None = None) -> list[str]:
+    """Lines on an encoder, a miner or a loss under torch.compile and torch.export, neither of which a component has to support.
+
+    `options` are laid over the component's defaults. Takes some seconds. Raises InputError for another kind.
+    """
+    if _kind(kind) not in MODULES:
+        raise InputError(f"torch.compile and torch.export take networks, of kind {', '.join(MODULES)}: there is no report of kind {kind!r}")
+    return lines(Subject(_kind(kind), name, dict(options or {})))
 
 
 def _checks(subject: Subject) -> list[tuple[str, Check]]:

@@ -10,17 +10,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sbirlib import registry
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Evaluator, Loss, Miner
 from sbirlib.options import REQUIRED, options_of, read_options
 from sbirlib.spec import component_kind
-from sbirlib.testing import loss, miner
+from sbirlib.testing.behaviour import observed
 from sbirlib.testing.imports import faults
-from sbirlib.testing.subject import CheckFailed, Subject, require, seeded
-from sbirlib.testing.world import batch, reloaded
+from sbirlib.testing.subject import CheckFailed, Subject, require, runs, seeded
 
 CONTRACTS = {"encoder": Encoder, "miner": Miner, "loss": Loss, "evaluator": Evaluator}
 
@@ -38,7 +37,7 @@ def builds_by_default(subject: Subject) -> None:
     """Without an option and without a connection; an encoder's weights are fetched by `load_weights`, not before."""
     with _no_connections(), seeded(0):
         if subject.kind == "optimizer":
-            component = registry.load(subject.kind, subject.name)([nn.Parameter(torch.zeros(1))])
+            component = subject.constructor([nn.Parameter(torch.zeros(1))])
         else:
             component = subject.make(small=False)
     contract = CONTRACTS.get(subject.kind)
@@ -47,29 +46,47 @@ def builds_by_default(subject: Subject) -> None:
 
 
 def options_are_explicit(subject: Subject) -> None:
-    """The constructor's keyword-only signature is the schema: no **kwargs, nothing positional, defaults that JSON can hold."""
-    parameters = list(inspect.signature(registry.load(subject.kind, subject.name)).parameters.values())
+    """The constructor's keyword-only signature is the schema: no **kwargs, nothing positional, no mutable default, the same after JSON."""
+    parameters = list(inspect.signature(subject.constructor).parameters.values())
     for parameter in parameters[subject.kind in registry.POSITIONAL :]:
         require(
             parameter.kind is inspect.Parameter.KEYWORD_ONLY,
             f"{subject.id}: the parameter {str(parameter)!r} is not an explicit keyword-only option: name every option after a `*`",
         )
-    options = {
-        name: o.default for name, o in options_of(registry.load(subject.kind, subject.name)).items() if o.default is not REQUIRED
-    } | subject.options
+    declared = options_of(subject.constructor).items()
+    defaults = {name: option.default for name, option in declared if option.default is not REQUIRED}
+    for name, default in defaults.items():
+        mutable = isinstance(default, list | dict | set)
+        require(not mutable, f"{subject.id}: the default of {name} is a {type(default).__name__}, which all share: take a tuple, or None")
+    options = defaults | subject.options
     try:
         through_json: dict[str, Any] = json.loads(json.dumps(options))
     except (TypeError, ValueError) as error:
         raise CheckFailed(f"{subject.id}: its defaults cannot be stored in a recipe: {error}") from error
     if subject.kind not in registry.POSITIONAL:
-        subject.make(small=False, **through_json)
+        with runs(subject, "options that were stored as JSON"):
+            subject.make(small=False, **through_json)
+        types_lost = {name: value for name, value in through_json.items() if repr(value) != repr(options[name])}
+        _behaves_the_same(subject, {name: options[name] for name in types_lost}, types_lost)
+
+
+def _behaves_the_same(subject: Subject, options: dict[str, Any], through_json: dict[str, Any]) -> None:
+    """The same behaviour with options as they are, and as JSON gives them back."""
+    if not through_json:
+        return
+    expected = observed(subject, subject.make(exact=options))
+    with runs(subject, "options that were stored as JSON"):
+        stored = observed(subject, subject.make(**through_json))
+    same = stored.keys() == expected.keys() and all(torch.equal(value, expected[name]) for name, value in stored.items())
+    names = ", ".join(through_json)
+    require(same, f"{subject.id}: it behaves otherwise once {names} went through JSON: tuples, enums and keys that are no texts are lost")
 
 
 def options_are_typed_and_explained(subject: Subject) -> None:
     """Every option has an annotation that its default satisfies, and a line under `Args:` in the docstring."""
     if ":" in subject.name:
         return  # another library's options are typed by their defaults
-    constructor = registry.load(subject.kind, subject.name)
+    constructor = subject.constructor
     annotated = inspect.signature(constructor).parameters
     for option in options_of(constructor).values():
         typed = annotated[option.name].annotation is not inspect.Parameter.empty
@@ -84,11 +101,11 @@ def options_are_typed_and_explained(subject: Subject) -> None:
 
 def wrong_values_are_refused(subject: Subject) -> None:
     """A value of another type or out of range, for any option, is refused with the option's path."""
-    declared = options_of(registry.load(subject.kind, subject.name))
+    declared = options_of(subject.constructor)
     for option in declared.values():
         for value in [] if component_kind(option) else wrong_values(option.schema()):
             faults: list[str] = []
-            read_options(registry.load(subject.kind, subject.name), {option.name: value}, subject.id, faults, supplied=list(declared))
+            read_options(subject.constructor, {option.name: value}, subject.id, faults, supplied=list(declared))
             refused = any(fault.startswith(f"{subject.id}.{option.name}") for fault in faults)
             require(refused, f"{subject.id}: the option {option.name} takes {value!r}, against its annotation")
 
@@ -117,32 +134,6 @@ def imports_only_what_it_declares(subject: Subject) -> None:
     require(not problems, f"{subject.id}: " + "; ".join(problems))
 
 
-def state_is_whole(subject: Subject) -> None:
-    """Two components made from different seeds are the same once one has the other's state, read with weights_only=True."""
-    one, other = subject.make(seed=0), subject.make(seed=1)
-    state = reloaded(one.state_dict())
-    try:
-        other.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise CheckFailed(f"{subject.id}: its own state does not load strictly: {error}") from error
-    for name, value in other.state_dict().items():
-        require(torch.equal(value, one.state_dict()[name]), f"{subject.id}: {name} differs after loading it")
-    for output, expected in zip(_behaviour(subject, other), _behaviour(subject, one), strict=True):
-        require(torch.equal(output, expected), f"{subject.id}: with the same state it gives something else: keep all state in state_dict")
-
-
-def _behaviour(subject: Subject, component: Any) -> list[Tensor]:
-    """Outputs of a component for a fixed input, tensors of any shape."""
-    with seeded(2), torch.no_grad():
-        if subject.kind == "encoder":
-            features = component.eval()(batch())
-            return [features.embedding, features.vector]
-        if subject.kind == "miner":
-            features, distances = miner.rows()
-            return [rows for t in component(features, distances).values() for rows in (t.anchor, t.positive, t.negative)]
-        return list(loss.terms(component.eval(), loss.step(subject, component)).values())
-
-
 @contextmanager
 def _no_connections() -> Iterator[None]:
     def refuse(*_: object) -> None:
@@ -157,4 +148,3 @@ def _no_connections() -> Iterator[None]:
 
 
 CHECKS = (builds_by_default, options_are_explicit, options_are_typed_and_explained, wrong_values_are_refused, imports_only_what_it_declares)
-MODULE_CHECKS = (state_is_whole,)

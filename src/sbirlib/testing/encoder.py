@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from sbirlib.interfaces import PHOTO, SKETCH, Encoder, Features
-from sbirlib.testing.subject import Subject, require, seeded
-from sbirlib.testing.world import batch
+from sbirlib.testing.subject import Subject, require, runs, seeded
+from sbirlib.testing.world import batch, uneven_rows
 
 
 def gives_the_shapes_it_says(subject: Subject) -> None:
@@ -66,6 +66,18 @@ def takes_either_modality(subject: Subject) -> None:
         own = images.modality == modality
         alone = encoder.gallery_vectors(images[own])
         require(_close(mixed[own], alone), f"{subject.id}: images of modality {modality} alone are encoded differently from a mixed batch")
+
+
+def takes_uneven_batches(subject: Subject) -> None:
+    """Thirteen images, of modalities and categories in unequal shares: finite rows in training mode, and in eval mode those of another batch."""
+    encoder, images = _ready(subject), batch()
+    some = uneven_rows(images)
+    with runs(subject, "a batch of 13 images in unequal shares"):
+        trained = encoder.train()(images[some]).vector
+        alone = encoder.eval().gallery_vectors(images[some])
+    require(bool(trained.isfinite().all()), f"{subject.id}: its vectors of a batch of 13 images in unequal shares are not finite")
+    whole = encoder.gallery_vectors(images)[some]
+    require(_close(whole, alone), f"{subject.id}: images are encoded differently in a batch of 13 images in unequal shares")
 
 
 def distances_read_no_parameter(subject: Subject) -> None:
@@ -137,6 +149,7 @@ CHECKS = (
     is_deterministic_in_eval_mode,
     rows_do_not_depend_on_their_batch,
     takes_either_modality,
+    takes_uneven_batches,
     distances_read_no_parameter,
     vectors_rank_as_distances_do,
     gradients_reach_every_parameter,

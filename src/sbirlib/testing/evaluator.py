@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sbirlib.interfaces import Encoded, Evaluator
-from sbirlib.testing.subject import CheckFailed, Subject, require, seeded
+from sbirlib.testing.subject import Subject, require, runs, seeded
 from sbirlib.testing.world import largest
 
 CATEGORIES = 4
@@ -41,10 +44,8 @@ def gives_fractions(subject: Subject) -> None:
         "one query": (queries[:1], gallery),
         "a category without a photo": (queries, gallery[gallery.category != queries.category[0]]),
     }.items():
-        try:
+        with runs(subject, case):
             metrics = evaluator.evaluate(*pair)
-        except Exception as error:
-            raise CheckFailed(f"{subject.id}: with {case} it raises {type(error).__name__}: {error}") from error
         require(bool(metrics), f"{subject.id}: with {case} it gives no metric")
         for name, value in metrics.items():
             right = isinstance(value, float) and (-2 <= value <= 2 or (name.endswith(COUNTS) and value >= 0))
@@ -96,6 +97,26 @@ def metrics_are_means_of_their_queries(subject: Subject) -> None:
         )
 
 
+def wins_nothing_by_ties(subject: Subject) -> None:
+    """With all scores equal, a metric of ranks is no nearer to its perfect value than the mean of random rankings, over orders of the gallery.
+
+    A metric of ranks stays as it is when all cosines are halved and raised by a half.
+    """
+    evaluator: Evaluator = subject.make()
+    queries, gallery = (encoded(evaluator, count, queries=count == 12, seed=count) for count in (12, 20))
+    random, tied = (_mean(evaluator, queries, gallery, scored, orders=40) for scored in (_noise, _tied))
+    perfect, plain, lifted = (_mean(evaluator, queries, gallery, scored, orders=1) for scored in (_perfect, _noise, _lifted))
+    for name, chance in random.items():
+        best, of_ranks = perfect.get(name, chance), abs(lifted.get(name, -1.0) - plain.get(name, 1.0)) < 1e-6
+        if name in tied and of_ranks and abs(best - chance) > 0.05:
+            share = (tied[name] - chance) / (best - chance)
+            require(
+                share < 0.3,
+                f"{subject.id}: with all scores equal {name} is {tied[name]:.3f}, for random scores {chance:.3f}, for perfect ones {best:.3f}: "
+                "ties may not count for the query",
+            )
+
+
 def equals_its_oracle(subject: Subject) -> None:
     """The same metrics as the author's plain loop, `oracle(queries, gallery) -> {metric: float}`."""
     evaluator: Evaluator = subject.make()
@@ -105,8 +126,45 @@ def equals_its_oracle(subject: Subject) -> None:
         _equal(subject, subject.oracle(queries, gallery), evaluator.evaluate(queries, gallery), "against its oracle")
 
 
+def _mean(
+    evaluator: Evaluator, queries: Encoded, gallery: Encoded, scored: Callable[[Encoded], Encoded], *, orders: int
+) -> dict[str, float]:
+    """Means of the metrics over orders of the gallery, with vectors that `scored` gives for each."""
+    sums: dict[str, float] = {}
+    for seed in range(orders):
+        with seeded(seed):
+            metrics = evaluator.evaluate(scored(queries), scored(gallery[torch.randperm(len(gallery))]))
+        sums = {name: sums.get(name, 0.0) + value / orders for name, value in metrics.items()}
+    return sums
+
+
 def _tied(some: Encoded) -> Encoded:
-    return Encoded(torch.full_like(some.vectors, some.vectors.shape[-1] ** -0.5), some.modality, some.category, some.instance, some.logits)
+    return _of(some, torch.full_like(some.vectors, some.vectors.shape[-1] ** -0.5), torch.zeros_like)
+
+
+def _noise(some: Encoded) -> Encoded:
+    return _of(some, torch.nn.functional.normalize(torch.randn_like(some.vectors), dim=-1), torch.randn_like)
+
+
+def _perfect(some: Encoded) -> Encoded:
+    """The photo of a query's instance scores highest, then those of its category."""
+    labels = [torch.nn.functional.one_hot(values, 20) for values in (some.instance, some.category)]
+    vectors = torch.cat(labels, dim=1) * 0.5**0.5
+    return _of(
+        some,
+        vectors[:, None].repeat(1, some.vectors.shape[1], 1) if some.vectors.ndim == 3 else vectors,
+        lambda logits: labels[1][:, : logits.shape[1]] * 9.0,
+    )
+
+
+def _lifted(some: Encoded) -> Encoded:
+    """The same noise with cosines that are halved and raised by a half."""
+    noise = _noise(some)
+    return replace(noise, vectors=torch.cat([noise.vectors, torch.ones_like(noise.vectors[..., :1])], dim=-1) * 0.5**0.5)
+
+
+def _of(some: Encoded, vectors: Tensor, score: Callable[[Tensor], Tensor]) -> Encoded:
+    return replace(some, vectors=vectors, logits=None if some.logits is None else score(some.logits))
 
 
 def _equal(subject: Subject, expected: dict[str, float], metrics: dict[str, float], how: str) -> None:
@@ -115,4 +173,11 @@ def _equal(subject: Subject, expected: dict[str, float], metrics: dict[str, floa
         require(abs(value - expected[name]) < 1e-6, f"{subject.id}: {how} {name} is {value}, expected {expected[name]}")
 
 
-CHECKS = (gives_fractions, ignores_the_order_of_queries_and_gallery, works_in_chunks, metrics_are_means_of_their_queries, equals_its_oracle)
+CHECKS = (
+    gives_fractions,
+    ignores_the_order_of_queries_and_gallery,
+    works_in_chunks,
+    metrics_are_means_of_their_queries,
+    wins_nothing_by_ties,
+    equals_its_oracle,
+)

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from sbirlib import registry
-from sbirlib.interfaces import AdversarialLoss, Encoder, Features, Loss, Miner, Step
+from sbirlib.interfaces import AdversarialLoss, Batch, Encoder, Features, Loss, Miner, Step
 from sbirlib.spec import part as make_component
-from sbirlib.testing.subject import CheckFailed, Subject, require, seeded
-from sbirlib.testing.world import Plain, batch
+from sbirlib.testing.subject import CheckFailed, Subject, require, runs, seeded
+from sbirlib.testing.world import Plain, batch, uneven
 
 FLOATS = (torch.float32, torch.float64)
 
 
-def step(subject: Subject, loss: Loss, *, dtype: torch.dtype = torch.float32) -> Step:
+def step(subject: Subject, loss: Loss, *, dtype: torch.dtype = torch.float32, images: Batch | None = None) -> Step:
     """A step with the inputs of the loss: rows of noise with a gradient, from an encoder that provides them, and a miner."""
-    images, encoder = batch(), companion(subject, loss)
+    images, encoder = batch() if images is None else images, companion(subject, loss)
     miner: Miner | None = make_component("miner", "batch_hard") if "triplets" in loss.needs else None
     with seeded(0):
         features: Features = encoder(images)
@@ -88,8 +88,14 @@ def gradient_reaches_rows_and_parameters(subject: Subject) -> None:
 
 
 def ignores_the_order_of_rows(subject: Subject) -> None:
+    """Of an even batch, and of one of 13 images, of which none may be left out."""
+    for images in (batch(), uneven()):
+        _ignores_the_order(subject, images)
+
+
+def _ignores_the_order(subject: Subject, images: Batch) -> None:
     loss = _made(subject)
-    step_ = step(subject, loss, dtype=torch.float64)
+    step_ = step(subject, loss, dtype=torch.float64, images=images)
     with seeded(1):
         order = torch.randperm(len(step_.features))
     shuffled = step_.features[order]
@@ -103,6 +109,17 @@ def ignores_the_order_of_rows(subject: Subject) -> None:
         require(
             torch.allclose(value, other, rtol=1e-6), f"{subject.id}: {name} is {value.item()}, and {other.item()} with its rows shuffled"
         )
+
+
+def takes_uneven_batches(subject: Subject) -> None:
+    """Thirteen images, of modalities and categories in unequal shares: finite terms, and a gradient."""
+    loss = _made(subject)
+    step_ = step(subject, loss, images=uneven())
+    with runs(subject, "a batch of 13 images in unequal shares"):
+        values = terms(loss, step_)
+        torch.stack(list(values.values())).sum().backward()
+    for name, value in values.items():
+        require(bool(value.isfinite()), f"{subject.id}: with a batch of 13 images in unequal shares {name} is {value.item()}")
 
 
 def is_zero_with_a_gradient_when_nothing_is_valid(subject: Subject) -> None:
@@ -252,6 +269,7 @@ CHECKS = (
     is_a_finite_scalar,
     gradient_reaches_rows_and_parameters,
     ignores_the_order_of_rows,
+    takes_uneven_batches,
     is_zero_with_a_gradient_when_nothing_is_valid,
     gradient_is_right,
     leaves_its_parameters_alone,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sbirlib.distance import euclidean
 from sbirlib.interfaces import Features, Triplets
-from sbirlib.testing.subject import CheckFailed, Subject, require, seeded
-from sbirlib.testing.world import Plain, batch, largest
+from sbirlib.options import options_of
+from sbirlib.testing.subject import Subject, require, runs, seeded
+from sbirlib.testing.world import Plain, batch, largest, uneven_rows
 
 # promised by the name of a kind: is the positive of the anchor's modality, is the negative (Huang et al. 2022, section 3.2)
 MODALITIES = {"cross": (False, False), "within": (True, True), "hybrid": (False, True)}
@@ -26,19 +29,52 @@ def rows(**given: Any) -> tuple[Features, Tensor]:
 
 
 def triplets_are_of_their_kind(subject: Subject) -> None:
-    """Indices int64 within range; a positive shares the anchor's category and is not the anchor, a negative differs; modalities by name."""
+    """Indices int64 within range; a positive shares the anchor's category and is another row, a negative differs; modalities by name.
+
+    With an option `same_source` set to false, a positive is of another image too, where a batch has two views of each.
+    """
     features, distances = rows(categories=4, instances=4)
-    for kind, triplets_by_kind in _mined(subject, features, distances).items():
+    _are_of_their_kind(subject, features, _mined(subject, features, distances))
+    features, distances = two_views()
+    choice: dict[str, Any] = {"same_source": False} if "same_source" in options_of(subject.constructor) else {}
+    with seeded(0), torch.no_grad():
+        triplets_by_kind: dict[str, Triplets] = subject.make(**choice)(features, distances)
+    _are_of_their_kind(subject, features, triplets_by_kind)
+    for kind, triplets in triplets_by_kind.items() if choice else ():
+        own = features.source[triplets.anchor] == features.source[triplets.positive]
+        require(not bool(own.any()), f"{subject.id}: with same_source=False {kind} has a positive of the anchor's own image")
+
+
+def takes_uneven_batches(subject: Subject) -> None:
+    """Thirteen rows, of modalities and categories in unequal shares: triplets of their kind."""
+    features, distances = rows()
+    some = uneven_rows(features)
+    with runs(subject, "a batch of 13 rows in unequal shares"):
+        triplets_by_kind = _mined(subject, features[some], distances[some][:, some])
+    _are_of_their_kind(subject, features[some], triplets_by_kind)
+
+
+def two_views() -> tuple[Features, Tensor]:
+    """Rows of images and of those that were synthesised from them in the other modality, and their distances [N, N]."""
+    features, _ = rows()
+    twice = features[torch.arange(len(features)).repeat(2)]
+    view = torch.arange(len(twice)) // len(features)
+    with seeded(1):
+        vector = torch.nn.functional.normalize(twice.vector + 0.1 * view[:, None] * torch.randn_like(twice.vector), dim=1)
+    twice = replace(twice, vector=vector, view=view, modality=torch.where(view == 1, 1 - twice.modality, twice.modality))
+    return twice, euclidean(twice.vector)
+
+
+def _are_of_their_kind(subject: Subject, features: Features, triplets_by_kind: dict[str, Triplets]) -> None:
+    for kind, triplets in triplets_by_kind.items():
         for name in ("anchor", "positive", "negative"):
-            value = getattr(triplets_by_kind, name)
+            value = getattr(triplets, name)
             right = value.dtype == torch.int64 and value.ndim == 1 and bool(((value >= 0) & (value < len(features))).all())
             require(
                 right, f"{subject.id}: {kind}.{name} is {value.dtype} {list(value.shape)}, expected int64 [T] within 0..{len(features) - 1}"
             )
-        anchor, positive, negative = (features[getattr(triplets_by_kind, name)] for name in ("anchor", "positive", "negative"))
-        require(
-            bool((triplets_by_kind.anchor != triplets_by_kind.positive).all()), f"{subject.id}: {kind} takes an anchor for its own positive"
-        )
+        anchor, positive, negative = (features[getattr(triplets, name)] for name in ("anchor", "positive", "negative"))
+        require(bool((triplets.anchor != triplets.positive).all()), f"{subject.id}: {kind} takes an anchor for its own positive")
         require(bool((anchor.category == positive.category).all()), f"{subject.id}: {kind} has a positive of another category")
         other = (anchor.category != negative.category) | (anchor.instance != negative.instance)
         require(bool(other.all()), f"{subject.id}: {kind} has a negative of the anchor's own category and instance")
@@ -58,10 +94,8 @@ def gives_none_where_none_is_possible(subject: Subject) -> None:
         "no row": features.source < 0,
     }.items():
         some, between = features[keep], distances[keep][:, keep]
-        try:
+        with runs(subject, case):
             triplets_by_kind = _mined(subject, some, between)
-        except Exception as error:
-            raise CheckFailed(f"{subject.id}: with {case} it raises {type(error).__name__}: {error}") from error
         if case != "sketches alone":
             instances = len(some.instance.unique())
             count = sum(len(t) for t in triplets_by_kind.values())
@@ -128,6 +162,7 @@ def _tuples(triplets: Any) -> set[tuple[int, int, int]]:
 
 CHECKS = (
     triplets_are_of_their_kind,
+    takes_uneven_batches,
     gives_none_where_none_is_possible,
     keeps_no_graph,
     takes_memory_of_order_n_squared,

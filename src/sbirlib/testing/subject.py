@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,16 +49,30 @@ class Subject:
     def id(self) -> str:
         return f"{self.kind}/{self.name.partition('@')[0]}"
 
-    def make(self, *, seed: int = 0, small: bool = True, **changes: Any) -> Any:
-        """The component with its defaults; an encoder made small, sizes of a loss filled in, and the author's options laid over."""
-        options = options_of(registry.load(self.kind, self.name))
+    @cached_property
+    def constructor(self) -> Callable[..., Any]:
+        return registry.load(self.kind, self.name)
+
+    def make(self, *, seed: int = 0, small: bool = True, exact: Mapping[str, Any] | None = None, **changes: Any) -> Any:
+        """The component with its defaults; an encoder made small, sizes of a loss filled in, and the author's options laid over.
+
+        `exact` options reach the constructor as they are, tuples too, as from Python; others as from a recipe.
+        """
+        spec = self._small if small and not changes else self._spec(small, changes)
+        with seeded(seed):
+            return replace(spec, options={**spec.options, **(exact or {})}).make(**FILL)
+
+    @cached_property
+    def _small(self) -> Spec:
+        return self._spec(True, {})  # read once, for the checks make hundreds
+
+    def _spec(self, small: bool, changes: Mapping[str, Any]) -> Spec:
+        options = options_of(self.constructor)
         less = {k: v for k, v in SMALL.items() if k in options} if self.kind == "encoder" else {}
         if not small:  # an encoder around another is nothing without it
             less = {k: v for k, v in less.items() if k == "encoder" and options[k].default is REQUIRED}
         table = {"name": self.name, **less, **self.options, **changes}
-        spec = Spec.of(self.kind, table, self.id, supplied=SUPPLIED if self.kind == "loss" else ())
-        with seeded(seed):
-            return spec.make(**FILL)
+        return Spec.of(self.kind, table, self.id, supplied=SUPPLIED if self.kind == "loss" else ())
 
 
 @contextmanager
@@ -66,3 +81,12 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
+
+
+@contextmanager
+def runs(subject: Subject, case: str) -> Iterator[None]:
+    """Fail with the error that a component raises in this case."""
+    try:
+        yield
+    except Exception as error:
+        raise CheckFailed(f"{subject.id}: with {case} it raises {type(error).__name__}: {error}") from error

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import from_lists
-from sbirlib.interfaces import Batch, Encoder, Features
+from sbirlib.interfaces import PHOTO, Batch, Encoder, Features
 from sbirlib.testing.subject import FILL, seeded
 
 CATEGORIES, INSTANCES = FILL["categories"], 2
@@ -28,6 +28,17 @@ def batch(*, size: int = 64, categories: int = CATEGORIES, instances: int = INST
         order = torch.randperm(count)
         instance = torch.arange(count) // 2
         return Batch(torch.rand(count, 3, size, size), torch.arange(count) % 2, instance // instances, instance)[order]
+
+
+def uneven() -> Batch:
+    """An odd number of the images of `batch()`, of modalities and categories in unequal shares."""
+    whole = batch()
+    return whole[uneven_rows(whole)]
+
+
+def uneven_rows(images: Batch | Features) -> Tensor:
+    """Mask [B] of thirteen images of `batch()`, or of their rows: it leaves out the sketches of category 0, and one of category 1."""
+    return (images.modality == PHOTO) | (images.instance > 2)
 
 
 class Plain(Encoder):

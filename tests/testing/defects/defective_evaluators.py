@@ -1,5 +1,6 @@
 """Evaluators with one defect each, and a sound one."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,3 +47,36 @@ class Unmeant(Nearest):
 
     def per_query(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
         return {"nearest": torch.zeros(len(queries))}
+
+
+class Optimist(Nearest):
+    """Takes the photo of the query's category among those of the highest score."""
+
+    def hits(self, queries: Encoded, gallery: Encoded) -> Tensor:
+        scores = (queries.vectors @ gallery.vectors.T).amax(1)
+        relevant = gallery.category == queries.category[:, None]
+        return ((scores == scores.amax(1, keepdim=True)) & relevant).any(1)
+
+
+class Resampler(Nearest):
+    """Draws from numpy's global generator."""
+
+    def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        np.random.rand()
+        return super().evaluate(queries, gallery)
+
+
+class Normaliser(Nearest):
+    """Scales the vectors of its caller."""
+
+    def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        gallery.vectors.mul_(0.5)
+        return super().evaluate(queries, gallery)
+
+
+class Centring(Nearest):
+    """Centres the queries of its caller."""
+
+    def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        queries.vectors.sub_(queries.vectors.mean())
+        return super().evaluate(queries, gallery)

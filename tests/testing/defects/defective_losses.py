@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import numpy as np
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
@@ -109,3 +110,52 @@ class Counting(Spread):
     def forward(self, step: Step) -> Tensor:
         self.calls += 1
         return super().forward(step) * self.calls
+
+
+class NumpyInit(Spread):
+    """Initial values by numpy's global generator."""
+
+    def __init__(self, *, dim: int, categories: int) -> None:
+        super().__init__(dim=dim, categories=categories)
+        self.proxies.data = torch.tensor(np.random.randn(categories, dim), dtype=torch.float32)
+
+
+class Relabeller(Spread):
+    """Counts categories from 1 in the features of its caller."""
+
+    def forward(self, step: Step) -> Tensor:
+        step.features.category.add_(1).clamp_(max=len(self.proxies) - 1)
+        return super().forward(step)
+
+
+class Weighted(Spread):
+    """Weights of the rows that are made on the CPU, after a branch on the rows."""
+
+    def forward(self, step: Step) -> Tensor:
+        each = self.each(step)
+        if not bool((each > 0).any()):
+            return each.sum()
+        return (each * torch.ones(len(each))).sum() / max(len(each), 1)
+
+
+class Paired(Spread):
+    """Takes rows two by two."""
+
+    def forward(self, step: Step) -> Tensor:
+        each = self.each(step)
+        return each.reshape(2, len(each) // 2).mean(0).sum() / max(len(each) // 2, 1)
+
+
+class EvenRows(Spread):
+    """Leaves out the last of an odd number of rows."""
+
+    def forward(self, step: Step) -> Tensor:
+        each = self.each(step)
+        return each[: len(each) // 2 * 2].sum() / max(len(each), 1)
+
+
+class Hashed(Spread):
+    """A scale by the hash of a text."""
+
+    def forward(self, step: Step) -> Tensor:
+        return super().forward(step) * (hash("spread") % 1009)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from sbirlib.interfaces import Features, Miner, Triplets
@@ -48,6 +49,52 @@ class Hoarder(FirstOfEach):
 class Cubic(FirstOfEach):
     def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
         _ = distances[:, :, None] - distances[:, None, :]
+        return super().forward(features, distances)
+
+
+class Selfish(FirstOfEach):
+    """The first row of a category, be it the anchor."""
+
+    def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        triplets = super().forward(features, distances)["first"]
+        same = features.category[:, None] == features.category
+        return {"first": Triplets(triplets.anchor, same[triplets.anchor].float().argmax(1), triplets.negative)}
+
+
+class OwnImage(FirstOfEach):
+    """Never reads its option.
+
+    Args:
+        same_source: allow positives that were synthesised from the anchor's own image
+    """
+
+    def __init__(self, *, same_source: bool = True) -> None:
+        super().__init__()
+
+
+class Diagonal(FirstOfEach):
+    """Marks the diagonal of its caller's distances."""
+
+    def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        distances.fill_diagonal_(float("inf"))
+        return super().forward(features, distances)
+
+
+class Listing(FirstOfEach):
+    """Triplets that are made of lists, and so on the CPU."""
+
+    def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        triplets = super().forward(features, distances)["first"]
+        rows = (t.tolist() for t in (triplets.anchor, triplets.positive, triplets.negative))
+        return {"first": Triplets(*(torch.tensor(r, dtype=torch.int64) for r in rows))}
+
+
+class Halves(FirstOfEach):
+    """Expects as many rows of one half as of the other."""
+
+    def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
+        if len(features) > 1:
+            distances.reshape(2, len(features) // 2, -1)
         return super().forward(features, distances)
 
 
