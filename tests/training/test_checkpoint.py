@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,40 +95,33 @@ def test_an_optimizer_goes_on_as_if_never_stopped(name: str) -> None:
     assert torch.equal(run(True), run(False))
 
 
-def _altered(change: str) -> None:
-    """Unpack a state with one change: InputError, and the optimizer is as it was."""
+State = dict[str, Any]
+CHANGES: dict[str, Callable[[State, State], object]] = {  # of the state's tensors, and of the rest
+    "a shape": lambda t, o: t.update({"optimizer.o.0.exp_avg": torch.ones(7)}),
+    "a type": lambda t, o: t.update({"optimizer.o.0.exp_avg": torch.ones(2, 3, dtype=torch.int64)}),
+    "an entry missing": lambda t, o: t.pop("optimizer.o.1.exp_avg"),
+    "an entry too many": lambda t, o: t.update({"optimizer.o.1.more": torch.ones(4)}),
+    "a parameter too many": lambda t, o: t.update({"optimizer.o.2.step": torch.ones(())}),
+    "no number": lambda t, o: t.update({"optimizer.o.x.step": torch.ones(())}),
+    "a group missing": lambda t, o: o["o"].update(groups=[]),
+    "a setting": lambda t, o: o["o"]["groups"][0].update(amsgrad=True),
+    "a setting that is no number": lambda t, o: o["o"]["groups"][0].update(lr="fast"),
+    "a setting that is not finite": lambda t, o: o["o"]["groups"][0].update(lr=float("nan")),
+    "other parameters": lambda t, o: o["o"]["groups"][0].update(params=[1, 0]),
+    "another optimizer": lambda t, o: o.update(p=o.pop("o")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_state_that_is_not_the_optimizers_is_refused_before_anything_is_loaded(change: str) -> None:
     weights = [torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(4))]
     optimizer: torch.optim.Optimizer = SPECS["adam"].make(weights)
     for weight in weights:
         weight.grad = torch.ones_like(weight)
     optimizer.step()
-    tensors, plain = pack({"o": optimizer})
-    {
-        "a shape": lambda: tensors.update({"optimizer.o.0.exp_avg": torch.ones(7)}),
-        "a type": lambda: tensors.update({"optimizer.o.0.exp_avg": torch.ones(2, 3, dtype=torch.int64)}),
-        "an entry missing": lambda: tensors.pop("optimizer.o.1.exp_avg"),
-        "an entry too many": lambda: tensors.update({"optimizer.o.1.more": torch.ones(4)}),
-        "a parameter too many": lambda: tensors.update({"optimizer.o.2.step": torch.ones(())}),
-        "no number": lambda: tensors.update({"optimizer.o.x.step": torch.ones(())}),
-        "a group missing": lambda: plain["o"].update(groups=[]),
-        "a setting": lambda: plain["o"]["groups"][0].update(amsgrad=True),
-        "a setting that is no number": lambda: plain["o"]["groups"][0].update(lr="fast"),
-        "a setting that is not finite": lambda: plain["o"]["groups"][0].update(lr=float("nan")),
-        "other parameters": lambda: plain["o"]["groups"][0].update(params=[1, 0]),
-        "another optimizer": lambda: plain.update(p=plain.pop("o")),
-    }[change]()
+    tensors, rest = pack({"o": optimizer})
+    CHANGES[change](tensors, rest)
     fresh: torch.optim.Optimizer = SPECS["adam"].make(weights)
     with pytest.raises(InputError, match="optimizer"):
-        unpack({"o": fresh}, *through_json(tensors, plain), {"o": SPECS["adam"]})
+        unpack({"o": fresh}, *through_json(tensors, rest), {"o": SPECS["adam"]})
     assert not fresh.state
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "a shape", "a type", "an entry missing", "an entry too many", "a parameter too many", "no number", "a group missing", "a setting",
-        "a setting that is no number", "a setting that is not finite", "other parameters", "another optimizer",
-    ],
-)  # fmt: skip
-def test_a_state_that_is_not_the_optimizers_is_refused_before_anything_is_loaded(change: str) -> None:
-    _altered(change)

@@ -14,6 +14,7 @@ from tests.retrieval.indexes.photos import described, filled, random, restamp
 
 from sbirlib.documents import sealed
 from sbirlib.errors import InputError
+from sbirlib.files import locked
 from sbirlib.retrieval.indexes import base, manifest
 from sbirlib.retrieval.indexes.base import Index, read_index
 from sbirlib.retrieval.indexes.flat import Flat
@@ -232,7 +233,7 @@ def test_of_two_processes_that_add_at_once_one_wins_and_the_other_is_told(tmp_pa
 def test_a_save_waits_while_another_holds_the_folder(tmp_path: Path) -> None:
     index = filled(Flat(), random(10, 8))
     index.save(tmp_path)
-    with base.locked(tmp_path):
+    with locked(tmp_path):
         saver = threading.Thread(target=lambda: filled(index, random(1, 8)).save(tmp_path))
         saver.start()
         saver.join(0.3)
@@ -254,7 +255,7 @@ def test_an_index_without_write_permission_is_searched(tmp_path: Path) -> None:
 def test_an_index_is_opened_while_another_process_saves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = filled(Flat(), random(10, 8))
     index.save(tmp_path)
-    check = base.check_files
+    check = manifest.check_files
 
     def check_late(*arguments: Any, **options: Any) -> None:
         monkeypatch.undo()
