@@ -299,3 +299,10 @@ def test_a_histogram_of_no_numbers_is_refused(make_step: MakeStep, value: float)
     embedding[3, 2] = value
     with pytest.raises(InputError, match="pml:HistogramLoss fails with .* It read 12 embeddings of 6 dimensions, not all finite"):
         adapt("HistogramLoss")()(make_step(embedding, CATEGORY))
+
+
+def test_triplets_per_anchor_is_a_number_or_all() -> None:
+    for value in (2, "all"):
+        assert adapt("TripletMarginLoss")(triplets_per_anchor=value).loss.triplets_per_anchor == value
+    with pytest.raises(InputError, match="triplets_per_anchor = 'some': expected a whole number of at least 1, or one of 'all'"):
+        adapt("TripletMarginLoss")(triplets_per_anchor="some")

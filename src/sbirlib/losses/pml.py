@@ -34,6 +34,7 @@ OBJECTS |= {"weight_init_func", "collect_stats", "mat_based_loss"}
 OURS = {"embedding_size": "dim", "descriptors_dim": "dim", "num_classes": "categories"}
 MOST = 1 - 1e-6  # some steps of float32 below 1, in which HistogramLoss finds the bin
 SIZE = Annotated[int, Ge(1)]
+TYPES: dict[str, Any] = {**dict.fromkeys(OURS.values(), SIZE), "triplets_per_anchor": SIZE | Literal["all"]}  # that no default tells
 
 
 class EncoderDistance(LpDistance):
@@ -224,8 +225,7 @@ def adapt(name: str) -> Callable[..., PmlLoss]:
     kind = getattr(losses, name)
     theirs = parameters_of(kind)
     signature = [
-        inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=p.default, annotation=SIZE if o in OURS.values() else p.empty)
-        for o, p in theirs.items()
+        inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=p.default, annotation=TYPES.get(o, p.empty)) for o, p in theirs.items()
     ]
     signature += [p for p in inspect.signature(PmlLoss.__init__).parameters.values() if p.default is not p.empty]
 
