@@ -5,7 +5,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 INSTALLED := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE # else every process compiles torch again
 
-.PHONY: demo test test-slow install clean
+.PHONY: demo test test-slow fuzz install clean
 
 demo: install
 	$(BIN)/sbirlib demo
@@ -19,6 +19,11 @@ test: install
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m slow
+
+N ?= 10000
+SEED ?= 0
+fuzz: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases $(N) --seed $(SEED) --jobs 2
 
 install: $(INSTALLED)
 

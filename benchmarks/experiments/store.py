@@ -9,6 +9,7 @@ import fcntl
 import json
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -50,7 +51,10 @@ def read(experiment: str) -> list[dict[str, Any]]:
     path = path_of(experiment)
     if not path.is_file():
         return []
-    return [_parse(line, f"{path}, line {number}") for number, line in enumerate(read_text(path).splitlines(), 1)]
+    runs = [_parse(line, f"{path}, line {number}") for number, line in enumerate(read_text(path).splitlines(), 1)]
+    if twice := [key for key, count in Counter(map(_key, runs)).items() if count > 1]:
+        raise InputError(f"{path} has the run of row and seed {twice[0]} twice: restore the file from version control")
+    return runs
 
 
 def write(result: Mapping[str, Any]) -> None:
@@ -88,7 +92,9 @@ def _parse(line: str, place: str) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(line)
         check_seal(content, place)
     except (InputError, ValueError) as error:
-        raise InputError(f"{place} is not a run (a JSON object with row and seed; {error}): restore the file from version control") from error
+        raise InputError(
+            f"{place} is not a run (a JSON object with row and seed; {error}): restore the file from version control"
+        ) from error
     return {name: value for name, value in content.items() if name != KEY}
 
 

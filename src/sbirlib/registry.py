@@ -174,6 +174,11 @@ def import_entry(kind: str, name: str) -> Callable[..., Any]:
 
 def unmet(distribution: str) -> str:
     """The requirement of a distribution on sbirlib that this version does not meet, with a way out; empty if there is none."""
+    return _unmet(distribution, tuple(sys.path))
+
+
+@lru_cache(maxsize=256)
+def _unmet(distribution: str, path: tuple[str, ...]) -> str:
     ours = metadata.version("sbirlib")
     try:
         required = metadata.requires(distribution) or []

@@ -133,7 +133,7 @@ class Index(Component, ABC):
             raise InputError("the index is empty: add photos before searching")
         for field in where or {}:
             if field not in fields:
-                raise InputError(f"no photo here has a field {field!r}{nearest(field, sorted(fields))}")
+                raise InputError(f"no photo here has a field {field[:80]!r}{nearest(field, sorted(fields))}")
 
 
 def check_records(records: Sequence[Record], count: int, paths: Collection[str]) -> None:

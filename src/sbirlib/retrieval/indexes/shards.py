@@ -80,13 +80,13 @@ def read_shard(path: str | Path, *, verify: bool = False) -> Shard:
 
 def read_old_shard(path: Path) -> Shard:
     """Read a shard of an earlier version, which had no digests, and its records as one JSON list."""
-    with sealed.opened(path, "np") as (file, _):
-        if set(file.keys()) != {"vectors", "records"}:
-            raise InputError(f"{str(path)!r} is damaged or holds no vectors of sbirlib; index the photos again")
-        vectors, table = file.get_tensor("vectors"), bytes(file.get_tensor("records"))
-    texts = _texts(table, path)
-    records: list[Record] = list(Records(*packed(texts), str(path)))
-    if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(records):
+    tensors, _ = sealed.read(path)
+    types = {name: (tensor.dtype, tensor.ndim) for name, tensor in tensors.items()}
+    if types != {"vectors": (torch.float32, 2), "records": (torch.uint8, 1)}:
+        raise InputError(f"{str(path)!r} is damaged or holds no vectors of sbirlib; index the photos again")
+    vectors: FloatArray = tensors["vectors"].numpy()
+    records: list[Record] = list(Records(*packed(_texts(tensors["records"].numpy().tobytes(), path)), str(path)))
+    if len(vectors) != len(records) or 0 in vectors.shape:
         raise InputError(f"{str(path)!r} is damaged: it holds {len(vectors)} vectors and {len(records)} records; index the photos again")
     return Shard(vectors, records)
 

@@ -69,6 +69,8 @@ def upgrade(folder: str | Path) -> Index:
 
 
 def _local(place: Path, old: OldManifest) -> Local:
+    if len(set(old.state.shards)) < len(old.state.shards):
+        raise InputError(f"{str(place / MANIFEST)!r} is damaged: it names a file twice; index the photos again")
     index: Local = part("index", {"name": old.kind, **old.state.options})
     for file in track(old.state.shards, total=len(old.state.shards), label="reading vectors"):
         shard = read_old_shard(place / file)
@@ -77,6 +79,7 @@ def _local(place: Path, old: OldManifest) -> Local:
         index.restore(shard, removed=set(old.state.removed))
     if not old.state.shards or max(old.state.removed, default=0) >= index.size:
         raise InputError(f"{str(place / MANIFEST)!r} is damaged: its state does not add up; index the photos again")
+    index.paths()  # which refuses a path that is there twice
     return index
 
 
