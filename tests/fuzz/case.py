@@ -20,7 +20,7 @@ INPUT_ERROR, SAME, OTHER, FAILURE = "InputError", "same", "other", "failure"
 
 @dataclass(frozen=True)
 class Case:
-    """A target and what is done to its files before it reads them; `number` is the case's place in its run, -1 where it has none."""
+    """A target and the operations on its files before it reads them; `number` is the case's place in its run, -1 where it has none."""
 
     target: str
     operations: list[Operation]

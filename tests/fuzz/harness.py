@@ -1,4 +1,4 @@
-"""The parent of the fuzzer: it sends cases to children, watches their time, and confirms and minimises what fails."""
+"""The parent of the fuzzer: it sends cases to children, watches their time, and confirms and minimises failures."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def apply(operations: Sequence[Operation], folder: Path) -> None:
         elif path.is_file() and path.stat().st_size < raw.FAR:
             try:
                 content = changed(path.read_bytes(), operation)
-            except Exception:  # whatever it is, the operation does not fit what the file has become
+            except Exception:  # whatever it is, the operation does not fit the file any more
                 continue
             path.write_bytes(content)
 

@@ -36,7 +36,7 @@ class Entry:
 
 
 def header(content: bytes) -> tuple[bytes, bytes]:
-    """The header of a file as JSON, and what follows it."""
+    """The header of a file as JSON, and the bytes behind it."""
     end = 8 + int.from_bytes(content[:8], "little")
     return content[8:end], content[end:]
 

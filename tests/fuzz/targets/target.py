@@ -1,4 +1,4 @@
-"""One format under test: its unaltered files, the forms of those that are altered, and what sbirlib makes of them."""
+"""One format under test: its unaltered files, the forms of those that are altered, and sbirlib's answer to them."""
 
 from __future__ import annotations
 
