@@ -14,24 +14,23 @@ from torch.utils._pytree import tree_leaves
 from sbirlib.errors import InputError
 
 SLACK = 2**28  # bytes beyond what the file's own size explains: buffers that are not stored, values drawn and dropped
-TIMES = 8  # a model is initialised before its state is loaded
-CALLS = 1_000_000  # tensors that a model may make while it is built
+TIMES = 8  # of the file's bytes; models take 2, for they are initialised before their state is loaded
+CALLS, CALLS_A_TENSOR = 20_000, 50  # tensors that a model may make while it is built, beyond and for each tensor in its file; models make 4
 
 
 @contextmanager
 def limited_to(tensors: Mapping[str, Tensor], source: Any) -> Iterator[None]:
     """Raise InputError where the block makes many times the bytes of these tensors, of any shape, before the memory is taken."""
     size = sum(tensor.nbytes for tensor in tensors.values())
-    with _Limit(
-        SLACK + TIMES * size, f"{source} holds {size} bytes of weights, and its recipe asks for a model of many more: it is damaged"
-    ):
+    message = f"{source} holds {size} bytes of weights, and its recipe asks for a model of many more: it is damaged"
+    with _Limit(SLACK + TIMES * size, CALLS + CALLS_A_TENSOR * len(tensors), message):
         yield
 
 
 class _Limit(TorchDispatchMode):
-    def __init__(self, limit: int, message: str) -> None:
+    def __init__(self, limit: int, calls: int, message: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.left, self.calls, self.message = limit, CALLS, message
+        self.left, self.calls, self.message = limit, calls, message
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = kwargs or {}
