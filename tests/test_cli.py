@@ -112,7 +112,7 @@ def _damage_is_named(index: Path, model: Path, monkeypatch: pytest.MonkeyPatch, 
             path.write_bytes(whole)
     assert run(monkeypatch, "verify", "nowhere") == 2
     assert run(monkeypatch, "upgrade", str(index)) == 2
-    assert "nothing to rewrite" in capsys.readouterr().err
+    assert "of the present format already" in capsys.readouterr().err
 
 
 def _train_and_warm_start(data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:

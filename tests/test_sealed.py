@@ -71,5 +71,8 @@ def test_verification_names_the_damaged_of_many(tmp_path: Path) -> None:
     assert verify(tmp_path / "a.safetensors")[0].state == "whole"
     (tmp_path / "c.safetensors").write_bytes(b"")
     assert "c.safetensors" in verify(tmp_path)[2].cause
-    with pytest.raises(InputError, match="nothing to verify"):
+    with pytest.raises(InputError, match="does not exist"):
         verify(tmp_path / "none")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match="nothing to verify"):
+        verify(tmp_path / "notes.txt")

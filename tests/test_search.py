@@ -205,3 +205,12 @@ def test_sketches_are_embedded_as_queries(pipeline: Pipeline, dataset: Dataset, 
     dataset.sketches.read(0).save(tmp_path / "a.png")
     encode_to(pipeline, images(tmp_path / "a.png", modality="sketch"), tmp_path / "out", side="query", progress=False)
     assert read_encoded(tmp_path / "out")[0].vectors.ndim == 3
+
+
+def test_photos_are_removed_by_relative_paths(index: SearchIndex, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(index)
+    monkeypatch.chdir(photos)
+    index.remove(["photo/class0/0.png"])
+    assert len(index) == before - 1
+    with pytest.raises(InputError, match=r"class0/0.png' is not in the index"):
+        index.remove(["photo/class0/0.png"])

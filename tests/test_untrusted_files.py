@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from sbirlib import build, folder, load, sealed
+from sbirlib.data.images import open_image
 from sbirlib.data.layout import from_manifest
-from sbirlib.errors import InputError, without_secrets
+from sbirlib.errors import InputError, printable, without_secrets
 from sbirlib.files import atomic_write
 from sbirlib.retrieval.indexes.milvus import SERVER, TOKEN, Milvus
 from sbirlib.training import checkpoint
@@ -206,3 +207,51 @@ def test_a_token_goes_to_no_server_that_a_file_alone_names(tmp_path: Path, monke
     monkeypatch.setenv(SERVER, "http://127.0.0.1:1")
     with pytest.raises(InputError, match="no Milvus can be opened"):
         Milvus.read(tmp_path, state)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://[::1",
+        "a\0.db",
+        "x" * 5000 + ".db",
+        "http:\\\\127.0.0.1:1@x://",
+        "ftp://host",
+        "http://",
+        "file:///etc/x.db",
+        "http://h:99999",
+    ],
+)
+def test_an_address_that_is_none_is_refused(uri: str) -> None:
+    with pytest.raises(InputError, match="uri=|password"):
+        Milvus(uri=uri)
+
+
+def test_milvus_fills_no_folder_that_it_has_not_made(tmp_path: Path) -> None:
+    (tmp_path / "mine.db").mkdir()
+    with pytest.raises(InputError, match="which is gone"):
+        Milvus.read(tmp_path, {"files": [], "options": {"uri": str(tmp_path / "mine.db")}})
+    assert not list((tmp_path / "mine.db").iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match="is no regular file, but a folder, a pipe or a device"):
+        open_image(tmp_path / "a.png")
+
+
+def test_control_characters_reach_no_terminal() -> None:
+    assert printable("a\x1b]0;t\x07\nü") == "a\\x1b]0;t\\x07\\nü"
+    assert printable("a\nb\r", lines=True) == "a\nb\\r"
+
+
+@pytest.mark.parametrize("size", [2049, 10**18])
+def test_an_image_as_large_as_no_encoder_takes_is_refused(size: int, model: Path) -> None:
+    with pytest.raises(InputError, match="transform.size"):
+        load(changed(model, transform={"name": "sbir", "size": size}))
+
+
+def test_numbers_that_are_not_finite_are_refused_inside_tables() -> None:
+    with pytest.raises(InputError, match="timm_options"):
+        build(encoder={**TINY, "timm_options": {"drop_rate": float("inf")}}, losses=["cross_entropy"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -50,8 +51,9 @@ def read_rows(path: str | Path, columns: Collection[str], *, expected: str) -> l
         names = next(table, [])
         if missing := [name for name in columns if name not in names]:
             raise InputError(f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it needs {', '.join(columns)}")
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise InputError(f"{path} has the column {twice[0][:80]!r} twice: give each column a name of its own")
+        if len(set(names)) < len(names):
+            twice = Counter(names).most_common(1)[0][0]
+            raise InputError(f"{path} has the column {twice[:80]!r} twice: give each column a name of its own")
         rows = []
         for values in filter(None, table):
             if len(values) != len(names):

@@ -1,4 +1,4 @@
-"""The exception for wrong input, the nearest known name in its message, and messages without secrets."""
+"""The exception for wrong input, the nearest known name in its message, messages without secrets, and text for a terminal."""
 
 import difflib
 import os
@@ -22,6 +22,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     suggestion = f"; did you mean {close[0]!r}?" if close else ""
     listing = ", ".join(names[:12]) + (f", ... {len(names)} in all" if len(names) > 12 else "")
     return f"{suggestion} (known: {listing or 'none'})" if suggestion else f"; known: {listing or 'none'}"
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """The text with control characters, such as a terminal's escapes, as Python writes them; with `lines`, breaks stay."""
+    return "".join(c if c.isprintable() or (lines and c == "\n") else c.encode("unicode_escape").decode() for c in text)
 
 
 def without_secrets(message: object) -> str:

@@ -8,6 +8,7 @@ A component declares each option once, in its constructor's signature, and expla
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import tomllib
 import types
@@ -86,6 +87,8 @@ class Option:
             try:
                 self.adapter.validate_python(reading)
             except ValidationError:
+                continue
+            if not all(math.isfinite(value) for value in _floats(reading)):
                 continue
             return reading
         choices = [choice for choice in literals(self.annotation) if isinstance(choice, str)]
@@ -208,6 +211,18 @@ def number(value: Any) -> Any:
     """A scalar of numpy or torch as a number of Python; any other value as it is."""
     scalar = type(value).__module__.partition(".")[0] in ("numpy", "torch") and getattr(value, "ndim", None) == 0
     return value.item() if scalar else value
+
+
+def _floats(value: Any) -> Iterator[float]:
+    """All floats in a value, tables and lists of plain values inside it included."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _floats(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _floats(item)
 
 
 def shown(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -96,8 +97,11 @@ class SearchIndex:
                 self._openers[path] = lambda i=i: dataset.read(i)  # type: ignore[misc]
 
     def remove(self, paths: Collection[str]) -> None:
-        """Remove photos by path, all or none: an unknown path raises InputError."""
-        self.index.remove(paths)
+        """Remove photos by path, absolute as a search gives it or relative, all or none: an unknown path raises InputError."""
+        try:
+            self.index.remove(paths)
+        except InputError:
+            self.index.remove([os.path.abspath(path) for path in paths])
 
     def search(self, sketch: Any, k: int = 10, where: Where | None = None) -> list[Hit]:
         """The k best photos for one sketch (a path or a PIL image), best first; `where` filters, as in where={"category": ["cat", "dog"]}."""

@@ -11,7 +11,7 @@ from typing import Literal
 from sbirlib import sealed
 from sbirlib.errors import InputError
 from sbirlib.progress import track
-from sbirlib.retrieval.indexes.manifest import MANIFEST, check_file, read_manifest
+from sbirlib.retrieval.indexes.manifest import MANIFEST, OtherFormat, check_file, read_manifest
 
 State = Literal["whole", "damaged", "no digest"]
 
@@ -28,7 +28,8 @@ class Finding:
 def verify(path: str | Path) -> list[Finding]:
     """Read every file of an index, of a run, of a folder of vectors, or one file, and hold it against its digest.
 
-    A file that an earlier version wrote has no digest. Raises InputError where there is nothing that could be verified.
+    Folders are searched at any depth. A file that an earlier version or another program wrote has no digest. Raises InputError where there
+    is nothing that could be verified, and for an index of another format.
 
     >>> [finding.state for finding in verify("runs/mathm")]
     ['whole', 'whole']
@@ -43,6 +44,8 @@ def verify(path: str | Path) -> list[Finding]:
 def _of_index(place: Path) -> list[tuple[Path, Callable[[], bool]]]:
     try:
         manifest = read_manifest(place)
+    except OtherFormat:
+        raise
     except InputError as error:
         return [(place / MANIFEST, partial(_refuse, error))]
     files = manifest.files.items()
@@ -53,9 +56,11 @@ def _of_index(place: Path) -> list[tuple[Path, Callable[[], bool]]]:
 
 
 def _of_files(place: Path) -> list[tuple[Path, Callable[[], bool]]]:
-    files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
+    if not place.exists():
+        raise InputError(f"{place} does not exist: give the path of an index, a run, a folder of vectors, or one file of these")
+    files = [place] if place.is_file() and place.suffix == ".safetensors" else sorted(place.rglob("*.safetensors"))
     if not files:
-        raise InputError(f"{place} holds no index, no model and no vectors, so there is nothing to verify: give the path of one")
+        raise InputError(f"{place} is or holds no index, no model and no vectors, so there is nothing to verify: give the path of one")
     return [(file, partial(_sealed, file)) for file in files]
 
 
@@ -73,6 +78,6 @@ def _refuse(error: InputError) -> bool:
 
 def _finding(path: Path, check: Callable[[], bool]) -> Finding:
     try:
-        return Finding(path, "whole" if check() else "no digest")
+        return Finding(path, "whole") if check() else Finding(path, "no digest", "by an earlier version, or by another program")
     except InputError as error:
         return Finding(path, "damaged", str(error))

@@ -7,9 +7,10 @@ import typer
 from tqdm import tqdm
 
 from sbirlib.cli import components, data, method, photos, saved
-from sbirlib.errors import InputError
+from sbirlib.errors import InputError, printable
 from sbirlib.memory import keep_freed_memory
 
+LONGEST = 20_000  # characters of a message
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -43,7 +44,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"sbirlib: {error}", file=sys.stderr)
+        print(f"sbirlib: {printable(str(error)[:LONGEST], lines=True)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -51,7 +52,7 @@ class _Stderr(logging.Handler):
     """One line on stderr for each record, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(f"sbirlib: {record.getMessage()}", file=sys.stderr)
+        tqdm.write(f"sbirlib: {printable(record.getMessage()[:LONGEST], lines=True)}", file=sys.stderr)
 
 
 def _log_on_stderr() -> None:

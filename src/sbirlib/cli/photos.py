@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
 from sbirlib.cli.options import Device, Fields, MaxPixels, OfIndex, SkipBad, Verify, pairs, read_fields, scalar, settings
 from sbirlib.documents import decoded
-from sbirlib.errors import InputError
+from sbirlib.errors import InputError, printable
 
 if TYPE_CHECKING:
     from sbirlib.data.dataset import Dataset
     from sbirlib.search import Hit
 
 GRID = 50  # sketches in one picture
+PATH = 65_536  # bytes of the longest path
 
 
 def encode(
@@ -131,13 +133,14 @@ def search(
     for name, value in pairs(where, "--where", "FIELD=VALUE"):
         filters.setdefault(name, []).extend({scalar(value), value})  # a class may be called 7, as a text
     if sketch == "-":
-        for line in filter(None, map(bytes.strip, sys.stdin.buffer)):
+        for line in filter(None, map(bytes.strip, _lines(sys.stdin.buffer))):
             path = line.decode("utf-8", "replace")
             try:
                 dataset = images([decoded(line, "standard input")], modality="sketch")
                 _print_hits(dataset, search_index.search_all(dataset, k, filters), json_)
             except InputError as error:  # the next line may be better
-                typer.echo(json.dumps({"sketch": path, "error": str(error)}) if json_ else f"sbirlib: {error}", err=not json_)
+                message = str(error)[:2000]
+                typer.echo(json.dumps({"sketch": path, "error": message}) if json_ else f"sbirlib: {printable(message)}", err=not json_)
             sys.stdout.flush()
         return
     dataset = decoded_once(images(sketch, modality="sketch"), GRID)
@@ -152,6 +155,15 @@ def search(
         typer.echo(f"picture: {picture}", err=json_)
 
 
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a stream, each cut at a length that no path has."""
+    while line := stream.readline(PATH):
+        rest = line
+        while len(rest) == PATH and not rest.endswith(b"\n"):
+            rest = stream.readline(PATH)
+        yield line
+
+
 def _open_images(source: Path, modality: Literal["sketch", "photo"], skip_bad: bool, max_pixels: int | None) -> Dataset:
     from sbirlib.data.folder import images
     from sbirlib.data.images import MAX_PIXELS
@@ -163,10 +175,10 @@ def _print_hits(sketches: Dataset, hits: list[list[Hit]], as_json: bool) -> None
     """Print the hits of each sketch, as lines of JSON or as a table."""
     for i, row in enumerate(hits):
         if as_json:
-            ranking = [{"rank": hit.rank, "score": hit.score, **hit.record} for hit in row]
+            ranking = [{**hit.record, "rank": hit.rank, "score": hit.score} for hit in row]
             typer.echo(json.dumps({"sketch": sketches.path(i), "hits": ranking}))
             continue
         if len(hits) > 1:
-            typer.echo(sketches.path(i))
+            typer.echo(printable(sketches.path(i)))
         for hit in row:
-            typer.echo(f"{hit.rank:3}  {hit.score:.4f}  {hit.path}" + (f"  ({hit.category})" if hit.category else ""))
+            typer.echo(printable(f"{hit.rank:3}  {hit.score:.4f}  {hit.path}" + (f"  ({hit.category})" if hit.category else "")))

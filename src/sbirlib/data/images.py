@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,7 +133,11 @@ def warn_unsupported(files: Sequence[Path]) -> None:
 
 def _header(path: str | Path, max_pixels: int) -> Image.Image:
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # to open a pipe would wait for its writer
+            raise InputError(f"{path} is no regular file, but a folder, a pipe or a device: {REMEDY}")
         image = Image.open(path, formats=FORMATS)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the path") from error
     except UnidentifiedImageError as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
@@ -43,7 +43,7 @@ class Sbir(Component):
     torch.Size([3, 96, 96])
     """
 
-    size: Annotated[int, Ge(8)] = 224
+    size: Annotated[int, Interval(ge=8, le=2048)] = 224
     flip: bool = True
     crop: Annotated[float, Interval(gt=0, le=1)] = 0.8
     rotation: Annotated[float, Interval(ge=0, le=180)] = 0.0

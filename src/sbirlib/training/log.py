@@ -63,6 +63,8 @@ class Log:
         path = folder / "log.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                raise OSError(0, f"{path.name} is no file")
             _drop_lines_after(path, self.done)
             self.file = open(path, "a", encoding="utf-8")
         except OSError as error:

@@ -319,7 +319,7 @@ def test_options_come_back(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda: Itq(bits=12), "whole bytes"),
-        (lambda: Itq(nlist=0), "Itq: nlist = 0: expected a whole number of at least 1, or none"),
+        (lambda: Itq(nlist=0), "Itq: nlist = 0: expected a whole number of at least 1 and of at most 1000000, or none"),
         (lambda: Itq(nlist=300, exhaustive=200), "nlist=300 lists need as many photos for training, got exhaustive=200"),
         (lambda: IvfPq(nlist=300, exhaustive=260), "nlist=300 lists need as many photos"),
         (lambda: IvfPq(nprobe=0), "IvfPq: nprobe = 0: expected a whole number of at least 1"),

@@ -5,13 +5,16 @@ import multiprocessing
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.retrieval.indexes.photos import described, filled, random, restamp
 
+from sbirlib import sealed as sealed_file
 from sbirlib.documents import sealed
 from sbirlib.errors import InputError
 from sbirlib.files import locked
@@ -182,6 +185,8 @@ def test_an_index_of_the_earlier_format_is_rewritten_by_a_command(kind: str, tmp
     assert not list(folder.glob("*.faiss"))
     with pytest.raises(InputError, match="nothing to rewrite"):
         upgrade(folder)
+    with pytest.raises(InputError, match="is not an index"):
+        upgrade(tmp_path)
 
 
 def test_an_upgrade_that_fails_leaves_the_former_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,3 +269,63 @@ def test_an_index_is_opened_while_another_process_saves_it(tmp_path: Path, monke
 
     monkeypatch.setattr(base, "check_files", check_late)
     assert len(read_index(tmp_path)) == 20
+
+
+@pytest.mark.parametrize("way", ["a join", "another folder", "a structure"])
+def test_damage_is_not_copied_into_a_file_with_a_digest_of_its_own(way: str, tmp_path: Path) -> None:
+    index: Index = Itq(bits=8, exhaustive=120, nlist=2) if way == "a structure" else Flat()
+    filled(index, random(100, 8)).save(tmp_path / "index")
+    shard = next((tmp_path / "index").glob("vectors-*"))
+    flipped(shard, sealed_file_vectors(shard))
+    opened = read_index(tmp_path / "index", verify=False)
+    change: Callable[[], object] = (
+        (lambda: opened.save(tmp_path / "other")) if way == "another folder" else (lambda: filled(opened, random(60, 8)))
+    )
+    with pytest.raises(InputError, match=f"{shard.name}' is damaged"):
+        change()
+    assert not list(tmp_path.glob("other/index.json"))
+
+
+def sealed_file_vectors(shard: Path) -> int:
+    """The place of the first vector in a shard."""
+    content = shard.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    return 8 + size + int(json.loads(content[8 : 8 + size])["vectors"]["data_offsets"][0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+@pytest.mark.parametrize("kind", ["flat", "itq"])
+def test_vectors_that_cannot_be_ranked_are_named(kind: str, value: float, tmp_path: Path) -> None:
+    index: Index = Itq(bits=8, exhaustive=50, nlist=1) if kind == "itq" else Flat()
+    filled(index, random(100, 8)).save(tmp_path)
+    shard = next(tmp_path.glob("vectors-*"))
+    tensors, text = sealed_file.read(shard)
+    tensors["vectors"][:] = value
+    sealed_file.write(shard, tensors, {name: entry for name, entry in json.loads(text).items() if name != "xxh3"})
+    restamp(tmp_path)
+    with pytest.raises(InputError, match="hold NaN, infinity or numbers near it|NaN or infinity"):
+        read_index(tmp_path).search(torch.ones(1, 8), 3)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+@pytest.mark.parametrize("fault", ["a link", "a model that is none", "NaN", "a file twice"])
+def test_a_forged_index_of_the_earlier_format_is_not_rewritten(kind: str, fault: str, tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    shutil.copytree(OLD / kind, folder)
+    about = json.loads((folder / MANIFEST).read_text())
+    shard = folder / about["state"]["shards"][0]
+    if fault == "a link":
+        shard.rename(tmp_path / "elsewhere")
+        shard.symlink_to(tmp_path / "elsewhere")
+    elif fault == "a model that is none":
+        about.update(model=shard.name, encoder="x")
+    elif fault == "NaN":
+        tensors, _ = sealed_file.read(shard)
+        tensors["vectors"][0] = float("nan")
+        save_file(tensors, shard, metadata={"encoder": ""})
+    else:
+        about["state"]["shards"] *= 2
+    (folder / MANIFEST).write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"is a link|holds no recipe|is damaged"):
+        upgrade(folder)
+    assert json.loads((folder / MANIFEST).read_text())["format"] == 3

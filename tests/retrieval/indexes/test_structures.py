@@ -82,6 +82,7 @@ FORGERIES: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Any]], object]]]
     "a link below -1": (("hnsw",), lambda a: a.update(neighbours=_first(a["neighbours"], -2))),
     "links cut short": (("hnsw",), lambda a: a.update(neighbours=a["neighbours"][:-1])),
     "a level of nothing": (("hnsw",), lambda a: a.update(levels=_first(a["levels"], 0))),
+    "a level above those of the graph": (("hnsw",), lambda a: a.update(levels=_first(a["levels"], 31))),
     "a level above all": (("hnsw",), lambda a: a.update(levels=_first(a["levels"], 2**31 - 1))),
     "an entry that is no row": (("hnsw",), lambda a: a.update(entry=_first(a["entry"], ROWS))),
     "an entry below its level": (("hnsw",), lambda a: a.update(entry=_first(a["entry"], int((a["levels"] == 1).argmax())))),

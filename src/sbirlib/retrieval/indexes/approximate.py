@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import faiss
 import numpy as np
 import torch
+from annotated_types import Interval
 
 from sbirlib import sealed
 from sbirlib.errors import InputError
@@ -20,6 +21,9 @@ from sbirlib.retrieval.indexes.local import Local
 from sbirlib.retrieval.indexes.shards import FloatArray
 
 MAX_TRAINING_ROWS = 100_000
+Nlist = Annotated[int, Interval(ge=1, le=1_000_000)]  # and nprobe
+Rerank = Annotated[int, Interval(ge=1, le=10_000)]
+Exhaustive = Annotated[int, Interval(ge=1, le=2**40)]
 
 
 class Approximate(Local):
@@ -40,9 +44,14 @@ class Approximate(Local):
         if self.structure is not None:
             self.add_rows(rows)
         elif self.size + len(rows) >= self.exhaustive:
-            blocks = [*(shard.vectors for shard in self._shards), rows]
+            blocks = [*(self.verified(shard).vectors for shard in self._shards), rows]
             step = math.ceil((self.size + len(rows)) / MAX_TRAINING_ROWS)
-            self.structure = self.train(np.concatenate([block[::step] for block in blocks]))
+            try:
+                self.structure = self.train(np.concatenate([block[::step] for block in blocks]))
+            except (RuntimeError, MemoryError) as error:
+                raise InputError(
+                    f"{self.kind} cannot be trained on these vectors with its options ({str(error)[-200:]}): change them"
+                ) from error
             for block in blocks:
                 self.add_rows(block)
         self._structure_file = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import shutil
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sbirlib import registry
-from sbirlib.errors import InputError, nearest
+from sbirlib.errors import InputError
 from sbirlib.files import locked
 from sbirlib.interfaces import Component
 from sbirlib.retrieval.indexes.exhaustive import in_order
@@ -125,15 +126,12 @@ class Index(Component, ABC):
         rows: FloatArray = np.ascontiguousarray(vectors.detach().cpu().float().numpy())
         return rows
 
-    def check_search(self, k: int, where: Where | None, fields: Collection[str]) -> None:
-        """Refuse k < 1, an empty index, and a filter on an unknown field."""
+    def check_search(self, k: int) -> None:
+        """Refuse k < 1, and an empty index."""
         if k < 1:
             raise InputError(f"k is how many photos to find, at least 1, got {k}")
         if len(self) == 0:
             raise InputError("the index is empty: add photos before searching")
-        for field in where or {}:
-            if field not in fields:
-                raise InputError(f"no photo here has a field {field[:80]!r}{nearest(field, sorted(fields))}")
 
 
 def check_records(records: Sequence[Record], count: int, paths: Collection[str]) -> None:
@@ -148,9 +146,9 @@ def check_records(records: Sequence[Record], count: int, paths: Collection[str])
         if path in earlier or path in paths:
             raise InputError(f"{path!r} is in the index already: remove it first, or leave it out")
         for field, value in record.items():
-            if not isinstance(value, str | int | float | bool | None):
+            if not isinstance(value, str | int | float | bool | None) or (isinstance(value, float) and not math.isfinite(value)):
                 raise InputError(
-                    f"field {field!r} of {path!r} is a {type(value).__name__}: a field is text, a number, true, false or nothing"
+                    f"field {field!r} of {path!r} is a {type(value).__name__}: a field is text, a finite number, true, false or nothing"
                 )
         earlier.add(path)
 

@@ -3,48 +3,43 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sbirlib.retrieval.indexes.base import Where
 from sbirlib.retrieval.indexes.shards import Record, Value
 
 
-class Fields:
-    """A column of integers for each field, one integer for each distinct value; -1 where a photo lacks the field.
+class Column:
+    """One integer a photo, one integer for each distinct value of the field; -1 where a photo lacks it.
 
-    >>> fields = Fields()
-    >>> fields.append([{"path": "a.jpg", "category": "cat"}, {"path": "b.jpg", "category": "dog"}])
-    >>> fields.matching({"category": ["dog", "owl"]})
-    array([False,  True])
+    >>> column = Column("category")
+    >>> column.append([{"path": "a.jpg", "category": "cat"}, {"path": "b.jpg", "category": "dog"}, {"path": "c.jpg"}])
+    >>> column.matching(["dog", "owl"])
+    array([False,  True, False])
     """
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._columns: dict[str, array[int]] = {}
-        self._numbers: dict[str, dict[Value, int]] = {}
+    def __init__(self, field: str) -> None:
+        self.field = field
+        self._numbers: dict[Value, int] = {}
+        self._rows: array[int] = array("i")
 
-    def names(self) -> Collection[str]:
-        return self._columns.keys()
+    @property
+    def empty(self) -> bool:
+        """Whether no photo has the field."""
+        return not self._numbers
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Iterable[Record]) -> None:
+        """Add photos by their records."""
         for record in records:
-            for field, value in record.items():
-                column = self._columns.setdefault(field, array("i"))
-                column.extend([-1] * (self._count - len(column)))
-                numbers = self._numbers.setdefault(field, {})
-                column.append(numbers.setdefault(value, len(numbers)))
-            self._count += 1
+            known = self.field in record
+            self._rows.append(self._numbers.setdefault(record[self.field], len(self._numbers)) if known else -1)
 
-    def matching(self, where: Where) -> NDArray[np.bool_]:
-        """The mask [N] of photos whose fields have these values, or one of a list of values."""
-        mask = np.ones(self._count, dtype=np.bool_)
-        for field, wanted in where.items():
-            values = wanted if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted]
-            numbers = [self._numbers[field][v] for v in values if v in self._numbers[field]]
-            column = np.frombuffer(self._columns[field], dtype=np.intc) if self._columns[field] else np.empty(0, np.intc)
-            mask[: len(column)] &= np.isin(column, numbers)
-            mask[len(column) :] = False
+    def matching(self, wanted: Value | Sequence[Value]) -> NDArray[np.bool_]:
+        """The mask [N] of photos with this value, or one of a list of values."""
+        values = wanted if isinstance(wanted, Sequence) and not isinstance(wanted, str) else [wanted]
+        numbers = [self._numbers[value] for value in values if value in self._numbers]
+        rows = np.array(self._rows, dtype=np.intc)
+        mask: NDArray[np.bool_] = np.isin(rows, numbers)
         return mask

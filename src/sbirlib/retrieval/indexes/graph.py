@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from sbirlib.errors import InputError
 from sbirlib.retrieval.indexes.arrays import Arrays, check, values
 
-HIGHEST = 31  # level of a node: the levels of 2**31 rows
-
 
 def empty(dim: int, links: int) -> Any:
     """An empty graph of so many links a node, over vectors of length `dim`."""
@@ -39,9 +37,9 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]], *, rows: int, dim: int, link
     }
     check(arrays, expected)
     levels, neighbours, (entry, highest) = arrays["levels"], arrays["neighbours"], arrays["entry"].tolist()
-    places = np.array([structure.hnsw.cum_nb_neighbors(level) for level in range(HIGHEST + 1)], dtype=np.int64)
-    if rows == 0 or levels.min() < 1 or levels.max() > HIGHEST:
-        raise InputError(f"a level of its graph is not from 1 to {HIGHEST}")
+    places = faiss.vector_to_array(structure.hnsw.cum_nneighbor_per_level).astype(np.int64)
+    if rows == 0 or levels.min() < 1 or levels.max() >= len(places):
+        raise InputError(f"a level of its graph is not from 1 to {len(places) - 1}")
     offsets = np.concatenate([[0], np.cumsum(places[levels])])
     if offsets[-1] != len(neighbours) or not 0 <= entry < rows or highest != levels.max() - 1 or levels[entry] != levels.max():
         raise InputError("its graph does not add up")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import faiss
-from annotated_types import Ge
+from annotated_types import Interval
 
 from sbirlib.retrieval.indexes import graph
-from sbirlib.retrieval.indexes.approximate import Approximate, selector
+from sbirlib.retrieval.indexes.approximate import Approximate, Exhaustive, Rerank, selector
 from sbirlib.retrieval.indexes.arrays import Arrays
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.shards import FloatArray
@@ -30,11 +30,11 @@ class Hnsw(Approximate):
     def __init__(
         self,
         *,
-        M: Annotated[int, Ge(2)] = 32,  # noqa: N803
-        efSearch: Annotated[int, Ge(1)] = 128,  # noqa: N803
-        efConstruction: Annotated[int, Ge(1)] = 200,  # noqa: N803
-        rerank: Annotated[int, Ge(1)] = 2,
-        exhaustive: Annotated[int, Ge(1)] = 10_000,
+        M: Annotated[int, Interval(ge=2, le=512)] = 32,  # noqa: N803
+        efSearch: Annotated[int, Interval(ge=1, le=65_536)] = 128,  # noqa: N803
+        efConstruction: Annotated[int, Interval(ge=1, le=65_536)] = 200,  # noqa: N803
+        rerank: Rerank = 2,
+        exhaustive: Exhaustive = 10_000,
     ) -> None:
         super().__init__(rerank=rerank, exhaustive=exhaustive)
         self.M, self.efSearch, self.efConstruction = M, efSearch, efConstruction

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import faiss
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Interval
 from numpy.typing import NDArray
 
 from sbirlib.errors import InputError
-from sbirlib.retrieval.indexes.approximate import Approximate, check_nlist, default_nlist
+from sbirlib.retrieval.indexes.approximate import Approximate, Exhaustive, Nlist, Rerank, check_nlist, default_nlist
 from sbirlib.retrieval.indexes.arrays import Arrays, check, check_lists, fill_lists, lists_of, values
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.shards import FloatArray
@@ -40,11 +40,11 @@ class Itq(Approximate):
     def __init__(
         self,
         *,
-        bits: Annotated[int, Ge(8)] = 256,
-        nlist: Annotated[int, Ge(1)] | None = None,
-        nprobe: Annotated[int, Ge(1)] = 128,
-        rerank: Annotated[int, Ge(1)] = 10,
-        exhaustive: Annotated[int, Ge(1)] = 10_000,
+        bits: Annotated[int, Interval(ge=8, le=65_536)] = 256,
+        nlist: Nlist | None = None,
+        nprobe: Nlist = 128,
+        rerank: Rerank = 10,
+        exhaustive: Exhaustive = 10_000,
     ) -> None:
         super().__init__(rerank=rerank, exhaustive=exhaustive)
         if bits % 8:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import faiss
 import numpy as np
-from annotated_types import Ge
+from annotated_types import Interval
 
-from sbirlib.retrieval.indexes.approximate import Approximate, check_nlist, default_nlist, selector
+from sbirlib.retrieval.indexes.approximate import Approximate, Nlist, Rerank, check_nlist, default_nlist, selector
 from sbirlib.retrieval.indexes.arrays import Arrays, check, check_lists, fill_lists, lists_of, values
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask
 from sbirlib.retrieval.indexes.shards import FloatArray
@@ -33,11 +33,11 @@ class IvfPq(Approximate):
     def __init__(
         self,
         *,
-        M: Annotated[int, Ge(1)] = 64,  # noqa: N803
-        nlist: Annotated[int, Ge(1)] | None = None,
-        nprobe: Annotated[int, Ge(1)] = 16,
-        rerank: Annotated[int, Ge(1)] = 10,
-        exhaustive: Annotated[int, Ge(256)] = 10_000,  # 8-bit codes need 256 photos for training
+        M: Annotated[int, Interval(ge=1, le=1024)] = 64,  # noqa: N803
+        nlist: Nlist | None = None,
+        nprobe: Nlist = 16,
+        rerank: Rerank = 10,
+        exhaustive: Annotated[int, Interval(ge=256, le=2**40)] = 10_000,  # 8-bit codes need 256 photos for training
     ) -> None:
         super().__init__(rerank=rerank, exhaustive=exhaustive)
         check_nlist(nlist, exhaustive)

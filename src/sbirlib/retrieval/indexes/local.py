@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -13,12 +14,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import Tensor
 
+from sbirlib import sealed
 from sbirlib.documents import Count, read_object
-from sbirlib.errors import InputError
+from sbirlib.errors import InputError, nearest
 from sbirlib.progress import track
 from sbirlib.retrieval.indexes.base import Index, State, Where, check_records, merged, new_name
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask, Results, best_allowed
-from sbirlib.retrieval.indexes.fields import Fields
+from sbirlib.retrieval.indexes.fields import Column
 from sbirlib.retrieval.indexes.manifest import FileName
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Shard, read_shard, write_shard
 from sbirlib.spec import part
@@ -55,6 +57,8 @@ class Local(Index):
         self._folder: Path | None = None
         self._starts = np.zeros(1, dtype=np.int64)  # the first id of each shard, and the next id
         self._removed: set[int] = set()
+        self._columns: dict[str, Column] = {}  # of the fields that a filter has asked for
+        self._sources: set[Path] = set()  # files whose content was held against its digest
 
     def __len__(self) -> int:
         return self.size - len(self._removed)
@@ -80,13 +84,17 @@ class Local(Index):
             )
         return ids
 
-    @cached_property
-    def _fields(self) -> Fields:
-        """The columns of all fields; read from the records when a filter is first used."""
-        fields = Fields()
-        for shard in self._tracked():
-            fields.append(shard.records)
-        return fields
+    def _column(self, field: str) -> Column:
+        """The column of a field; read from the records when a filter first asks for it."""
+        if field not in self._columns:
+            column = Column(field)
+            for shard in self._tracked():
+                column.append(shard.records)
+            if column.empty:
+                names = {name for shard in self._shards for record in shard.records for name in record}
+                raise InputError(f"no photo here has a field {field[:80]!r}{nearest(field, names)}")
+            self._columns[field] = column
+        return self._columns[field]
 
     def _tracked(self) -> Iterator[Shard]:
         return track(self._shards, total=len(self._shards), label="reading records")
@@ -97,8 +105,8 @@ class Local(Index):
         check_records(records, len(rows), self._id_of)
         self.insert(rows)
         self._id_of.update((str(record["path"]), i) for i, record in enumerate(records, self.size))
-        if "_fields" in vars(self):
-            self._fields.append(records)
+        for column in self._columns.values():
+            column.append(records)
         self._append(Shard(rows.copy(), list(records)), None)
 
     def remove(self, paths: Collection[str]) -> None:
@@ -110,7 +118,7 @@ class Local(Index):
     def search(self, queries: Tensor, k: int, where: Where | None = None) -> tuple[Tensor, Tensor]:
         """Scores and ids [Q, min(k, matches)] for queries [Q, S, V] or [Q, V]; see `Index.search`."""
         vectors = self.checked(queries, dims=(2, 3))
-        self.check_search(k, where, self._fields.names() if where else ())
+        self.check_search(k)
         allowed = self._allowed(where)
         k = min(k, self.size if allowed is None else int(allowed.sum()))
         if k == 0:
@@ -118,6 +126,10 @@ class Local(Index):
         flat = vectors.reshape(-1, vectors.shape[-1])
         rows = self.shortlist(flat, k, allowed)
         scores, ids = self._exhaustive(flat, k, allowed) if rows is None else self._scored(flat, rows, k)
+        if not np.isfinite(scores[ids >= 0]).all() or (rows is None and (ids < 0).any()):
+            raise InputError(
+                "vectors of this index hold NaN, infinity or numbers near it, so nothing can be ranked: index the photos again"
+            )
         return merged(scores.reshape(len(vectors), -1), ids.reshape(len(vectors), -1), k)
 
     def records(self, ids: Tensor) -> list[Record]:
@@ -148,7 +160,7 @@ class Local(Index):
         for number, (shard, file) in enumerate(zip(self._shards, self._files, strict=True)):
             if file is None:
                 name = new_name("vectors")
-                write_shard(folder / name, shard)
+                write_shard(folder / name, self.verified(shard))
                 self._files[number] = name  # only after the write: a failed save is tried again
         self._folder = folder.resolve()
         return {"files": list(self._files), "shards": list(self._files), "removed": sorted(self._removed), "options": self.options()}
@@ -177,11 +189,24 @@ class Local(Index):
 
     def _append(self, shard: Shard, file: str | None) -> None:
         for i in range(0, len(shard), ROWS):
-            piece = shard if len(shard) <= ROWS else Shard(shard.vectors[i : i + ROWS], shard.records[i : i + ROWS])
+            piece = (
+                shard if len(shard) <= ROWS else replace(shard, vectors=shard.vectors[i : i + ROWS], records=shard.records[i : i + ROWS])
+            )
             self._shards.append(piece)
             self._files.append(file)
             self._starts = np.append(self._starts, self.size + len(piece))
             self._join()
+
+    def verified(self, shard: Shard) -> Shard:
+        """The shard, whose file is read whole and held against its digest once, before its vectors go into another file with one of its own."""
+        if shard.source is not None and shard.source not in self._sources:
+            if not shard.source.is_file():
+                raise InputError(
+                    f"{shard.source.parent} was changed by another process since it was opened here: open it again and repeat the change"
+                )
+            sealed.verify(shard.source)
+            self._sources.add(shard.source)
+        return shard
 
     def _join(self) -> None:
         """Merge the last shard into the one before once it has half of its rows, so that many small additions leave few shards."""
@@ -189,6 +214,7 @@ class Local(Index):
             before, last = self._shards[-2:]
             if len(before) + len(last) > ROWS:
                 return
+            before, last = self.verified(before), self.verified(last)
             self._shards[-2:] = [Shard(np.concatenate([before.vectors, last.vectors]), [*before.records, *last.records])]
             self._files[-2:] = [None]
             self._starts = np.delete(self._starts, -2)
@@ -197,7 +223,9 @@ class Local(Index):
         """The mask [size] of the rows that a search may return; None: all."""
         if not where and not self._removed:
             return None
-        allowed = self._fields.matching(where) if where else np.ones(self.size, dtype=np.bool_)
+        allowed = np.ones(self.size, dtype=np.bool_)
+        for field, wanted in (where or {}).items():
+            allowed &= self._column(field).matching(wanted)
         allowed[list(self._removed)] = False
         return allowed
 

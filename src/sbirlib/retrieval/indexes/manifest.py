@@ -26,6 +26,10 @@ Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Word = Annotated[str, MaxLen(1000)]
 
 
+class OtherFormat(InputError):
+    """An index of another format than the present one."""
+
+
 class Entry(BaseModel):
     """Length in bytes and digest of a file."""
 
@@ -124,12 +128,12 @@ def _check_format(version: Any, folder: str | Path, where: str) -> None:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise InputError(f"{where} is damaged: format = {str(version)[:80]!r}; take another copy, or index the photos again")
     if version > FORMAT:
-        raise InputError(
+        raise OtherFormat(
             f"{folder} is an index of format {version}, by a newer version of sbirlib; this one reads {FORMAT}: upgrade sbirlib"
         )
     if version == UPGRADED:
-        raise InputError(
+        raise OtherFormat(
             f"{folder} is an index of format {version}, by an earlier version of sbirlib: `sbirlib upgrade {folder}` rewrites it"
         )
     if version < FORMAT:
-        raise InputError(f"{folder} is an index of format {version}, this version of sbirlib reads {FORMAT}: index the photos again")
+        raise OtherFormat(f"{folder} is an index of format {version}, this version of sbirlib reads {FORMAT}: index the photos again")

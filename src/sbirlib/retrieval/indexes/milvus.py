@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import Tensor
 
 from sbirlib.documents import read_object
-from sbirlib.errors import InputError, without_secrets
+from sbirlib.errors import InputError, nearest, without_secrets
 from sbirlib.progress import track
 from sbirlib.retrieval.indexes.base import Index, State, Where, check_records, merged
 from sbirlib.retrieval.indexes.shards import Record, Value
@@ -81,10 +82,7 @@ class Milvus(Index):
         search_params: Parameters | None = None,
         replace: bool = False,
     ) -> None:
-        if "://" not in uri and not uri.endswith(".db"):
-            raise InputError(f"uri={uri!r}: give a file that ends with .db, or the address of a server such as http://localhost:19530")
-        if "@" in urlsplit(uri).netloc:
-            raise InputError(f"an address with a password in it would be saved: give the token in the environment, as {TOKEN}")
+        _check_address(uri)
         self.uri = uri if "://" in uri else str(Path(uri).resolve())
         self.collection, self.index_type, self.replace = collection, index_type, replace
         defaults = INDEX_TYPES[index_type]
@@ -149,7 +147,10 @@ class Milvus(Index):
         flat, filter = vectors.reshape(-1, vectors.shape[-1]), _matching(where or {})
         scores, ids = self._nearest(flat, max(k, 0), filter)
         if not ids.size or (ids < 0).any():  # there may be fewer than k
-            self.check_search(k, where, self._fields(where or {}))
+            self.check_search(k)
+            fields = self._fields(where or {})
+            if unknown := [field for field in where or {} if field not in fields]:
+                raise InputError(f"no photo here has a field {unknown[0][:80]!r}{nearest(unknown[0], fields)}")
             k = min(k, self._count(filter))
         if k == 0:
             return torch.empty(len(vectors), 0), torch.empty(len(vectors), 0, dtype=torch.int64)
@@ -183,7 +184,7 @@ class Milvus(Index):
     def read(cls, folder: Path, state: State) -> Self:
         index: Self = part("index", {"name": cls.kind, **read_object(state, STATE, "state").options})
         index._from_file = True
-        if "://" not in index.uri and not Path(index.uri).exists():
+        if "://" not in index.uri and not _is_database(Path(index.uri)):
             raise InputError(f"{folder} is an index in {index.uri}, which is gone: put it back, or index the photos again")
         if not index._call("has_collection"):
             raise InputError(f"Milvus at {index.uri} has no collection {index.collection!r} any more: index the photos again")
@@ -266,6 +267,32 @@ class Milvus(Index):
             raise InputError(
                 f"Milvus at {self.uri} failed ({method}: {_message(error)}); photos that were added before are kept"
             ) from error
+
+
+def _check_address(uri: str) -> None:
+    """Refuse all but a file that ends with .db and the plain address of a server."""
+    way = "give a file that ends with .db, or the address of a server such as http://localhost:19530"
+    if "://" not in uri:
+        if not uri.endswith(".db") or not uri.isprintable() or len(uri) > 4000:
+            raise InputError(f"uri={uri[:80]!r}: {way}")
+        return
+    try:
+        address = urlsplit(uri)
+        sound = address.scheme in ("http", "https", "tcp") and bool(address.hostname) and (address.port or 1) > 0
+    except ValueError:
+        sound = False
+    if "@" in uri:
+        raise InputError(f"an address with a password in it would be saved: give the token in the environment, as {TOKEN}")
+    if not sound or not re.fullmatch(r"\w+://[\w.:\[\]-]+(/[\w./-]*)?", uri):
+        raise InputError(f"uri={uri[:80]!r}: {way}")
+
+
+def _is_database(path: Path) -> bool:
+    """Whether milvus-lite made this file or folder: it fills any folder that it opens."""
+    try:
+        return path.is_file() or (path / "databases").exists()
+    except OSError:
+        return False
 
 
 def _entity(vector: Any, record: Record) -> dict[str, Any]:

@@ -9,15 +9,16 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from sbirlib.documents import Scalar, read_json
 from sbirlib.errors import InputError
 
 Value = Scalar
 Record = Mapping[str, Value]  # of a photo: its path, its category, and any other fields
-ONE: TypeAdapter[dict[str, Value]] = TypeAdapter(dict[str, Value])
-MANY: TypeAdapter[list[dict[str, Value]]] = TypeAdapter(list[dict[str, Value]])
+STRICT = ConfigDict(allow_inf_nan=False)
+ONE: TypeAdapter[dict[str, Value]] = TypeAdapter(dict[str, Value], config=STRICT)
+MANY: TypeAdapter[list[dict[str, Value]]] = TypeAdapter(list[dict[str, Value]], config=STRICT)
 
 
 @dataclass(frozen=True)

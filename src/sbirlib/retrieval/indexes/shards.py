@@ -39,11 +39,12 @@ DIGESTS = TypeAdapter(Digests)
 
 @dataclass(frozen=True)
 class Shard:
-    """Vectors [N, V] (or [N, S, V] of queries), a record of each, and the digest of their encoder."""
+    """Vectors [N, V] (or [N, S, V] of queries), a record of each, and the digest of their encoder; `source` is the file they are mapped from."""
 
     vectors: FloatArray
     records: Sequence[Record]
     encoder: str = ""
+    source: Path | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -75,7 +76,7 @@ def read_shard(path: str | Path, *, verify: bool = False) -> Shard:
         )
     if verify:
         sealed.verify(source)
-    return Shard(vectors, records, digests.encoder)
+    return Shard(vectors, records, digests.encoder, source)
 
 
 def read_old_shard(path: Path) -> Shard:
@@ -86,7 +87,7 @@ def read_old_shard(path: Path) -> Shard:
         raise InputError(f"{str(path)!r} is damaged or holds no vectors of sbirlib; index the photos again")
     vectors: FloatArray = tensors["vectors"].numpy()
     records: list[Record] = list(Records(*packed(_texts(tensors["records"].numpy().tobytes(), path)), str(path)))
-    if len(vectors) != len(records) or 0 in vectors.shape:
+    if len(vectors) != len(records) or 0 in vectors.shape or not np.isfinite(vectors).all():
         raise InputError(f"{str(path)!r} is damaged: it holds {len(vectors)} vectors and {len(records)} records; index the photos again")
     return Shard(vectors, records)
 

@@ -13,7 +13,7 @@ from sbirlib.errors import InputError
 from sbirlib.progress import track
 from sbirlib.retrieval.indexes.base import Index, new_name
 from sbirlib.retrieval.indexes.local import Local
-from sbirlib.retrieval.indexes.manifest import ANY, MANIFEST, UPGRADED, FileName, Word, text_of
+from sbirlib.retrieval.indexes.manifest import ANY, MANIFEST, UPGRADED, FileName, Word, manifest_of, text_of
 from sbirlib.retrieval.indexes.shards import read_old_shard
 from sbirlib.spec import part
 
@@ -55,7 +55,8 @@ def upgrade(folder: str | Path) -> Index:
     text = text_of(place)
     where = repr(str(place / MANIFEST))
     if text is None or read_json(text, ANY, where).get("format") != UPGRADED:
-        raise InputError(f"{folder} is no index of format {UPGRADED}, so there is nothing to rewrite")
+        manifest_of(text, folder)  # which refuses what is no index, and other formats
+        raise InputError(f"{folder} is an index of the present format already, so there is nothing to rewrite")
     old = read_json(text, SCHEMA, where)
     kind: Any = registry.load("index", old.kind)
     index: Index = _local(place, old) if issubclass(kind, Local) else kind.read(place, {"options": old.state.options, "files": []})
@@ -63,7 +64,7 @@ def upgrade(folder: str | Path) -> Index:
     if old.model is None:
         index.save(place)
         return index
-    source, model = place / old.model, new_name("model")
+    source, model = _own(place / old.model), new_name("model")
     index.save(place, about={"encoder": old.encoder, "model": model}, attached={model: lambda path: _copy(source, path)})
     return index
 
@@ -73,7 +74,7 @@ def _local(place: Path, old: OldManifest) -> Local:
         raise InputError(f"{str(place / MANIFEST)!r} is damaged: it names a file twice; index the photos again")
     index: Local = part("index", {"name": old.kind, **old.state.options})
     for file in track(old.state.shards, total=len(old.state.shards), label="reading vectors"):
-        shard = read_old_shard(place / file)
+        shard = read_old_shard(_own(place / file))
         if index.dim not in (0, shard.vectors.shape[1]):
             raise InputError(f"{str(place / file)!r} holds vectors {list(shard.vectors.shape)}, expected [N, {index.dim}]")
         index.restore(shard, removed=set(old.state.removed))
@@ -83,8 +84,17 @@ def _local(place: Path, old: OldManifest) -> Local:
     return index
 
 
+def _own(path: Path) -> Path:
+    """The path of a file of the index itself."""
+    if path.is_symlink():
+        raise InputError(f"{str(path)!r} is a link: put the file itself there")
+    return path
+
+
 def _copy(source: Path, target: Path) -> None:
     """The same model, sealed."""
     tensors, text = sealed.read(source)
     about = read_json(text or "{}", ANY, f"the description in {str(source)!r}")
+    if not isinstance(about.get("recipe"), dict):
+        raise InputError(f"{str(source)!r} is no model of sbirlib: it holds no recipe; index the photos again")
     sealed.write(target, tensors, {name: value for name, value in about.items() if name != sealed.KEY})
