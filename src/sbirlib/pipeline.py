@@ -69,9 +69,7 @@ def load(path: str | Path, **objects: Any) -> Pipeline:
         else:
             pipeline.model.load_state_dict(checkpoint.of_model(tensors))
     except RuntimeError as error:
-        raise InputError(
-            f"{path} does not fit the recipe it carries ({str(error)[:500]}): was it made by another version of a plugin?"
-        ) from error
+        raise InputError(f"{path} does not fit the recipe it carries ({str(error)[:500]}): was a plugin's version another?") from error
     return pipeline
 
 
