@@ -41,7 +41,7 @@ def main() -> None:
             if options.replay:
                 tally = replay(name, [case for case in corpus().values() if case.target == name], place)
             else:
-                tally = fuzz(name, place, cases=options.cases // len(names), seed=options.seed)
+                tally = fuzz(name, place, cases=-(-options.cases // len(names)), seed=options.seed)
             print(table([tally]).splitlines()[1], flush=True)
             return tally
 
