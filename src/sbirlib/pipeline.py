@@ -228,8 +228,9 @@ class Pipeline:
         prepared = Prepared(dataset.train, self.transform)
         prepared.warm(progress=progress)
         source = Source(prepared, self.recipe.seed, workers, device)
-        with RandomStream(self.recipe.seed, "trial", device):
-            check_encoders(plan, next(replace(source, workers=0)(plan.phases[0].sampler, Position()))[1][:TRIAL])
+        if fresh:  # a run that is resumed has passed the trial, and gets its weights from the checkpoint
+            with RandomStream(self.recipe.seed, "trial", device):
+                check_encoders(plan, next(replace(source, workers=0)(plan.phases[0].sampler, Position()))[1][:TRIAL])
         return plan, source, RandomStream(self.recipe.seed, f"training {rank()}", device)
 
     def evaluate(

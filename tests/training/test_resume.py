@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.training.test_run import small_pipeline
 
-from sbirlib import sealed, split
+from sbirlib import build, sealed, split
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder
@@ -87,6 +88,29 @@ def test_other_images_without_a_split_are_told_apart(fresh: Fresh, dataset: Data
     stopped(fresh, dataset, tmp_path)
     with pytest.raises(InputError, match="resume it on the same images and split"):
         fit(fresh, dataset.subset(slice(2, None)), tmp_path, resume=True)
+
+
+def test_a_run_from_pretrained_weights_is_resumed_without_them(dataset: Dataset, tmp_path: Path) -> None:
+    backbone = {"name": "backbone", "backbone": "test_resnet", "dim": 8}
+    build(encoder={**backbone, "pretrained": False}, losses=["cross_entropy"]).export(tmp_path / "m.safetensors")
+    tensors, _ = checkpoint.read(tmp_path / "m.safetensors")
+    weights = {name.removeprefix("encoder.backbone."): value for name, value in tensors.items() if "backbone" in name}
+    save_file(weights, tmp_path / "w.safetensors")
+
+    def run(out: Path, **options: Any) -> Pipeline:
+        pipeline = small_pipeline({**backbone, "weights": str(tmp_path / "w.safetensors")})  # type: ignore[arg-type]
+        return pipeline.fit(dataset, out=out, progress=False, tensorboard=False, save_every=1, **options)
+
+    def stop(event: StepEvent) -> None:
+        if event.done == 5:
+            raise KeyboardInterrupt
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", on_step=stop)
+    (tmp_path / "w.safetensors").unlink()
+    resumed = run(tmp_path / "run", resume=True)
+    assert all(torch.equal(value, whole.model.tensors()[name]) for name, value in resumed.model.tensors().items())
 
 
 def test_every_flipped_bit_of_a_checkpoint_is_named(fresh: Fresh, dataset: Dataset, tmp_path: Path) -> None:
