@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import shutil
 import stat
@@ -17,8 +18,10 @@ from sbirlib.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # Windows has none: there, processes that save at once are told apart by the manifest alone
+except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -53,14 +56,23 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process holds the folder, and hold it to the end of the block, or of the process."""
+    """Wait until no other process holds the folder, and hold it to the end of the block, or of the process.
+
+    Where the file system locks no folders (some network ones), or the system has no such locks (Windows), nothing is held.
+    """
     descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else -1
     try:
         if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.info("waiting for another process, which saves into %s", folder)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                logger.debug("%s cannot be locked (%s)", folder, error)
         yield
     finally:
-        if fcntl is not None:
+        if descriptor >= 0:
             os.close(descriptor)
 
 

@@ -235,7 +235,8 @@ def test_of_two_processes_that_add_at_once_one_wins_and_the_other_is_told(tmp_pa
         assert len(os.listdir(folder)) == len(json.loads((folder / MANIFEST).read_text())["files"]) + 1
 
 
-def test_a_save_waits_while_another_holds_the_folder(tmp_path: Path) -> None:
+def test_a_save_waits_while_another_holds_the_folder_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="sbirlib")
     index = filled(Flat(), random(10, 8))
     index.save(tmp_path)
     with locked(tmp_path):
@@ -244,7 +245,17 @@ def test_a_save_waits_while_another_holds_the_folder(tmp_path: Path) -> None:
         saver.join(0.3)
         assert saver.is_alive()
     saver.join(30)
+    assert f"waiting for another process, which saves into {tmp_path}" in caplog.text
     assert len(read_index(tmp_path)) == 11
+
+
+def test_a_folder_that_cannot_be_locked_is_saved_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    filled(Flat(), random(10, 8)).save(tmp_path)
+    assert len(read_index(tmp_path)) == 10
 
 
 def test_an_index_without_write_permission_is_searched(tmp_path: Path) -> None:
