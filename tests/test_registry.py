@@ -98,3 +98,15 @@ def test_a_component_built_for_a_newer_sbirlib_says_so(install: Install, kind: s
     install("ahead", points, {"ahead_component": "class Loss: ..."}, requires=["torch", "sbirlib>=99"])
     with pytest.raises(InputError, match=rf"{kind} 'ahead' of ahead 1\.2 cannot be used: it is built for sbirlib>=99, and this is sbirlib"):
         registry.load("loss", "ahead") if kind == "loss" else read("ahead")
+
+
+@pytest.mark.parametrize(("name", "way"), [("backbone:", "adapts no other library: leave out ':'"), ("backbone:x", "leave out ':x'")])
+def test_a_colon_after_a_component_that_adapts_nothing_is_refused(name: str, way: str) -> None:
+    with pytest.raises(InputError, match=way):
+        registry.load("encoder", name)
+
+
+@pytest.mark.parametrize("name", ["pml", "pml:"])
+def test_an_adapter_wants_a_name(name: str) -> None:
+    with pytest.raises(InputError, match="such as pml:NAME"):
+        registry.load("loss", name)

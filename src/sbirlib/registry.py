@@ -140,12 +140,10 @@ def load(kind: str, name: str) -> Callable[..., Any]:
     """Import a component's constructor by name. `pml:TripletMarginLoss` asks the adapter `pml` for `TripletMarginLoss`."""
     plain, colon, wrapped = name.partition(":")
     constructor = import_entry(kind, plain)
-    if adapts(kind, constructor) != bool(wrapped):
-        way = (
-            f"name a component of that library, such as {plain}:NAME"
-            if not wrapped
-            else f"{plain!r} adapts no other library: leave out ':{wrapped}'"
-        )
+    adapter = adapts(kind, constructor)
+    if adapter != bool(wrapped) or adapter != bool(colon):
+        library = f"name a component of that library, such as {plain}:NAME"
+        way = library if adapter else f"{plain!r} adapts no other library: leave out {colon + wrapped!r}"
         raise InputError(f"{kind} {name!r} cannot be used: {way}")
     return constructor(wrapped) if colon else constructor
 
