@@ -19,6 +19,7 @@ from sbirlib.errors import InputError, printable, without_secrets
 from sbirlib.files import atomic_write
 from sbirlib.retrieval.indexes.milvus import SERVER, TOKEN, Milvus
 from sbirlib.training import checkpoint
+from sbirlib.training.allocation import limited_to
 
 TINY: dict[str, Any] = {"name": "backbone", "backbone": "test_resnet", "pretrained": False, "dim": 8}
 
@@ -255,3 +256,14 @@ def test_an_image_as_large_as_no_encoder_takes_is_refused(size: int, model: Path
 def test_numbers_that_are_not_finite_are_refused_inside_tables() -> None:
     with pytest.raises(InputError, match="timm_options"):
         build(encoder={**TINY, "timm_options": {"drop_rate": float("inf")}}, losses=["cross_entropy"])
+
+
+def test_a_bound_on_memory_lets_every_kind_of_tensor_be_made() -> None:
+    with limited_to({"x": torch.ones(3)}, "here"):
+        table = torch.eye(4).to_sparse()
+        assert (table @ torch.ones(4, 2)).sum() == 8
+        assert torch.ones(1000, 1000)[::2].contiguous().shape == (500, 1000)
+    with pytest.raises(InputError, match="here holds 12 bytes"), limited_to({"x": torch.ones(3)}, "here"):
+        torch.empty(2**40)
+    with pytest.raises(InputError, match="here holds 12 bytes"), limited_to({"x": torch.ones(3)}, "here"):
+        torch.ones(2**14).repeat(2**13)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,15 +36,21 @@ class _Limit(TorchDispatchMode):
         options = kwargs or {}
         makes = any(argument.name == "device" for argument in func._schema.arguments)
         if makes and options.get("device") != torch.device("meta"):
-            self._take(func(*args, **{k: v for k, v in options.items() if k != "pin_memory"} | {"device": "meta"}))
+            form = func(*args, **{k: v for k, v in options.items() if k != "pin_memory"} | {"device": "meta"})
+            self._count(storage.nbytes() for storage in _storages(form))
         output = func(*args, **options)
         if not makes:
-            inputs = {t.untyped_storage().data_ptr() for t in tree_leaves((args, options)) if isinstance(t, Tensor) and not t.is_meta}
-            self._take([t for t in tree_leaves(output) if isinstance(t, Tensor) and t.untyped_storage().data_ptr() not in inputs])
+            inputs = {storage.data_ptr() for storage in _storages((args, options))}
+            self._count(storage.nbytes() for storage in _storages(output) if storage.data_ptr() not in inputs)
         return output
 
-    def _take(self, output: Any) -> None:
-        self.left -= sum(t.untyped_storage().nbytes() for t in tree_leaves(output) if isinstance(t, Tensor))
+    def _count(self, sizes: Iterable[int]) -> None:
+        self.left -= sum(sizes)
         self.calls -= 1
         if self.left < 0 or self.calls < 0:
             raise InputError(self.message)
+
+
+def _storages(value: Any) -> list[torch.UntypedStorage]:
+    """The storages of the dense tensors in a value."""
+    return [leaf.untyped_storage() for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.layout == torch.strided]
