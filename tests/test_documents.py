@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from sbirlib import documents
-from sbirlib.documents import check_seal, read_json, read_rows, read_text, sealed
+from sbirlib.documents import check_digest, read_json, read_rows, read_text, with_digest
 from sbirlib.errors import InputError
 
 
@@ -72,14 +72,14 @@ def test_json_may_not_be_utf8() -> None:
 
 
 def test_a_seal_holds_the_other_entries() -> None:
-    content = sealed({"a": 1.5, "b": ["ü", None, float("nan")]})
-    check_seal(content, "here")
-    check_seal({"a": 1}, "here")
-    assert sealed(content) == content
+    content = with_digest({"a": 1.5, "b": ["ü", None, float("nan")]})
+    check_digest(content, "here")
+    check_digest({"a": 1}, "here")
+    assert with_digest(content) == content
     changes: list[dict[str, Any]] = [{"a": 1.25}, {"c": 0}, {"xxh3": 5}, {"xxh3": "0" * 32}]
     for change in changes:
         with pytest.raises(InputError, match="here is damaged: its content is not that of its digest"):
-            check_seal({**content, **change}, "here")
+            check_digest({**content, **change}, "here")
 
 
 def test_rows_have_their_lines_and_quoted_breaks(tmp_path: Path) -> None:

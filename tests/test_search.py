@@ -13,7 +13,7 @@ from sbirlib import Pipeline, build, open_index
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
 from sbirlib.data.images import open_image
-from sbirlib.documents import sealed
+from sbirlib.documents import with_digest
 from sbirlib.encoding import encode_to, index_encoded, read_encoded
 from sbirlib.errors import InputError
 from sbirlib.retrieval.indexes.manifest import MANIFEST
@@ -78,7 +78,7 @@ def test_an_index_grows_and_forgets_across_saves(index: SearchIndex, dataset: Da
 def test_another_encoders_model_is_refused(index: SearchIndex, tmp_path: Path) -> None:
     index.save(tmp_path / "index")
     about = json.loads((tmp_path / "index" / MANIFEST).read_text())
-    (tmp_path / "index" / MANIFEST).write_text(json.dumps(sealed({**about, "encoder": "of another"})))
+    (tmp_path / "index" / MANIFEST).write_text(json.dumps(with_digest({**about, "encoder": "of another"})))
     with pytest.raises(InputError, match="is not the encoder that made this index"):
         open_index(tmp_path / "index")
     (tmp_path / "index" / MANIFEST).write_text(json.dumps(about))

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from sbirlib.documents import KEY, Count, Name, check_seal, read_json, read_text, sealed
+from sbirlib.documents import KEY, Count, Name, check_digest, read_json, read_text, with_digest
 from sbirlib.errors import InputError
 from sbirlib.files import atomic_write
 
@@ -67,7 +67,7 @@ def write(result: Mapping[str, Any]) -> None:
     with _lock():
         runs = {_key(run): run for run in read(result["experiment"])} | {_key(result): result}
         with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(sealed(runs[key]), separators=(",", ":")) + "\n" for key in sorted(runs))
+            file.writelines(json.dumps(with_digest(runs[key]), separators=(",", ":")) + "\n" for key in sorted(runs))
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _parse(line: str, place: str) -> dict[str, Any]:
     try:
         read_json(line, SCHEMA, place)
         content: dict[str, Any] = json.loads(line)
-        check_seal(content, place)
+        check_digest(content, place)
     except (InputError, ValueError) as error:
         raise InputError(
             f"{place} is not a run (a JSON object with row and seed; {error}): restore the file from version control"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import xxhash
 from annotated_types import Ge, Le, MaxLen, MinLen
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from sbirlib.errors import InputError
 from sbirlib.files import is_file
@@ -24,7 +24,12 @@ KEY = "xxh3"
 
 Name = Annotated[str, MinLen(1), MaxLen(1000)]
 Count = Annotated[int, Ge(0), Le(2**53)]  # what JSON readers of every language hold exactly
-Scalar = str | int | float | bool | None
+
+
+class Schema(BaseModel):
+    """Base of every schema of a document: strict types, no further keys."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 def read_text(path: str | Path, *, expected: str = "a text file") -> str:
@@ -107,15 +112,15 @@ def _faults(error: ValidationError) -> str:
     return f"is damaged, or by another program: {'; '.join(lines)}{more}"
 
 
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with the digest of its other entries under "xxh3"."""
     entries = {name: value for name, value in content.items() if name != KEY}
     return {**entries, KEY: _digest(entries)}
 
 
-def check_seal(content: Mapping[str, Any], where: str) -> None:
+def check_digest(content: Mapping[str, Any], where: str) -> None:
     """Raise InputError where the digest in a JSON object is not that of its other entries; an object without one passes."""
-    if KEY in content and sealed(content)[KEY] != content[KEY]:
+    if KEY in content and with_digest(content)[KEY] != content[KEY]:
         raise InputError(f"{where} is damaged: its content is not that of its digest; take another copy, or make it again")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.experiments import definition, store, tables
-from sbirlib.documents import sealed
+from sbirlib.documents import with_digest
 from sbirlib.errors import InputError
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_line_is_named(folder: Path) -> None:
 @pytest.mark.parametrize("path", sorted(store.RESULTS.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_committed_results_are_as_the_store_writes_them(path: Path) -> None:
     runs = store.read(path.stem)
-    assert path.read_text(encoding="utf-8") == "".join(json.dumps(sealed(r), separators=(",", ":")) + "\n" for r in runs)
+    assert path.read_text(encoding="utf-8") == "".join(json.dumps(with_digest(r), separators=(",", ":")) + "\n" for r in runs)
     keys = [(r["row"], r["seed"]) for r in runs]
     assert keys == sorted(set(keys))
     assert {r["experiment"] for r in runs} == {path.stem}

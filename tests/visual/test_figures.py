@@ -73,3 +73,9 @@ def test_a_training_batch_shows_each_class_in_a_row() -> None:
     assert np.asarray(picture).std() > 0
     sketches_only = training_batch(dataset.sketches, Sbir(size=32), categories=3, per_modality=2)
     assert sketches_only.width == picture.width - 2 * (32 + STEP)
+
+
+def test_a_damaged_line_of_a_log_is_named(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step"\n')
+    with pytest.raises(InputError, match="log.jsonl, line 2 is not valid JSON"):
+        read_log(tmp_path)

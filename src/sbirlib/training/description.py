@@ -5,19 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from annotated_types import MaxLen
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
-from sbirlib.documents import Count, Name
+from sbirlib.documents import Count, Name, Schema
 
 MAX_CATEGORIES = 1_000_000
 Word = Annotated[str, MaxLen(4096)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class Place(_Strict):
+class Place(Schema):
     """Place in a training, as `Position` names it."""
 
     phase: Count
@@ -26,14 +22,14 @@ class Place(_Strict):
     batch: Count
 
 
-class OptimizerState(_Strict):
+class OptimizerState(Schema):
     """Parameter groups of an optimizer, and those entries of its state, by the number of the parameter, that are no tensors."""
 
     groups: list[dict[str, Any]]
     plain: dict[str, dict[str, bool | int | float | str | None]]
 
 
-class Training(_Strict):
+class Training(Schema):
     """Where a checkpoint stands, and the state of the optimizers there."""
 
     position: Place
@@ -41,7 +37,7 @@ class Training(_Strict):
     recipe_digest: Word
 
 
-class Data(_Strict):
+class Data(Schema):
     """The dataset that a checkpoint was trained on: its name, its split, and the SHA-256 of both."""
 
     name: Word
@@ -49,7 +45,7 @@ class Data(_Strict):
     digest: Word
 
 
-class Description(_Strict):
+class Description(Schema):
     """Description of a model: its recipe, its training categories, and, in a checkpoint, its data and its training; `xxh3` is the file's digest."""
 
     xxh3: Word = ""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from sbirlib.documents import read_json, read_text
 from sbirlib.errors import InputError, nearest
 from sbirlib.visual.figures import figure
 
 Record = Mapping[str, Any]
+RECORD: TypeAdapter[Record] = TypeAdapter(Mapping[str, Any])
 
 
 def read_log(path: str | Path) -> list[Record]:
@@ -18,7 +21,7 @@ def read_log(path: str | Path) -> list[Record]:
     file = Path(path) / "log.jsonl" if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise InputError(f"no log at {file}: train with out=FOLDER, which writes it there")
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [read_json(line, RECORD, f"{file}, line {number}") for number, line in enumerate(read_text(file).splitlines(), 1)]
 
 
 def training_curves(runs: Mapping[str, Sequence[Record]], panels: Mapping[str, Sequence[str]]) -> Any:

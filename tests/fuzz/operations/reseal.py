@@ -50,7 +50,7 @@ def _resealed(text: bytes, folder: Path | None) -> bytes:
         files = content.get("files")
         if folder is not None and isinstance(files, dict):
             content["files"] = {name: _entry(folder, name, entry) for name, entry in files.items()}
-        return json.dumps(documents.sealed(content), separators=(",", ":")).encode()
+        return json.dumps(documents.with_digest(content), separators=(",", ":")).encode()
     return text
 
 

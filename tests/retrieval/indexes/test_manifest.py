@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from tests.retrieval.indexes.photos import described, filled, random, restamp
 
-from sbirlib import sealed as sealed_file
-from sbirlib.documents import sealed
+from sbirlib import sealed
+from sbirlib.documents import with_digest
 from sbirlib.errors import InputError
 from sbirlib.files import locked
 from sbirlib.retrieval.indexes import base, manifest
@@ -38,7 +38,7 @@ def flipped(path: Path, place: int, bit: int = 0) -> None:
 def change(folder: Path, **entries: Any) -> None:
     """Change the manifest, and write its digest anew."""
     about = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(sealed({**about, **entries})))
+    (folder / MANIFEST).write_text(json.dumps(with_digest({**about, **entries})))
 
 
 def test_every_flipped_bit_is_named(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_link_is_not_followed_nor_what_it_leads_to_removed(tmp_path: Path) -> 
 def test_a_forged_manifest_is_refused(entries: dict[str, Any], message: str, tmp_path: Path) -> None:
     filled(Flat(), random(10, 8)).save(tmp_path)
     about = {**json.loads((tmp_path / MANIFEST).read_text()), **entries}
-    (tmp_path / MANIFEST).write_text(json.dumps(about if "xxh3" in entries else sealed(about)))
+    (tmp_path / MANIFEST).write_text(json.dumps(about if "xxh3" in entries else with_digest(about)))
     with pytest.raises(InputError, match=message):
         read_index(tmp_path)
 
@@ -287,7 +287,7 @@ def test_damage_is_not_copied_into_a_file_with_a_digest_of_its_own(way: str, tmp
     index: Index = Itq(bits=8, exhaustive=120, nlist=2) if way == "a structure" else Flat()
     filled(index, random(100, 8)).save(tmp_path / "index")
     shard = next((tmp_path / "index").glob("vectors-*"))
-    flipped(shard, sealed_file_vectors(shard))
+    flipped(shard, place_of_vectors(shard))
     opened = read_index(tmp_path / "index", verify=False)
     change: Callable[[], object] = (
         (lambda: opened.save(tmp_path / "other")) if way == "another folder" else (lambda: filled(opened, random(60, 8)))
@@ -297,7 +297,7 @@ def test_damage_is_not_copied_into_a_file_with_a_digest_of_its_own(way: str, tmp
     assert not list(tmp_path.glob("other/index.json"))
 
 
-def sealed_file_vectors(shard: Path) -> int:
+def place_of_vectors(shard: Path) -> int:
     """The place of the first vector in a shard."""
     content = shard.read_bytes()
     size = int.from_bytes(content[:8], "little")
@@ -310,9 +310,9 @@ def test_vectors_that_cannot_be_ranked_are_named(kind: str, value: float, tmp_pa
     index: Index = Itq(bits=8, exhaustive=50, nlist=1) if kind == "itq" else Flat()
     filled(index, random(100, 8)).save(tmp_path)
     shard = next(tmp_path.glob("vectors-*"))
-    tensors, text = sealed_file.read(shard)
+    tensors, text = sealed.read(shard)
     tensors["vectors"][:] = value
-    sealed_file.write(shard, tensors, {name: entry for name, entry in json.loads(text).items() if name != "xxh3"})
+    sealed.write(shard, tensors, {name: entry for name, entry in json.loads(text).items() if name != "xxh3"})
     restamp(tmp_path)
     with pytest.raises(InputError, match="hold NaN, infinity or numbers near it|NaN or infinity"):
         read_index(tmp_path).search(torch.ones(1, 8), 3)
@@ -331,7 +331,7 @@ def test_a_forged_index_of_the_earlier_format_is_not_rewritten(kind: str, fault:
     elif fault == "a model that is none":
         about.update(model=shard.name, encoder="x")
     elif fault == "NaN":
-        tensors, _ = sealed_file.read(shard)
+        tensors, _ = sealed.read(shard)
         tensors["vectors"][0] = float("nan")
         save_file(tensors, shard, metadata={"encoder": ""})
     else:

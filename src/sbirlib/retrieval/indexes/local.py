@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from sbirlib import sealed
-from sbirlib.documents import Count, read_object
+from sbirlib.documents import Count, Schema, read_object
 from sbirlib.errors import InputError, nearest
 from sbirlib.progress import track
 from sbirlib.retrieval.indexes.base import Index, State, Where, check_records, merged, new_name
@@ -30,10 +30,8 @@ ROWS = 65_536  # of a shard
 GATHER = 2**20  # bytes of vectors that are copied out at once: few enough to stay in the cache until they are multiplied
 
 
-class Saved(BaseModel):
+class Saved(Schema):
     """State of a saved local index: its shards and structure by their files, and the ids that were removed."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     files: list[FileName]
     shards: list[FileName]

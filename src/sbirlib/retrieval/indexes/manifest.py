@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import MaxLen
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter
+from pydantic import StringConstraints, TypeAdapter
 
 from sbirlib import sealed
-from sbirlib.documents import Count, check_seal, read_json, read_text
-from sbirlib.documents import sealed as with_digest
+from sbirlib.documents import Count, Schema, check_digest, read_json, read_text, with_digest
 from sbirlib.errors import InputError
 from sbirlib.files import atomic_write
 
@@ -30,19 +29,15 @@ class OtherFormat(InputError):
     """An index of another format than the present one."""
 
 
-class Entry(BaseModel):
+class Entry(Schema):
     """Length in bytes and digest of a file."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     bytes: Count
     xxh3: Hex
 
 
-class Manifest(BaseModel):
+class Manifest(Schema):
     """A saved index; `encoder` is the digest of the encoder, whose file is `model`."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     format: int
     kind: Word
@@ -68,7 +63,7 @@ def manifest_of(text: str | None, folder: str | Path) -> Manifest:
     where = repr(str(Path(folder) / MANIFEST))
     _check_format(read_json(text, ANY, where).get("format"), folder, where)
     manifest = read_json(text, SCHEMA, where)
-    check_seal(json.loads(text), where)
+    check_digest(json.loads(text), where)
     if manifest.model is not None and manifest.model not in manifest.files:
         raise InputError(f"{where} is damaged: its model {manifest.model} is none of its files")
     return manifest

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 from torch import Tensor
 
-from sbirlib.documents import read_object
+from sbirlib.documents import Schema, read_object
 from sbirlib.errors import InputError, nearest, without_secrets
 from sbirlib.progress import track
 from sbirlib.retrieval.indexes.base import Index, State, Where, check_records, merged
@@ -42,10 +42,8 @@ INDEX_TYPES: dict[IndexType, tuple[dict[str, int], dict[str, int]]] = {  # defau
 }
 
 
-class Saved(BaseModel):
+class Saved(Schema):
     """State of a saved index in Milvus: where the collection is, and its options."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     files: list[str]
     options: dict[str, Any]

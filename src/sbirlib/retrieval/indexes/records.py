@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter
 
-from sbirlib.documents import Scalar, read_json
+from sbirlib.documents import read_json
 from sbirlib.errors import InputError
 
-Value = Scalar
+Value = str | int | float | bool | None
 Record = Mapping[str, Value]  # of a photo: its path, its category, and any other fields
 STRICT = ConfigDict(allow_inf_nan=False)
 ONE: TypeAdapter[dict[str, Value]] = TypeAdapter(dict[str, Value], config=STRICT)

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import xxhash
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from sbirlib import sealed
-from sbirlib.documents import read_json
+from sbirlib.documents import Schema, read_json
 from sbirlib.errors import InputError
 from sbirlib.retrieval.indexes.records import Record, Records, Value, packed, unpacked
 
@@ -24,10 +24,8 @@ __all__ = ["FloatArray", "Record", "Shard", "Value", "read_shard", "write_shard"
 FloatArray = NDArray[np.float32]
 
 
-class Digests(BaseModel):
+class Digests(Schema):
     """Description of a shard: the digests of the file, of the encoder and of the records."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     xxh3: str
     encoder: str

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from sbirlib import registry, sealed
-from sbirlib.documents import Count, read_json
+from sbirlib.documents import Count, Schema, read_json
 from sbirlib.errors import InputError
 from sbirlib.progress import track
 from sbirlib.retrieval.indexes.base import Index, new_name
@@ -18,22 +18,18 @@ from sbirlib.retrieval.indexes.shards import read_old_shard
 from sbirlib.spec import part
 
 
-class OldState(BaseModel):
+class OldState(Schema):
     """State of an index of that format; a structure is trained anew from the vectors, never read."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     files: list[FileName]
     options: dict[str, Any]
-    shards: list[FileName] = []
-    removed: list[Count] = []
-    structure: list[FileName] = []
+    shards: list[FileName] = Field(default_factory=list)
+    removed: list[Count] = Field(default_factory=list)
+    structure: list[FileName] = Field(default_factory=list)
 
 
-class OldManifest(BaseModel):
+class OldManifest(Schema):
     """Manifest of that format."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     format: int
     kind: Word
