@@ -56,7 +56,7 @@ def test_from_training_to_searching(
     model = _train_and_warm_start(data, tmp_path, monkeypatch, capsys)
     assert run(monkeypatch, "eval", model, *data, "--out", str(tmp_path / "metrics.json"), "--worst", str(tmp_path / "worst.png")) == 0
     assert (tmp_path / "worst.png").is_file()
-    assert set(json.loads((tmp_path / "metrics.json").read_text())["metrics"]) == {"mAP@all", "Prec@100"}
+    assert set(json.loads((tmp_path / "metrics.json").read_text())["metrics"]) == {"mAP@all", "class_mAP@all", "Prec@100", "class_Prec@100"}
     assert run(monkeypatch, "encode", model, str(tree), "--out", str(tmp_path / "vectors")) == 0
     assert run(monkeypatch, "index", model, str(tmp_path / "vectors"), "--out", str(tmp_path / "other"), "--kind", "hnsw") == 0
     assert run(monkeypatch, "index", model, str(tree), "--out", str(index)) == 0

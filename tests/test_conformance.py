@@ -1,6 +1,6 @@
 """Conformance of the core's components, and of those adapted from pytorch-metric-learning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -24,22 +24,31 @@ def ranked(query: Encoded, gallery: Encoded) -> list[int]:
     return sorted(range(len(scores)), key=lambda i: -scores[i])
 
 
+def averages(name: str, values: Sequence[float], category: list[int]) -> dict[str, float]:
+    """The mean over queries, and the mean over classes."""
+    classes = [[value for value, c in zip(values, category, strict=True) if c == own] for own in set(category)]
+    return {name: sum(values) / len(values), f"class_{name}": sum(sum(own) / len(own) for own in classes) / len(classes)}
+
+
 def by_category(queries: Encoded, gallery: Encoded) -> dict[str, float]:
     average, precision = [], []
+    category = queries.category.tolist()
     for q in range(len(queries)):
         hits = [bool(gallery.category[i] == queries.category[q]) for i in ranked(queries[q : q + 1], gallery)]
         precisions = [sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit]
         average.append(sum(precisions) / len(precisions))
         precision.append(sum(hits[:100]) / 100)
-    return {"mAP@all": sum(average) / len(average), "Prec@100": sum(precision) / len(precision)}
+    return averages("mAP@all", average, category) | averages("Prec@100", precision, category)
 
 
 def by_instance(queries: Encoded, gallery: Encoded) -> dict[str, float]:
-    places = []
+    places, category = [], []
     for q in range(len(queries)):
         own = [bool(gallery.instance[i] == queries.instance[q]) for i in ranked(queries[q : q + 1], gallery)]
-        places += [own.index(True)] if any(own) else []
-    return {f"Acc@{k}": sum(place < k for place in places) / len(places) for k in (1, 5, 10)}
+        if any(own):
+            places.append(own.index(True))
+            category.append(int(queries.category[q]))
+    return {name: mean for k in (1, 5, 10) for name, mean in averages(f"Acc@{k}", [place < k for place in places], category).items()}
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,16 @@ def test_everything_is_measured_with_intervals_and_classes(dataset: Dataset, tmp
     for line in result.lines:
         assert line.interval is not None
         assert line.interval[0] <= line.value <= line.interval[1]
-        assert line.definition == METRICS[line.metric.replace("5", "k").replace("1", "k")].definition
+        definition = METRICS[line.metric.removeprefix("class_").replace("5", "k").replace("1", "k")].definition
+        over_classes = "mean over classes of the mean over their queries: "
+        assert line.definition == (over_classes if line.metric.startswith("class_") else "") + definition
     of_classes = result.classes["category"]
     assert set(of_classes) == {"class4", "class5"}
     assert sum(means["mAP@all"] for means in of_classes.values()) / 2 == pytest.approx(plain["mAP@all"])  # as many queries in each
+    assert plain["class_mAP@all"] == pytest.approx(plain["mAP@all"])
     assert worst_queries(result, parts, rows=3, k=4).width > 100
-    assert [line.metric for line in evaluation(pipeline, parts, metrics=["mAP@3:voc"], progress=False).lines] == ["mAP@3:voc"]
+    lines = evaluation(pipeline, parts, metrics=["mAP@3:voc"], progress=False).lines
+    assert [line.metric for line in lines] == ["mAP@3:voc", "class_mAP@3:voc"]
     with pytest.raises(InputError, match="there is no metric"):
         evaluation(pipeline, parts, metrics=["map"], progress=False)
 

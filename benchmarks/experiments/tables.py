@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments import definition, store
-from benchmarks.experiments.compare import Difference, paired
 from benchmarks.experiments.definition import Claim, Experiment, Row, metrics_of
 from sbirlib.files import atomic_write
+from sbirlib.retrieval.paired import Difference, class_mean, paired
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
 HEAD = """# Results
@@ -20,8 +20,9 @@ HEAD = """# Results
 Rendered by `python benchmarks/run_all.py --render` from the runs in `benchmarks/results`; no figure here was typed. Every row of a table was trained
 on the same batches for each seed and asked the same queries. A difference is against the row named above its column, paired by seed and query;
 its interval is a bootstrap of 95 % over seeds, classes and queries; in brackets stands the smallest true difference that would have been seen
-four times in five. **Bold**: the interval leaves out zero. Training times are of runs that nothing stopped in between. The paper's figures are
-of other data and other training, as said below each table.
+four times in five. **Bold**: the interval leaves out zero. A metric is the mean over queries; "over classes" is the mean over classes of each
+class's mean (`docs/metrics.md`), computed from the stored values of the queries. Training times are of runs that nothing stopped in between.
+The paper's figures are of other data and other training, as said below each table.
 """
 VERDICTS = ("holds", "does not hold", "not decided", "not run yet")
 
@@ -43,17 +44,21 @@ def page() -> str:
 
 
 def summary(experiments: Sequence[Experiment]) -> str:
-    """Table of all experiments with runs on the test split: the best row, and the number of claims by verdict."""
-    lines = ["| experiment | ahead | | claims that hold | that do not | undecided | not run |", "| --- | --- | ---: |" + " ---: |" * 4]
+    """Table of all experiments with runs on the test split: the best rows over queries and over classes, and the number of claims by verdict."""
+    heads = "| experiment | ahead | | ahead over classes | | claims that hold | that do not | undecided | not run |"
+    lines = [heads, "| --- | --- | ---: | --- | ---: |" + " ---: |" * 4]
     for experiment in experiments:
         runs, first = runs_of(experiment), experiment.metrics[0]
         means = {row: np.mean([r["metrics"][first] for r in own]) for row, own in finished(runs).items()}
         if means and experiment.evaluate_on == "test":
             best = max(means, key=lambda row: means[row])
+            over_classes = {row: np.mean(values) for row, own in finished(runs).items() if (values := class_means(own, first))}
+            ahead = max(over_classes, key=lambda row: over_classes[row], default="")
+            of_classes = f"{ahead} | {over_classes[ahead]:.3f}" if ahead else " | "
             verdicts = [verdict(difference(runs, claim.better, claim.worse, first)) for claim in experiment.claims]
             counts = [str(verdicts.count(each)) for each in VERDICTS] if verdicts else [""] * len(VERDICTS)
             link = f"[{experiment.title}](#{anchor(experiment.title)})"
-            lines.append(f"| {link} | {best} | {first} {means[best]:.3f} | " + " | ".join(counts) + " |")
+            lines.append(f"| {link} | {best} | {first} {means[best]:.3f} | {of_classes} | " + " | ".join(counts) + " |")
     return "\n".join([*lines, ""])
 
 
@@ -83,7 +88,8 @@ def section(experiment: Experiment) -> str:
     also = [(kind, metric) for kind, evaluator in experiment.also.items() for metric in metrics_of(evaluator)]
     also += [(variant, first) for variant in dict.fromkeys(variant for row in experiment.rows for variant in row.variants)]
     codes = [f"{first}, {experiment.code_bits}-bit codes"] if experiment.code_bits else []
-    columns = ["row", *experiment.metrics, f"{first}, difference to {experiment.against}", *(f"{metric}, {kind}" for kind, metric in also)]
+    columns = ["row", first, f"{first} over classes", *experiment.metrics[1:], f"{first}, difference to {experiment.against}"]
+    columns += [f"{metric}, {kind}" for kind, metric in also]
     columns += [*codes, "seeds", "training, s", *(f"paper: {p}" for p in papers)]
     lines = [f"## {experiment.title}", "", "| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
     for row in experiment.rows:
@@ -100,7 +106,9 @@ def cells(experiment: Experiment, row: Row, runs: Runs, also: Sequence[tuple[str
     own = [r for r in runs[row.name].values() if "error" not in r]
     return [
         row.name,
-        *(mean_and_deviation([r["metrics"][m] for r in own]) for m in experiment.metrics),
+        mean_and_deviation([r["metrics"][first] for r in own]),
+        mean_and_deviation(class_means(own, first)),
+        *(mean_and_deviation([r["metrics"][m] for r in own]) for m in experiment.metrics[1:]),
         difference_text(runs, row.name, experiment.against, first),
         *(mean_and_deviation([r["also"][kind][metric] for r in own if kind in r["also"]]) for kind, metric in also),
         *([mean_and_deviation([r["codes"][first] for r in own if r["codes"]])] if experiment.code_bits else []),
@@ -108,6 +116,12 @@ def cells(experiment: Experiment, row: Row, runs: Runs, also: Sequence[tuple[str
         mean_and_deviation([seconds for r in own if (seconds := r["seconds"]["training"]) is not None], 0),
         *(f"{row.paper[p]:.4f}" if p in row.paper else "" for p in papers),
     ]
+
+
+def class_means(runs: Sequence[Run], metric: str) -> list[float]:
+    """The mean over classes of a metric in each run that holds the values and categories of its queries."""
+    stored = [queries for r in runs if {metric, "category"} <= (queries := r.get("queries", {})).keys()]
+    return [class_mean(np.array([queries[metric]]), np.array(queries["category"])) for queries in stored]
 
 
 def difference(runs: Runs, row: str, against: str, metric: str) -> Difference | None:

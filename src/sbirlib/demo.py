@@ -51,9 +51,9 @@ def demo(out: Path, *, seed: int = 0) -> None:
     pipeline.export(folder / "model.safetensors")
     after = pipeline.evaluate(dataset)
     random = chance(_labels(dataset.test.sketches), _labels(dataset.test.photos))
-    typer.echo(f"\n{len(dataset.test.categories)} categories it was never shown:\n{'':10}{'chance':>10}{'before':>10}{'after':>10}")
+    typer.echo(f"\n{len(dataset.test.categories)} categories it was never shown:\n{'':14}{'chance':>10}{'before':>10}{'after':>10}")
     for name in after:
-        typer.echo(f"{name:10}{random[name]:>10.3f}{before[name]:>10.3f}{after[name]:>10.3f}")
+        typer.echo(f"{name:14}{random[name]:>10.3f}{before[name]:>10.3f}{after[name]:>10.3f}")
     picture = out / "found.png"
     save_picture(best_photos(pipeline, dataset), picture)
     typer.echo(f"\nten best photos for a sketch of each of six of them (green: right category): {picture}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
@@ -14,13 +15,15 @@ from sbirlib.interfaces import Encoded
 from sbirlib.pipeline import Pipeline
 from sbirlib.retrieval.evaluators import Category, Classification, Instance
 from sbirlib.retrieval.exact.metrics import read_metric
-from sbirlib.retrieval.exact.per_query import PerQuery
+from sbirlib.retrieval.exact.per_query import CLASS, PerQuery
 from sbirlib.visual.grid import retrieval_grid
+
+NO_CATEGORY = "(none)"  # name of the class of queries without a category
 
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of one evaluator: its mean over queries, its 95 % interval if it has one, and the number of queries left out."""
+    """One metric of one evaluator: its mean over queries or over classes, its 95 % interval if it has one, and the number of queries left out."""
 
     evaluator: str
     metric: str
@@ -67,6 +70,7 @@ def evaluation(
     >>> for line in evaluation(pipeline, dataset, metrics=["mAP@all"], progress=False).lines:
     ...     print(line.metric, line.value, line.interval)
     mAP@all ... (..., ...)
+    class_mAP@all ... (..., ...)
     """
     evaluators = {"category": Category(metrics=metrics)} if metrics else pipeline.evaluators
     if not evaluators:
@@ -75,16 +79,39 @@ def evaluation(
     names = pipeline.categories if pipeline.classifies else dataset.select(split).categories
     lines, classes, per_query = [], {}, {}
     for name, evaluator in evaluators.items():
-        if not isinstance(evaluator, Category | Instance):
-            lines += [Line(name, metric, value) for metric, value in evaluator.evaluate(queries, gallery).items()]
-            if isinstance(evaluator, Classification):
-                classes[name] = {names[c]: means for c, means in evaluator.by_class(queries).items()}
-            continue
-        per_query[name] = result = PerQuery(evaluator.per_query(queries, gallery))
-        means, intervals = result.means, result.intervals(queries.category)
-        lines += [Line(name, m, v, read_metric(m).definition, intervals[m], result.left_out) for m, v in means.items()]
-        classes[name] = {names[c]: means for c, means in result.by_class(queries.category).items()}
+        result = PerQuery(evaluator.per_query(queries, gallery))
+        means: dict[int, dict[str, float]] = {}
+        if isinstance(evaluator, Category | Instance):
+            per_query[name] = result
+            means, metrics_of = result.by_class(queries.category), result.averages(queries.category)
+        else:
+            metrics_of = evaluator.evaluate(queries, gallery)
+            means = evaluator.by_class(queries) if isinstance(evaluator, Classification) else {}
+        lines += _lines(name, metrics_of, result, queries.category)
+        if means:
+            classes[name] = {names[c] if c >= 0 else NO_CATEGORY: own for c, own in means.items()}
     return Evaluation(lines, classes, per_query, queries, gallery)
+
+
+def _lines(evaluator: str, metrics: Mapping[str, float], result: PerQuery, category: Tensor) -> list[Line]:
+    """Lines of an evaluator's metrics, with the interval of those that are means of its values per query, of classes `category` [Q]."""
+    left_out = result.left_out if result.values else 0
+    intervals = result.intervals(category) if result.values and left_out < len(category) else {}
+    return [Line(evaluator, name, value, definition(name), intervals.get(name), left_out) for name, value in metrics.items()]
+
+
+def definition(metric: str) -> str:
+    """The definition of a metric of category-level or instance-level retrieval, and of its mean over classes; empty for another's.
+
+    >>> definition("class_Prec@100")
+    'mean over classes of the mean over their queries: hits / k, even where the gallery is smaller than k'
+    """
+    name = metric.removeprefix(CLASS)
+    try:
+        text = read_metric(name).definition
+    except InputError:
+        return f"mean over classes of the {name} of each class" if name != metric else ""
+    return text if name == metric else f"mean over classes of the mean over their queries: {text}"
 
 
 def worst_queries(evaluation: Evaluation, dataset: Dataset, *, split: str = "test", rows: int = 10, k: int = 10) -> Image.Image:

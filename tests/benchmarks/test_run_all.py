@@ -74,6 +74,12 @@ def results(experiment: str) -> dict[tuple[str, int], dict[str, Any]]:
     return {(result["row"], result["seed"]): result for result in store.read(experiment)}
 
 
+def over_classes(values: list[float], category: list[int]) -> float:
+    """The mean over classes of each class's mean."""
+    own = [[value for value, c in zip(values, category, strict=True) if c == each] for each in set(category)]
+    return sum(sum(values) / len(values) for values in own) / len(own)
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     monkeypatch.setattr(sys, "argv", ["run_all.py", *words])
     run_all.main()
@@ -99,6 +105,9 @@ def test_rows_are_run_once_and_stand_in_the_table(here: Path, monkeypatch: pytes
     both = [results("tiny")["trained", seed]["metrics"]["Acc@1"] for seed in (0, 1)]
     assert f"| {sum(both) / 2:.3f} ± " in line
     assert "0.5000" in line
+    assert "| row | Acc@1 | Acc@1 over classes | Acc@1, difference to plain |" in page
+    queries = [results("tiny")["trained", seed]["queries"] for seed in (0, 1)]
+    assert line.split("|")[3].strip() == tables.mean_and_deviation([over_classes(q["Acc@1"], q["category"]) for q in queries])
     assert re.search(r"^- Training helps \(table 0\): .*Acc@1 [+-]0\.\d{3} \(.* to .*\), 2 seeds", page, flags=re.MULTILINE)
     run(monkeypatch, "tiny", "--rows", "plain", "trained", "--device", "cpu")
     assert file.stat().st_mtime_ns == modified
@@ -113,7 +122,13 @@ def test_the_page_begins_with_the_best_row_of_each_experiment(here: Path, monkey
     accuracy = {row: results("tiny")[row, 0]["metrics"]["Acc@1"] for row in ("plain", "trained")}
     best = max(accuracy, key=lambda row: accuracy[row])
     page = (here / "docs" / "results.md").read_text()
-    assert f"| [Tiny, and more](#tiny-and-more) | {best} | Acc@1 {accuracy[best]:.3f} |" in page
+    row = f"| [Tiny, and more](#tiny-and-more) | {best} | Acc@1 {accuracy[best]:.3f} | {best} | "
+    assert row in page  # as many queries of both classes
+
+
+def test_a_run_without_values_of_queries_has_no_mean_over_classes() -> None:
+    stored: list[dict[str, Any]] = [{"queries": {"Acc@1": [1.0, 1.0, 0.0], "category": [3, 3, 8]}}, {"queries": {}}, {}]
+    assert tables.class_means(stored, "Acc@1") == [0.5]
 
 
 def test_a_variant_evaluates_the_same_weights(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

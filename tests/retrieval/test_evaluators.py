@@ -1,6 +1,7 @@
 """Evaluators against loops over queries and photos."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoded
 from sbirlib.retrieval.evaluators import Category, Classification, Instance, chance
+from sbirlib.retrieval.exact.per_query import PerQuery
 
 
 def encoded(vectors: Tensor, category: list[int], instance: list[int] | None = None, logits: Tensor | None = None) -> Encoded:
@@ -22,11 +24,44 @@ def test_category_measures_by_category_and_reports_who_was_left_out() -> None:
     metrics = Category(metrics=("mAP@all", "Prec@1")).evaluate(queries, photos)
     assert metrics == {
         "mAP@all": pytest.approx(((1 / 2 + 2 / 3) / 2 + (1 + 1 / 2 + 1 / 3) / 3) / 2),
+        "class_mAP@all": pytest.approx(((1 / 2 + 2 / 3) / 2 + (1 + 1 / 2 + 1 / 3) / 3) / 2),  # as many queries of both classes
         "Prec@1": pytest.approx((0 + 1 / 3) / 2),
+        "class_Prec@1": pytest.approx((0 + 1 / 3) / 2),
         "queries_left_out": 1.0,
     }
     stable = Category(metrics=["Prec@1"], ties="stable").evaluate(queries[:1], photos)
-    assert stable == {"Prec@1": 0.0}
+    assert stable == {"Prec@1": 0.0, "class_Prec@1": 0.0}
+
+
+def test_the_mean_over_classes_counts_each_class_once() -> None:
+    """Of eight queries of class 0 all are answered, of two of class 1 none, and one of class 2 has no photo."""
+    queries = encoded(torch.tensor([[[1.0, 0.0]]] * 11), [0] * 8 + [1, 1, 2], list(range(11)))
+    photos = encoded(torch.tensor([[1.0, 0.0], [0.5, 0.0]]), [0, 1], [0, 8])
+    metrics = Category(metrics=["Prec@1"]).evaluate(queries, photos)
+    assert metrics == {"Prec@1": 0.8, "class_Prec@1": 0.5, "queries_left_out": 1.0}
+    assert list(metrics) == ["Prec@1", "class_Prec@1", "queries_left_out"]
+    assert Instance(metrics=["Acc@1"]).evaluate(queries, photos) == {"Acc@1": 0.5, "class_Acc@1": 0.5, "queries_left_out": 9.0}
+
+
+def test_the_example_of_the_page_is_right() -> None:
+    """Two models whose order depends on the mean."""
+    category = torch.tensor([0] * 608 + [1] * 80)
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for model, first, second in (("A", 0.5, 0.3), ("B", 0.45, 0.6)):
+        means = PerQuery({"mAP@all": torch.where(category == 0, first, second).double()}).averages(category)
+        row = next(line for line in page.splitlines() if line.startswith(f"| {model} |")).replace("*", "")
+        assert row == f"| {model} | {first:.2f} | {second:.2f} | {means['mAP@all']:.3f} | {means['class_mAP@all']:.3f} |"
+
+
+def test_intervals_are_of_both_means() -> None:
+    """One class of three has 200 queries: its value moves the mean over queries, and a third of the mean over classes."""
+    category = torch.tensor([0] * 200 + [1] * 10 + [2] * 10)
+    result = PerQuery({"Prec@1": torch.cat([torch.full((200,), 0.9), torch.full((10,), 0.1), torch.full((10,), 0.2)]).double()})
+    assert result.class_means(category) == {"class_Prec@1": pytest.approx(0.4)}
+    assert result.averages(category)["Prec@1"] == pytest.approx((180 + 1 + 2) / 220)
+    low, high = result.intervals(category)["class_Prec@1"]
+    assert low == pytest.approx(0.1)  # all three draws of one class: 1 in 27, and its queries are all alike
+    assert high == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("gallery", ["all", "category"])
@@ -36,16 +71,25 @@ def test_instance_finds_the_own_photo_and_counts_ties_against_us(gallery: str) -
     photos = encoded(torch.randint(-2, 3, (12, 4), generator=generator).float(), [i % 3 for i in range(12)], list(range(12)))
     mine = [i // 2 if i != 5 else -1 for i in range(24)]
     queries = encoded(vectors, [(i // 2) % 3 if i < 22 else 7 for i in range(24)], mine)
-    ranks = []
+    ranks: list[int] = []
+    classes: list[int] = []
+
+    def over_classes(k: int) -> float:
+        own = [[rank <= k for rank, c in zip(ranks, classes, strict=True) if c == each] for each in set(classes)]
+        return sum(sum(hits) / len(hits) for hits in own) / len(own)
+
     for i, own in enumerate(mine):
         rivals = [j for j in range(12) if gallery == "all" or photos.category[j] == queries.category[i]]
         if own in rivals:
             score = (vectors[i] @ photos.vectors.T).amax(0)
             ranks.append(sum(bool(score[j] >= score[own]) for j in rivals))
+            classes.append(int(queries.category[i]))
     metrics = Instance(metrics=("Acc@1", "Acc@3"), gallery=gallery).evaluate(queries, photos)  # type: ignore[arg-type]
     assert metrics == {
         "Acc@1": pytest.approx(sum(r <= 1 for r in ranks) / len(ranks)),
         "Acc@3": pytest.approx(sum(r <= 3 for r in ranks) / len(ranks)),
+        "class_Acc@1": pytest.approx(over_classes(1)),
+        "class_Acc@3": pytest.approx(over_classes(3)),
         "queries_left_out": 24 - len(ranks),
     }
 
@@ -53,8 +97,14 @@ def test_instance_finds_the_own_photo_and_counts_ties_against_us(gallery: str) -
 def test_a_collapsed_encoder_has_no_accuracy() -> None:
     same = torch.ones(6, 16)
     queries, photos = encoded(same[:, None], [0, 0, 0, 1, 1, 1], list(range(6))), encoded(same, [0, 0, 0, 1, 1, 1], list(range(6)))
-    assert Instance(metrics=["Acc@1", "Acc@5"]).evaluate(queries, photos) == {"Acc@1": 0.0, "Acc@5": 0.0}
-    assert Instance(metrics=["Acc@2", "Acc@3"], gallery="category").evaluate(queries, photos) == {"Acc@2": 0.0, "Acc@3": 1.0}
+    none = dict.fromkeys(("Acc@1", "class_Acc@1", "Acc@5", "class_Acc@5"), 0.0)
+    assert Instance(metrics=["Acc@1", "Acc@5"]).evaluate(queries, photos) == none
+    assert Instance(metrics=["Acc@2", "Acc@3"], gallery="category").evaluate(queries, photos) == {
+        "Acc@2": 0.0,
+        "class_Acc@2": 0.0,
+        "Acc@3": 1.0,
+        "class_Acc@3": 1.0,
+    }
 
 
 def test_classification_is_accuracy_and_average_precision_by_class() -> None:
@@ -83,7 +133,8 @@ def test_chance_is_the_mean_over_all_rankings() -> None:
         places = [i for i, hit in enumerate(order) if hit]
         totals.append(sum((n + 1) / (place + 1) for n, place in enumerate(places)) / 3)
     metrics = chance(queries, photos)
-    assert metrics == {"mAP@all": pytest.approx(sum(totals) / len(totals), abs=1e-12), "Prec@100": pytest.approx(3 / 100)}
+    mean = pytest.approx(sum(totals) / len(totals), abs=1e-12)
+    assert metrics == {"mAP@all": mean, "class_mAP@all": mean, "Prec@100": pytest.approx(3 / 100), "class_Prec@100": pytest.approx(3 / 100)}
 
 
 def test_bad_options_and_inputs_are_refused() -> None:

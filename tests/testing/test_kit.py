@@ -80,6 +80,7 @@ DEFECTIVE = [
     ("evaluator/first_queries", "ignores_the_order_of_queries_and_gallery", "shuffled nearest is"),
     ("evaluator/greedy", "works_in_chunks", "go by chunks of queries"),
     ("evaluator/unmeant", "metrics_are_means_of_their_queries", "its queries' mean is"),
+    ("evaluator/unclassed", "metrics_are_means_of_their_queries", "the mean over classes of the means of their queries is"),
     ("evaluator/optimist", "wins_nothing_by_ties", r"with all scores equal nearest is 1\.000"),
     ("sampler/global_draw", "is_a_pure_function", "other batches the second time"),
     ("recipe/still", "learns_what_can_be_told_apart", "on data that is easily told apart"),

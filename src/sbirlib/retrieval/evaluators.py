@@ -1,4 +1,8 @@
-"""Evaluators: category-level retrieval, instance-level retrieval, classification."""
+"""Evaluators: category-level retrieval, instance-level retrieval, classification.
+
+Each gives the mean of a metric over queries, "mAP@all", and its mean over classes, "class_mAP@all": the mean over classes of the mean over
+the class's queries that have a relevant photo.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ class Category(Evaluator):
         ties: rank of photos with equal scores: their expectation, stable by place, or the best or worst case
 
     >>> Category(metrics=["mAP@all"]).evaluate(sketches, photos)
-    {'mAP@all': ...}
+    {'mAP@all': ..., 'class_mAP@all': ...}
     """
 
     memory = MEMORY
@@ -42,7 +46,7 @@ class Category(Evaluator):
         self.metrics, self.ties = metrics, ties
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
-        return _report(PerQuery(self.per_query(queries, gallery)))
+        return _report(PerQuery(self.per_query(queries, gallery)), queries.category)
 
     def per_query(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
         """The metrics of each query [Q], by name."""
@@ -61,7 +65,7 @@ class Instance(Evaluator):
         gallery: photos to rank for a query, all of them or those of its category
 
     >>> Instance(metrics=["Acc@1"], gallery="category").evaluate(sketches, photos)
-    {'Acc@1': ...}
+    {'Acc@1': ..., 'class_Acc@1': ...}
     """
 
     memory = MEMORY
@@ -73,7 +77,7 @@ class Instance(Evaluator):
         self.metrics, self.gallery = metrics, gallery
 
     def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
-        return _report(PerQuery(self.per_query(queries, gallery)))
+        return _report(PerQuery(self.per_query(queries, gallery)), queries.category)
 
     def per_query(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
         """The metrics of each query [Q], by name."""
@@ -135,11 +139,11 @@ class Classification(Evaluator):
 
 
 def chance(queries: Encoded, gallery: Encoded) -> dict[str, float]:
-    """Category's mAP@all and Prec@100 of a random ranking, exactly: their expectation where all photos tie."""
+    """Category's metrics of a random ranking, mAP@all and Prec@100, exactly: their expectation where all photos tie."""
     blank = torch.zeros(len(queries), 1, 1), torch.zeros(len(gallery), 1)
-    return evaluate_queries(*blank, queries.category, gallery.category, metrics=["mAP@all", "Prec@100"]).means
+    return evaluate_queries(*blank, queries.category, gallery.category, metrics=["mAP@all", "Prec@100"]).averages(queries.category)
 
 
-def _report(result: PerQuery) -> dict[str, float]:
-    """The means, and `queries_left_out` if there are any."""
-    return result.means | ({"queries_left_out": float(result.left_out)} if result.left_out else {})
+def _report(result: PerQuery, category: Tensor) -> dict[str, float]:
+    """The means over queries and over the classes `category` [Q], and `queries_left_out` if there are any."""
+    return result.averages(category) | ({"queries_left_out": float(result.left_out)} if result.left_out else {})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sbirlib.interfaces import Encoded, Evaluator
+from sbirlib.retrieval.exact.per_query import CLASS, PerQuery
 from sbirlib.testing.subject import Subject, require, runs, seeded
 from sbirlib.testing.world import largest
 
@@ -83,7 +84,10 @@ def works_in_chunks(subject: Subject) -> None:
 
 
 def metrics_are_means_of_their_queries(subject: Subject) -> None:
-    """Each metric that `per_query` gives has a value [Q] for every query, whose mean, without those left out, is the metric."""
+    """Each metric that `per_query` gives has a value [Q] for every query, whose mean, without those left out, is the metric.
+
+    A metric of the same name with the prefix `class_` is the mean over the queries' categories of each category's mean.
+    """
     evaluator: Evaluator = subject.make()
     queries, gallery = encoded(evaluator, 14, queries=True, seed=0), encoded(evaluator, 25, queries=False, seed=1)
     metrics = evaluator.evaluate(queries, gallery)
@@ -95,6 +99,12 @@ def metrics_are_means_of_their_queries(subject: Subject) -> None:
         require(
             abs(mean - metrics.get(name, float("nan"))) < 1e-6, f"{subject.id}: {name} is {metrics.get(name)}, its queries' mean is {mean}"
         )
+        of_classes, over_classes = metrics.get(f"{CLASS}{name}"), PerQuery({name: values.double()}).class_means(queries.category)
+        for metric, expected in over_classes.items():
+            require(
+                of_classes is None or abs(expected - of_classes) < 1e-6,
+                f"{subject.id}: {metric} is {of_classes}, the mean over classes of the means of their queries is {expected}",
+            )
 
 
 def wins_nothing_by_ties(subject: Subject) -> None:

@@ -49,6 +49,17 @@ class Unmeant(Nearest):
         return {"nearest": torch.zeros(len(queries))}
 
 
+class Unclassed(Nearest):
+    """Gives the mean over queries for the mean over classes."""
+
+    def evaluate(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        mean = super().evaluate(queries, gallery)["nearest"]
+        return {"nearest": mean, "class_nearest": mean}
+
+    def per_query(self, queries: Encoded, gallery: Encoded) -> dict[str, Tensor]:
+        return {"nearest": self.hits(queries, gallery).double()}
+
+
 class Optimist(Nearest):
     """Takes the photo of the query's category among those of the highest score."""
 
