@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.data.images import MAX_PIXELS, SUFFIXES, UNSUPPORTED, MaxPixels, good_images, open_image, plain
 from sbirlib.data.layout import MODALITIES, Entry, entries, from_tree
 from sbirlib.data.split import split as split_dataset
+from sbirlib.data.texts import Texts
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 from sbirlib.options import hold
@@ -61,8 +64,7 @@ def from_entries(
     rows = _readable(root, rows, skip_bad=True, max_pixels=max_pixels) if skip_bad else rows
     if not rows:
         raise InputError(f"{root} holds no image ({', '.join(sorted(SUFFIXES))})")
-    dataset = _dataset(name, rows, Files(tuple(str(root / e.path) for e in rows), max_pixels), root=str(root))
-    return replace(dataset, splits=splits or {})
+    return replace(_dataset(name, rows, max_pixels, root=str(root)), splits=splits or {})
 
 
 def images(
@@ -94,7 +96,7 @@ def images(
     rows = _readable(root, rows, skip_bad=skip_bad, max_pixels=max_pixels)
     if not rows:
         raise InputError(f"no {modality} in {source!s}: expected files that end in {', '.join(sorted(SUFFIXES))}")
-    return _dataset(path.name, rows, Files(tuple(str(root / e.path) for e in rows), max_pixels), root=str(root))
+    return _dataset(path.name, rows, max_pixels, root=str(root))
 
 
 def from_lists(
@@ -123,21 +125,28 @@ def from_lists(
     if not entry_rows:
         raise InputError(f"the dataset {name!r} is empty: give it sketches, photos or both")
     _good_pictures(pictures, skip_bad=False, max_pixels=max_pixels)
-    return _dataset(name, entry_rows, Files(tuple(pictures), max_pixels))
+    return _dataset(name, entry_rows, max_pixels, pictures=pictures)
 
 
 @dataclass(frozen=True)
 class Files:
-    """Reader of images by position; each is a path, or a PIL image that is returned as it is."""
+    """Reader of images by position; each is a path, relative to `root` if there is one, or a PIL image that is returned as it is.
+
+    `draft`, if it is not 0, lets JPEG files be decoded at a half, a quarter or an eighth, see `open_image`.
+    """
 
     threads: ClassVar[int] = 4
 
-    pictures: tuple[str | Image.Image, ...]
+    pictures: Sequence[str | Image.Image]
     max_pixels: int
+    root: str = ""
+    draft: int = 0
 
     def __call__(self, position: int) -> Image.Image:
         picture = self.pictures[position]
-        return open_image(picture, max_pixels=self.max_pixels) if isinstance(picture, str) else picture
+        if not isinstance(picture, str):
+            return picture
+        return open_image(os.path.join(self.root, picture), max_pixels=self.max_pixels, draft=self.draft)
 
 
 def _listed(source: Sequence[Any], modality: Literal["sketch", "photo"], *, skip_bad: bool, max_pixels: int) -> Dataset:
@@ -148,7 +157,7 @@ def _listed(source: Sequence[Any], modality: Literal["sketch", "photo"], *, skip
         raise InputError(f"no {modality} was given: expected paths, PIL images or arrays")
     keys = [(p if isinstance(p, str) else f"{modality}[{i}]", p) for i, p in enumerate(pictures) if i in good]
     rows = [Entry(key, MODALITIES[modality], "", "") for key, _ in keys]
-    return _dataset("images", rows, Files(tuple(p for _, p in keys), max_pixels))
+    return _dataset("images", rows, max_pixels, pictures=[p for _, p in keys])
 
 
 def _picture(image: Any, key: str) -> str | Image.Image:
@@ -173,7 +182,10 @@ def _readable(root: Path, rows: list[Entry], *, skip_bad: bool, max_pixels: int)
     return [rows[i] for i in good_images([root / e.path for e in rows], skip_bad=skip_bad, max_pixels=max_pixels)]
 
 
-def _dataset(name: str, rows: list[Entry], reader: Files, *, root: str = "") -> Dataset:
+def _dataset(
+    name: str, rows: list[Entry], max_pixels: int, *, root: str = "", pictures: Sequence[str | Image.Image] | None = None
+) -> Dataset:
+    """The dataset of these entries, with the image of each in `pictures` (default: the file of its path in `root`)."""
     classes = {m: {e.category for e in rows if e.modality == m} for m in (SKETCH, PHOTO)}
     if classes[SKETCH] and classes[PHOTO] and (alone := sorted(classes[SKETCH] ^ classes[PHOTO])):
         lacking = ", ".join(f"{c!r} has no {'sketch' if c in classes[PHOTO] else 'photo'}" for c in alone)
@@ -181,16 +193,17 @@ def _dataset(name: str, rows: list[Entry], reader: Files, *, root: str = "") -> 
     categories = sorted({e.category for e in rows} - {""})
     number = {c: i for i, c in enumerate(categories)}
     instances = {e: i for i, e in enumerate(dict.fromkeys(e.instance for e in rows if e.instance))}
-    keys = [e.path for e in rows]
-    if len(set(keys)) < len(keys):
-        raise InputError(f"{name}: {next(k for k in keys if keys.count(k) > 1)} is given twice; keep one")
+    if len({e.path for e in rows}) < len(rows):
+        repeated = Counter(e.path for e in rows).most_common(1)[0][0]
+        raise InputError(f"{name}: {repeated} is given twice; keep one")
+    keys = Texts.of(e.path for e in rows)
     return Dataset.of(
         name,
         categories=categories,
-        modality=[e.modality for e in rows],
-        category=[number.get(e.category, -1) for e in rows],
-        instance=[instances.get(e.instance, -1) for e in rows],
+        modality=np.fromiter((e.modality for e in rows), np.int64, len(rows)),
+        category=np.fromiter((number.get(e.category, -1) for e in rows), np.int64, len(rows)),
+        instance=np.fromiter((instances.get(e.instance, -1) for e in rows), np.int64, len(rows)),
         keys=keys,
-        reader=reader,
+        reader=Files(keys if pictures is None else tuple(pictures), max_pixels, root),
         root=root,
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -15,6 +13,7 @@ from sbirlib.data.dataset import IntArray
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Component, Labels
 
+NONE = np.empty(0, dtype=np.int64)
 MODALITIES = {"both": (SKETCH, PHOTO), "sketch": (SKETCH,), "photo": (PHOTO,)}
 
 
@@ -58,7 +57,8 @@ class Balanced(Component):
                 f"balanced batches take categories={self.categories} classes, and there are {len(classes)} to train on: "
                 f"set the sampler's option categories to {max(len(classes), 1)} or less, or train on more classes"
             )
-        rows = {c: [np.flatnonzero((category == c) & (modality == m)) for m in (SKETCH, PHOTO)] for c in classes}
+        groups_of = [_groups(np.where(modality == m, category, -1)) for m in (SKETCH, PHOTO)]
+        rows = {c: [groups.get(c, NONE) for groups in groups_of] for c in classes}
         for c, groups in rows.items():
             for name, group in zip(("sketches", "photos"), groups, strict=True):
                 if not len(group):
@@ -89,22 +89,25 @@ class Pairs(Component):
     def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
         """Row numbers of each batch of an epoch."""
         instance, modality = np.asarray(labels.instance), np.asarray(labels.modality)
-        photos: dict[int, list[int]] = {}
-        for row in np.flatnonzero((modality == PHOTO) & (instance >= 0)).tolist():
-            photos.setdefault(int(instance[row]), []).append(row)
-        sketches = np.flatnonzero((modality == SKETCH) & np.isin(instance, list(photos)))
+        photos = np.flatnonzero((modality == PHOTO) & (instance >= 0))
+        photos = photos[np.argsort(instance[photos], kind="stable")]  # instance by instance
+        sketches = np.flatnonzero((modality == SKETCH) & np.isin(instance, instance[photos]))
         if len(sketches) < self.pairs:
             raise InputError(
                 f"pairs={self.pairs} sketches with a photo of their own are needed, and there are {len(sketches)}: "
                 + ("set the sampler's option pairs lower" if len(sketches) else "this dataset has no instances; use the sampler balanced")
             )
         rng = np.random.default_rng([seed, epoch])
-        turn: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)  # the k-th sketch of an instance comes in round k
-        ordered = sorted(rng.permutation(sketches).tolist(), key=lambda row: next(turn[int(instance[row])]))
+        shuffled = rng.permutation(sketches)
+        ordered = shuffled[np.argsort(_turn(instance[shuffled]), kind="stable")]  # the k-th sketch of an instance comes in round k
         if self.per_category > 1:
-            ordered = self._grouped(ordered, labels, rng)
-        paired = [(row, int(rng.choice(photos[int(instance[row])]))) for row in ordered]
-        return [[row for pair in paired[i : i + self.pairs] for row in pair] for i in range(0, len(paired) - self.pairs + 1, self.pairs)]
+            ordered = np.array(self._grouped(ordered.tolist(), labels, rng))
+        first, last = (np.searchsorted(instance[photos], instance[ordered], side) for side in ("left", "right"))
+        photo = photos[first + rng.integers(0, last - first)]  # one of the photos of each sketch's instance
+        count = len(ordered) // self.pairs
+        paired = np.stack([ordered, photo], 1)[: count * self.pairs]
+        batches: list[list[int]] = paired.reshape(count, 2 * self.pairs).tolist()
+        return batches
 
     def _grouped(self, sketches: list[int], labels: Labels, rng: np.random.Generator) -> list[int]:
         """Sketches in groups of `per_category` instances of one category; incomplete groups are left out."""
@@ -154,6 +157,22 @@ class Shuffled(Component):
         shuffled = np.random.default_rng([seed, epoch]).permutation(rows).tolist()
         batches = [shuffled[i : i + self.size] for i in range(0, len(shuffled), self.size)]
         return batches if len(batches[-1]) > 1 else batches[:-1]
+
+
+def _groups(numbers: IntArray) -> dict[int, IntArray]:
+    """Positions [k], in order, of each number in `numbers` [n]; those below 0 are left out."""
+    order = np.argsort(numbers, kind="stable")
+    present, starts = np.unique(numbers[order], return_index=True)
+    return {int(c): group for c, group in zip(present, np.split(order, starts[1:]), strict=True) if c >= 0}
+
+
+def _turn(numbers: IntArray) -> IntArray:
+    """The place [n] of each entry among the entries of its number, from 0."""
+    order = np.argsort(numbers, kind="stable")
+    _, starts, counts = np.unique(numbers[order], return_index=True, return_counts=True)
+    turn = np.empty(len(numbers), dtype=np.int64)
+    turn[order] = np.arange(len(numbers)) - np.repeat(starts, counts)
+    return turn
 
 
 def _name(labels: Labels, category: int) -> str:
