@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from sbirlib import build, folder, part
 from sbirlib.data.dataset import Dataset
+from sbirlib.data.packed import pack
 from sbirlib.interfaces import SKETCH, Encoder, Features, Step
 from sbirlib.pipeline import Pipeline
 from sbirlib.testing.world import batch as noise
@@ -24,12 +25,13 @@ TINY: dict[str, Any] = {"backbone": "test_resnet", "pretrained": False, "dim": 1
 
 
 def world_of_examples(root: Path) -> dict[str, Any]:
-    """Fill `root` with my-data, photos, sketch.png and runs; return the names of the examples.
+    """Fill `root` with my-data, my-data.pack, photos, sketch.png and runs; return the names of the examples.
 
     `sketches` and `photos` are encoded, `step`, `features` and `distances` [N, N] those of one batch.
     """
     _write(separable(), root)
     dataset = folder(root / "my-data", split="moon,sun")
+    pack(folder(root / "my-data"), root / "my-data.pack", progress=False)
     trained = _pipeline(0).fit(dataset, out=root / "runs" / "mathm", progress=False, tensorboard=False, log_every=1)
     trained.save(root / "runs" / "mathm" / "model.safetensors")
     sketches, photos = trained.encode(dataset, progress=False)

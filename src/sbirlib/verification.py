@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from sbirlib import sealed
+from sbirlib.data.packed import packed
+from sbirlib.data.packed.layout import SUFFIX
 from sbirlib.errors import InputError
 from sbirlib.progress import track
 from sbirlib.retrieval.indexes.manifest import MANIFEST, OtherFormat, check_file, read_manifest
@@ -26,7 +29,7 @@ class Finding:
 
 
 def verify(path: str | Path) -> list[Finding]:
-    """Read every file of an index, of a run, of a folder of vectors, or one file, and hold it against its digest.
+    """Read every file of an index, of a run, of a folder of vectors, of packed datasets, or one file, and hold it against its digest.
 
     Folders are searched at any depth. A file that an earlier version or another program wrote has no digest. Raises InputError where there
     is nothing that could be verified, and for an index of another format.
@@ -58,10 +61,13 @@ def _of_index(place: Path) -> list[tuple[Path, Callable[[], bool]]]:
 def _of_files(place: Path) -> list[tuple[Path, Callable[[], bool]]]:
     if not place.exists():
         raise InputError(f"{place} does not exist: give the path of an index, a run, a folder of vectors, or one file of these")
-    files = [place] if place.is_file() and place.suffix == ".safetensors" else sorted(place.rglob("*.safetensors"))
+    kinds = {".safetensors": _sealed, SUFFIX: _packed}
+    files = [place] if place.is_file() and place.suffix in kinds else sorted(file for kind in kinds for file in place.rglob(f"*{kind}"))
     if not files:
-        raise InputError(f"{place} is or holds no index, no model and no vectors, so there is nothing to verify: give the path of one")
-    return [(file, partial(_sealed, file)) for file in files]
+        raise InputError(
+            f"{place} is or holds no index, model, vectors or packed dataset, so there is nothing to verify: give the path of one"
+        )
+    return [(file, partial(kinds[file.suffix], file)) for file in files]
 
 
 def _sealed(path: Path) -> bool:
@@ -70,6 +76,13 @@ def _sealed(path: Path) -> bool:
         pass
     sealed.verify(path)
     return bool(sealed.stamp(path).xxh3)
+
+
+def _packed(path: Path) -> bool:
+    """True; InputError where a packed dataset is damaged."""
+    packed(path, max_pixels=sys.maxsize)
+    sealed.verify(path)
+    return True
 
 
 def _refuse(error: InputError) -> bool:

@@ -16,7 +16,10 @@ from sbirlib.options import Text
 if TYPE_CHECKING:
     from sbirlib.data.dataset import Dataset
 
-DATA = "'synthetic'; a folder with sketch/<class>/ and photo/<class>/, or with manifest.csv; a published one, such as sketchy:FOLDER"
+DATA = (
+    "'synthetic'; a folder with sketch/<class>/ and photo/<class>/, or with manifest.csv; a published one, such as sketchy:FOLDER; "
+    "a file of `sbirlib pack`"
+)
 Data = Annotated[str, typer.Option(help=DATA)]
 Split = Annotated[
     str | None, typer.Option(help="FILE.json:NAME/SPLIT, unseen classes 'moon,sun', 'seed:0', or one that is published with it")
@@ -47,8 +50,19 @@ def open_dataset(data: str, split: str | None, skip_bad: bool, max_pixels: int |
     """The dataset of --data and --split, with the options of reading that were given."""
     from sbirlib.data.named import dataset
 
+    return dataset(data, split, **_reading(skip_bad, max_pixels))
+
+
+def open_unsplit(data: str, skip_bad: bool, max_pixels: int | None = None) -> Dataset:
+    """The dataset as it lies, with the options of reading that were given."""
+    from sbirlib.data.named import opened
+
+    return opened(data, **_reading(skip_bad, max_pixels))
+
+
+def _reading(skip_bad: bool, max_pixels: int | None) -> dict[str, Any]:
     options = {"skip_bad": skip_bad or None, "max_pixels": max_pixels}
-    return dataset(data, split, **{name: value for name, value in options.items() if value is not None})
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def settings(pairs_: list[str] | None) -> dict[str, Any]:

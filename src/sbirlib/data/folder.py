@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge
 from PIL import Image
 
 from sbirlib.data.dataset import Dataset
-from sbirlib.data.images import MAX_PIXELS, SUFFIXES, UNSUPPORTED, MaxPixels, good_images, open_image, plain
+from sbirlib.data.images import MAX_PIXELS, SUFFIXES, UNSUPPORTED, Files, MaxPixels, good_images, plain
 from sbirlib.data.layout import MODALITIES, Entry, entries, from_tree
+from sbirlib.data.packed import is_packed, packed
 from sbirlib.data.split import split as split_dataset
 from sbirlib.data.texts import Texts
 from sbirlib.errors import InputError
@@ -74,7 +74,8 @@ def images(
     skip_bad: bool = False,
     max_pixels: MaxPixels = MAX_PIXELS,
 ) -> Dataset:
-    """A dataset of photos for a gallery, or of sketches for queries: a folder, one file, or a list of paths, PIL images and arrays.
+    """A dataset of photos for a gallery, or of sketches for queries: a folder, one file, a packed dataset, or a list of paths, PIL images
+    and arrays.
 
     Images have a category where the source tells it: in a dataset's folder (see `folder`), of which those of this modality are taken,
     and in a folder of classes, `<source>/<class>/<file>`. Elsewhere, at any depth, the category is -1.
@@ -82,6 +83,11 @@ def images(
     if not isinstance(source, str | Path):
         return _listed(source, modality, skip_bad=skip_bad, max_pixels=max_pixels)
     path = Path(source).expanduser().resolve()
+    if is_packed(path) and not path.is_dir():
+        data = packed(path, skip_bad=skip_bad, max_pixels=max_pixels)
+        if not len(images_ := data.photos if modality == "photo" else data.sketches):
+            raise InputError(f"no {modality} in {source!s}")
+        return images_
     if not path.exists():
         if path.suffix.lower() in SUFFIXES | UNSUPPORTED.keys():
             raise InputError(f"there is no file {path}: check its path")
@@ -126,27 +132,6 @@ def from_lists(
         raise InputError(f"the dataset {name!r} is empty: give it sketches, photos or both")
     _good_pictures(pictures, skip_bad=False, max_pixels=max_pixels)
     return _dataset(name, entry_rows, max_pixels, pictures=pictures)
-
-
-@dataclass(frozen=True)
-class Files:
-    """Reader of images by position; each is a path, relative to `root` if there is one, or a PIL image that is returned as it is.
-
-    `draft`, if it is not 0, lets JPEG files be decoded at a half, a quarter or an eighth, see `open_image`.
-    """
-
-    threads: ClassVar[int] = 4
-
-    pictures: Sequence[str | Image.Image]
-    max_pixels: int
-    root: str = ""
-    draft: int = 0
-
-    def __call__(self, position: int) -> Image.Image:
-        picture = self.pictures[position]
-        if not isinstance(picture, str):
-            return picture
-        return open_image(os.path.join(self.root, picture), max_pixels=self.max_pixels, draft=self.draft)
 
 
 def _listed(source: Sequence[Any], modality: Literal["sketch", "photo"], *, skip_bad: bool, max_pixels: int) -> Dataset:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge
@@ -86,6 +88,27 @@ def upright(image: Image.Image, where: str, *, draft: int = 0) -> Image.Image:
         raise InputError(f"{where}: {error}") from error
     except Exception as error:  # a decoder may raise anything on a broken file
         raise InputError(f"{where} is damaged or cut short ({error}): {REMEDY}") from error
+
+
+@dataclass(frozen=True)
+class Files:
+    """Reader of images by position; each is a path, relative to `root` if there is one, or a PIL image that is returned as it is.
+
+    `draft`, if it is not 0, lets JPEG files be decoded at a half, a quarter or an eighth, see `open_image`.
+    """
+
+    threads: ClassVar[int] = 4
+
+    pictures: Sequence[str | Image.Image]
+    max_pixels: int
+    root: str = ""
+    draft: int = 0
+
+    def __call__(self, position: int) -> Image.Image:
+        picture = self.pictures[position]
+        if not isinstance(picture, str):
+            return picture
+        return open_image(os.path.join(self.root, picture), max_pixels=self.max_pixels, draft=self.draft)
 
 
 def check_header(path: str | Path, *, max_pixels: MaxPixels = MAX_PIXELS) -> None:
