@@ -1,0 +1,1 @@
+"""Profiles of training steps, and advice from them."""
