@@ -6,7 +6,7 @@ import sys
 import typer
 from tqdm import tqdm
 
-from sbirlib.cli import components, data, method, photos, saved
+from sbirlib.cli import components, data, method, photos, runs, saved
 from sbirlib.errors import InputError, printable
 from sbirlib.memory import keep_freed_memory
 
@@ -24,6 +24,9 @@ app.command()(method.train)
 app.command("eval")(method.eval_)
 app.command()(method.classify)
 app.command()(method.ensemble)
+app.command()(runs.compare)
+app.command("tune-lr")(runs.tune_lr)
+app.command()(runs.profile)
 for verb in (photos.encode, photos.index, photos.add, photos.remove, photos.search, saved.verify, saved.upgrade):
     app.command()(verb)
 
