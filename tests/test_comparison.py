@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sbirlib import build, split
+from sbirlib import build, load, split
 from sbirlib.comparison import ABSENT, compare, differing_settings, flat, read_run, read_runs, results
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
@@ -147,6 +149,26 @@ def test_a_run_that_has_not_ended_is_read_from_its_checkpoint(root: Path, tmp_pa
     run = read_run(place)
     assert run.model.name == "checkpoint.safetensors"
     assert run.settings["phases.0.steps"] == 2
+
+
+def test_each_evaluator_leaves_out_its_own_queries(root: Path, parts: Dataset) -> None:
+    """Sketches of one category without instances: category-level metrics count them, instance-level ones do not."""
+    both = replace(parts, instance=np.where((parts.category == parts.category.max()) & (parts.modality == 0), -1, parts.instance))
+    runs = []
+    for name in ("first", "longer"):
+        place = root / f"{name}-both"
+        pipeline = load(root / name / "model.safetensors")
+        other = build(pipeline.recipe.tables(), evaluators={"category": {"metrics": ["mAP@all"]}, "instance": {"metrics": ["Acc@5"]}})
+        other.encoder.load_state_dict(pipeline.encoder.state_dict())
+        place.mkdir()
+        other.export(place / "model.safetensors")
+        runs.append(read_run(place))
+    result = compare(runs, both, progress=False)
+    assert list(result.metrics) == ["mAP@all", "class_mAP@all", "Acc@5", "class_Acc@5"]
+    for run in runs:
+        plain = load(run.model).evaluate(both, progress=False)
+        assert plain["queries_left_out"] == 6
+        assert {metric: of[run.name] for metric, of in result.metrics.items()} == pytest.approx({m: plain[m] for m in result.metrics})
 
 
 def test_nested_tables_are_flattened_to_paths() -> None:

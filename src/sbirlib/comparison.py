@@ -173,8 +173,11 @@ def compare(
     if not shared:
         raise InputError("no evaluator of the first run gives values query by query for all runs: ask for metrics, such as mAP@all")
     category = torch.from_numpy(dataset.select(split).sketches.category)
-    means = [PerQuery({name: columns[i] for name, columns in shared.items()}).averages(category) for i in range(len(runs))]
-    table = {name: {run.name: own[name] for run, own in zip(runs, means, strict=True)} for name in means[0]}
+    table: dict[str, dict[str, float]] = {}
+    for name, columns in shared.items():  # apart, for the queries that are left out depend on the evaluator
+        for run, column in zip(runs, columns, strict=True):
+            for metric, mean in PerQuery({name: column}).averages(category).items():
+                table.setdefault(metric, {})[run.name] = mean
     lines = [line for name, columns in shared.items() for line in _differences(name, columns, category, runs)]
     return Comparison(table, lines)
 

@@ -138,9 +138,7 @@ def range_test(
     without its schedule and without parameters that are frozen for some steps, on the training split alone; it ends before `steps` where the
     loss diverges. Weights that move over a phase are taken as they are at its end.
 
-    >>> curve = range_test("mathm", dataset, steps=10, progress=False, encoder={"name": "backbone", "backbone": "test_resnet", "dim": 8,
-    ...     "pretrained": False}, transform={"size": 32}, sampler={"categories": 3, "per_modality": 2}, phases=[{"parameters": []}])
-    >>> len(curve.rates)
+    >>> len(range_test(pipeline.recipe.tables(), dataset, steps=10, progress=False).rates)
     10
     """
     _Settings(steps=steps, low=low, high=high)

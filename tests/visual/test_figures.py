@@ -79,3 +79,8 @@ def test_a_damaged_line_of_a_log_is_named(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"step"\n')
     with pytest.raises(InputError, match="log.jsonl, line 2 is not valid JSON"):
         read_log(tmp_path)
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "losses": {"a": NaN}, "lr": {"rest": 0.1}}\n{"losses": 3}\n')
+    with pytest.raises(InputError, match=r"line 2 is damaged, or by another program: step: Field required; losses: Input should be"):
+        read_log(tmp_path)
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "losses": {"a": 2}, "lr": {"rest": 0.1}}\n')
+    assert read_log(tmp_path) == [{"step": 1, "losses": {"a": 2.0}, "lr": {"rest": 0.1}}]

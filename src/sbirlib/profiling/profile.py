@@ -113,9 +113,9 @@ def profile(
     The pipeline is trained by it: give one that was built for this. Its first phase with steps must have as many; `phase_alone` builds it so,
     with everything thawed that a recipe freezes at first.
 
-    >>> result = profile(build("mathm", encoder={"name": "backbone", "backbone": "test_resnet", "dim": 8, "pretrained": False},
-    ...     transform={"size": 32}, sampler={"categories": 3, "per_modality": 2}, phases=[{"parameters": []}]), dataset, steps=2, progress=False)
-    >>> 0 < result.share("encode") < 1
+    >>> from sbirlib.phase_alone import phase_alone
+    >>> alone = phase_alone(pipeline.recipe.tables(), {}, steps=steps_of(2))
+    >>> 0 < profile(alone.pipeline, dataset, steps=2, progress=False).share("encode") < 1
     True
     """
     _Settings(steps=steps, workers=workers)

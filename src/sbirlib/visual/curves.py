@@ -9,18 +9,32 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from sbirlib.documents import read_json, read_text
+from sbirlib.documents import Count, read_json, read_text
 from sbirlib.errors import InputError, nearest
 from sbirlib.retrieval.exact.per_query import CLASS
 from sbirlib.visual.figures import figure
 
 Array = NDArray[np.float64]
 Record = Mapping[str, Any]
-RECORD: TypeAdapter[Record] = TypeAdapter(Mapping[str, Any])
+Numbers = dict[str, float]
 LEFT_OUT = "_left_out"  # ends the name of a count of queries
 FEW = 30  # points of a curve below which each is marked
+
+
+class _Record(BaseModel):
+    """A line of a log; other keys may stand beside these."""
+
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+    step: Count
+    losses: Numbers = {}
+    logged: Numbers = {}
+    validation: Numbers = {}
+
+
+RECORD = TypeAdapter(_Record)
 
 
 def read_log(path: str | Path) -> list[Record]:
@@ -28,7 +42,8 @@ def read_log(path: str | Path) -> list[Record]:
     file = Path(path) / "log.jsonl" if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise InputError(f"no log at {file}: train with out=FOLDER, which writes it there")
-    return [read_json(line, RECORD, f"{file}, line {number}") for number, line in enumerate(read_text(file).splitlines(), 1)]
+    lines = enumerate(read_text(file).splitlines(), 1)
+    return [read_json(line, RECORD, f"{file}, line {number}").model_dump(exclude_unset=True) for number, line in lines]
 
 
 def training_curves(runs: Mapping[str, Sequence[Record]], panels: Mapping[str, Sequence[str]]) -> Any:
