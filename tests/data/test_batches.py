@@ -1,5 +1,6 @@
 """Batches: labels, augmentation seeds, workers, and the cache of prepared images."""
 
+import os
 import random
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from sbirlib.data import batches as module
-from sbirlib.data.batches import Prepared, load, mix
+from sbirlib.data.batches import Prepared, default_workers, load, mix
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.transforms import Sbir
 
@@ -107,6 +108,22 @@ def test_what_does_not_fit_is_opened_every_time_and_comes_out_the_same(dataset: 
     assert same(expected, all_bytes(large))
     assert same(expected, all_bytes(large))
     assert reader.opened == 18
+
+
+def test_workers_are_chosen_from_the_cores_where_the_cache_does_not_hold_the_images(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert default_workers(Prepared(dataset, Sbir(size=32))) == 0
+    monkeypatch.setattr(module, "CACHE_BYTES", 1000)
+    large = Prepared(dataset, Sbir(size=32))
+    for cores, processes, workers in ((1, 1, 0), (2, 1, 1), (8, 1, 7), (8, 4, 1), (8, 8, 1), (64, 1, 16)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: range(cores))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        assert default_workers(large) == workers
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(3))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    alone = [batch.images for batch in load(large, LISTS, seed=0, epoch=0, workers=0)]
+    assert same(alone, [batch.images for batch in load(large, LISTS, seed=0, epoch=0)])
 
 
 def test_training_never_writes_into_the_kept_pictures(prepared: Prepared) -> None:

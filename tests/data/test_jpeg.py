@@ -12,7 +12,7 @@ from sbirlib.data import jpeg
 from sbirlib.data.images import open_image
 from sbirlib.errors import InputError
 
-fast = pytest.mark.skipif(not jpeg._equal_to_pillow(), reason="simplejpeg is not installed, or decodes otherwise than Pillow")
+fast = pytest.mark.skipif(not jpeg.fast_decoder(), reason="simplejpeg is not installed, or decodes otherwise than Pillow")
 
 
 def picture(width: int = 61, height: int = 45, mode: str = "RGB") -> Image.Image:
@@ -40,7 +40,7 @@ def test_both_decoders_give_equal_pixels(mode: str, options: dict[str, Any], tmp
         picture(mode=mode).save(path, exif=exif, **options)
         with_fast = outcome(path)
         with monkeypatch.context() as patch:
-            patch.setattr(jpeg, "_equal_to_pillow", lambda: False)
+            patch.setattr(jpeg, "fast_decoder", lambda: False)
             assert outcome(path) == with_fast
         assert with_fast[1] == ((61, 45) if orientation == 1 else (45, 61))
 
@@ -68,7 +68,7 @@ def test_both_decoders_judge_damaged_files_alike(tmp_path: Path, monkeypatch: py
         path.write_bytes(content)
         with_fast = outcome(path)
         with monkeypatch.context() as patch:
-            patch.setattr(jpeg, "_equal_to_pillow", lambda: False)
+            patch.setattr(jpeg, "fast_decoder", lambda: False)
             assert outcome(path) == with_fast, f"case {i}"
 
 
@@ -85,9 +85,9 @@ def test_without_simplejpeg_pillow_decodes(tmp_path: Path, monkeypatch: pytest.M
     picture().save(tmp_path / "x.jpg")
     expected = open_image(tmp_path / "x.jpg").tobytes()
     monkeypatch.setattr(jpeg, "simplejpeg", None)
-    jpeg._equal_to_pillow.cache_clear()
+    jpeg.fast_decoder.cache_clear()
     try:
-        assert not jpeg._equal_to_pillow()
+        assert not jpeg.fast_decoder()
         assert open_image(tmp_path / "x.jpg").tobytes() == expected
     finally:
-        jpeg._equal_to_pillow.cache_clear()
+        jpeg.fast_decoder.cache_clear()

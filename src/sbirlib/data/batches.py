@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from sbirlib.interfaces import Batch, Transform
 from sbirlib.progress import track
 
 CACHE_BYTES = 2 * 2**30
+MOST_WORKERS = 16
 
 
 class Prepared:
@@ -57,6 +58,18 @@ class Prepared:
                 pass
 
 
+def default_workers(prepared: Prepared) -> int:
+    """Processes that read images where the caller names no number: none where the cache holds all images, else a core each, but one.
+
+    One core is left to the training. Of several processes on a machine (LOCAL_WORLD_SIZE) each has its share of the cores.
+    """
+    if prepared.cache is not None:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return min(max(share - 1, 1 if cores > 1 else 0), MOST_WORKERS)
+
+
 def load(
     prepared: Prepared,
     index_lists: Sequence[Sequence[int]],
@@ -64,27 +77,33 @@ def load(
     seed: int,
     epoch: int,
     augment: bool = True,
-    workers: int = 0,
+    workers: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
     """Yield a batch for each list of indices: images float32 [B, 3, S, S] in [0, 1], on the device.
 
-    The number of workers changes the speed alone. torch's global random state is restored.
+    The number of workers (default: `default_workers`) changes the speed alone: they prepare the next batches meanwhile, in pinned memory
+    where the device is a GPU. Without workers each batch is prepared when it is asked for, as augmentation draws from torch's global random
+    state, which a thread would share with the caller; that state is restored.
     """
+    device = torch.device(device)
     batches = _Batches(prepared, index_lists, seed, epoch, augment)
+    if workers is None:
+        workers = default_workers(prepared)
     if workers > 0:
         prepared.warm(i for rows in index_lists for i in rows)  # once in this process, instead of once in every worker
         generator = torch.Generator()  # without it the loader would draw from the global one
-        source: Iterable[Batch] = DataLoader(batches, batch_size=None, num_workers=workers, generator=generator)
+        pinned = device.type == "cuda"
+        source: Iterable[list[Tensor]] = DataLoader(batches, batch_size=None, num_workers=workers, generator=generator, pin_memory=pinned)
     else:
         source = (batches[b] for b in range(len(batches)))
-    for batch in source:
-        on_device = batch.to(device)
-        yield replace(on_device, images=on_device.images.float().div_(255))
+    for images, *labels in source:
+        images, *labels = (tensor.to(device, non_blocking=True) for tensor in (images, *labels))
+        yield Batch(images.float().div_(255), *labels)
 
 
-class _Batches(torch.utils.data.Dataset[Batch]):
-    """Batches by position, with uint8 images, a quarter of the bytes to move between processes and to the device."""
+class _Batches(torch.utils.data.Dataset[list[Tensor]]):
+    """Batches by position: uint8 images, a quarter of the bytes to move between processes and to the device, and the labels."""
 
     def __init__(self, prepared: Prepared, index_lists: Sequence[Sequence[int]], seed: int, epoch: int, augment: bool) -> None:
         self.prepared, self.index_lists, self.seed, self.epoch, self.augment = prepared, index_lists, seed, epoch, augment
@@ -92,7 +111,7 @@ class _Batches(torch.utils.data.Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.index_lists)
 
-    def __getitem__(self, b: int) -> Batch:
+    def __getitem__(self, b: int) -> list[Tensor]:
         rows, prepared = self.index_lists[b], self.prepared
         size = prepared.transform.size
         images = torch.empty((len(rows), 3, size, size), dtype=torch.uint8)
@@ -110,7 +129,7 @@ class _Batches(torch.utils.data.Dataset[Batch]):
             torch.set_num_threads(threads)
             generator.set_state(before)
         index = torch.as_tensor(rows, dtype=torch.int64)
-        return Batch(images, prepared.modality[index], prepared.category[index], prepared.instance[index])
+        return [images, prepared.modality[index], prepared.category[index], prepared.instance[index]]
 
 
 def mix(*numbers: int) -> int:

@@ -23,7 +23,7 @@ def fast_pixels(image: Image.Image) -> Image.Image | None:
 
     Pillow decodes all but upright images in RGB or grey, and every file of which libjpeg complains.
     """
-    if image.format != "JPEG" or image.mode not in COLOURS or not _equal_to_pillow():
+    if image.format != "JPEG" or image.mode not in COLOURS or not fast_decoder():
         return None
     if image.getexif().get(ORIENTATION, 1) != 1:
         return None
@@ -48,8 +48,8 @@ def draft(image: Image.Image, side: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _equal_to_pillow() -> bool:
-    """Whether simplejpeg is installed and decodes trial images of every subsampling, and a grey one, to Pillow's own pixels."""
+def fast_decoder() -> bool:
+    """Whether simplejpeg is used: it is installed, and decodes trial images of every subsampling, and a grey one, to Pillow's own pixels."""
     if simplejpeg is None:
         return False
     noise = np.random.default_rng(0).integers(0, 256, (37, 43, 3), dtype=np.uint8)

@@ -56,7 +56,9 @@ class Sbir(Component):
     def prepare(self, image: Image.Image, modality: int) -> Tensor:
         """A PIL image to uint8 [3, S, S], the same every time."""
         if modality != SKETCH:
-            photo: Tensor = tv.pil_to_tensor(self._fit(on_white(image).convert("RGB"), self.photo_fit, lines=self.photo_lines))
+            opaque = on_white(image)
+            opaque = opaque if opaque.mode == "RGB" else opaque.convert("RGB")  # which would copy
+            photo: Tensor = tv.pil_to_tensor(self._fit(opaque, self.photo_fit, lines=self.photo_lines))
             return photo
         sheet = drawing(image, self.polarity)
         if self.sketch_fit != "centre":

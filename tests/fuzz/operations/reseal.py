@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xxhash
 from tests.fuzz.operations import tensors
 
 from sbirlib import documents, sealed
+from sbirlib.data.packed import layout
+from sbirlib.data.packed.layout import SUFFIX
 
 MANIFEST = "index.json"
 
@@ -23,6 +27,9 @@ def reseal(folder: Path) -> None:
                 _reseal_records(path)
             with suppress(ValueError, OSError):
                 sealed.seal(path)
+    for path in sorted(folder.rglob(f"*{SUFFIX}")):
+        with suppress(Exception):
+            _reseal_pack(path)
     for path in sorted(folder.rglob(MANIFEST)):
         if path.is_file():
             path.write_bytes(_resealed(path.read_bytes(), path.parent))
@@ -39,6 +46,26 @@ def _reseal_records(path: Path) -> None:
     if records is not None and "records" in about:
         about["records"] = xxhash.xxh3_128_hexdigest(records.data)
         path.write_bytes(tensors.written({**texts, "sbirlib": json.dumps(about, separators=(",", ":"))}, entries))
+
+
+def _reseal_pack(path: Path) -> None:
+    """Write the digests of a packed dataset anew, and the header that belongs to its tensors: of images, of the index, of the file."""
+    texts, entries = tensors.read(path.read_bytes())
+    data = {entry.name: entry.data for entry in entries}
+    images, starts = len(data["form"]), np.frombuffer(data["image_starts"], "<i8")
+    data["digest"] = b"".join(xxhash.xxh3_128_digest(data["data"][a:b]) for a, b in itertools.pairwise(starts.tolist()))[: 16 * images]
+    index = b"".join(data[name] for name in layout.COLUMNS)
+    counts = layout.Counts(
+        xxh3=sealed.ZEROS,
+        packed=json.loads(texts["sbirlib"])["packed"],
+        images=images,
+        data_bytes=len(data["data"]),
+        key_bytes=len(data["keys"]),
+        about_bytes=len(data["about"]),
+        index=xxhash.xxh3_128_hexdigest(index),
+    )
+    path.write_bytes(layout.header(counts) + data["data"] + index)
+    sealed.seal(path)
 
 
 def _resealed(text: bytes, folder: Path | None) -> bytes:

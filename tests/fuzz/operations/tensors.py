@@ -162,7 +162,7 @@ def draw(random: Random, content: bytes) -> Operation:
 def draw_tensor(random: Random, entry: Entry) -> Operation:
     """One operation on a tensor: some on its values, some on its shape, some on the bytes that it holds."""
     if entry.dtype == "U8" and entry.shape[1:] in ([], [1]) and random.random() < 0.8:
-        inner = structure.draw(random, entry.data) if entry.data[:1] == b"[" else raw.draw(random, entry.data)
+        inner = structure.draw(random, entry.data) if entry.data[:1] == b"[" or entry.name == "about" else raw.draw(random, entry.data)
         return {"do": "inside", "inner": inner}
     value, size = _value(random, entry.dtype), SIZES[entry.dtype]
     count = len(entry.data) // size

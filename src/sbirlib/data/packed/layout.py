@@ -25,6 +25,7 @@ from pydantic import Field, TypeAdapter
 
 from sbirlib import sealed
 from sbirlib.data.dataset import SPLITS
+from sbirlib.data.split_file import KINDS
 from sbirlib.data.texts import Texts
 from sbirlib.documents import Count, Schema, read_json
 from sbirlib.errors import InputError
@@ -39,7 +40,7 @@ RAW = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}  # channels of each mode
 FORMS = (*RAW, "JPEG", "PNG")
 NAMES = {"<i8": "I64", "<i4": "I32", "|u1": "U8"}  # of safetensors
 COLUMNS = {  # type, and shape in terms of the counts
-    "starts": ("<i8", ("images+1",)),
+    "image_starts": ("<i8", ("images+1",)),
     "key_starts": ("<i8", ("images+1",)),
     "modality": ("<i8", ("images",)),
     "category": ("<i8", ("images",)),
@@ -160,7 +161,7 @@ def read_index(path: Path, memory: mmap.mmap, counts: Counts) -> tuple[dict[str,
 
 def _fault(arrays: Mapping[str, Array], counts: Counts, about: About, keys: Texts) -> str:
     """The first fault of the arrays, "" where they fit each other."""
-    starts, form = arrays["starts"], arrays["form"]
+    starts, form = arrays["image_starts"], arrays["form"]
     if (form >= len(FORMS)).any():
         return "an image is of an unknown form"
     if not _partition(starts, counts.data_bytes, padding=7):
@@ -180,6 +181,8 @@ def _fault(arrays: Mapping[str, Array], counts: Counts, about: About, keys: Text
         return "a category or an instance is not one of its names"
     if len(set(about.categories)) < len(about.categories):
         return "two categories have one name"
+    if any(not KINDS.keys() & entry.model_dump().keys() for entry in about.splits.values()):
+        return "a split is of no kind"
     return unfit(keys)
 
 

@@ -138,7 +138,7 @@ class PackedImages:
 
     def _content(self, position: int) -> memoryview:
         """The bytes of an image, held against their digest when they are read for the first time."""
-        first, last = self.arrays["starts"][position : position + 2].tolist()
+        first, last = self.arrays["image_starts"][position : position + 2].tolist()
         content = self.view[first:last]
         if not self.checked[position]:
             if xxhash.xxh3_128_digest(content) != self.arrays["digest"][position].tobytes():

@@ -72,10 +72,14 @@ def pack(
         dataset = replace(dataset, reader=replace(dataset.reader, draft=size))
     work = _work(target)
     try:
-        with locked(work), Building(work, sources) as building:
-            _fill(building, dataset, Shrinking(size, jpeg), workers or _threads(dataset), progress=progress)
-            building.finish(dataset, keys, about)
-            os.replace(building.data.name, target)
+        with locked(work):
+            if target.exists():  # by another process meanwhile
+                _refuse_other(target, about)
+                return packed(target)
+            with Building(work, sources) as building:
+                _fill(building, dataset, Shrinking(size, jpeg), workers or _threads(dataset), progress=progress)
+                building.finish(dataset, keys, about)
+            os.replace(work / "data", target)
             shutil.rmtree(work)
     except OSError as error:
         raise InputError(
@@ -138,7 +142,7 @@ class Building:
         self.entries.flush()
         self.entries.seek(0)
         arrays = _index(np.frombuffer(self.entries.read(), ENTRY), dataset, keys, about)
-        end = HEADER + int(arrays["starts"][-1])
+        end = HEADER + int(arrays["image_starts"][-1])
         padding = -end % 8
         index = b"".join(arrays[name].tobytes() for name in COLUMNS)
         counts = Counts(
@@ -173,7 +177,7 @@ def _index(entries: NDArray[np.void], dataset: Dataset, keys: Texts, about: Abou
     arrays = {name: entries[name] for name in ("width", "height", "form", "digest")}
     arrays |= {"modality": dataset.modality, "category": dataset.category, "instance": _renumbered(dataset.instance)}
     arrays["split"] = np.full(len(dataset), 255) if dataset.split is None else dataset.split
-    arrays |= {"starts": starts, "key_starts": keys.starts, "keys": keys.buffer, "about": np.frombuffer(text, np.uint8)}
+    arrays |= {"image_starts": starts, "key_starts": keys.starts, "keys": keys.buffer, "about": np.frombuffer(text, np.uint8)}
     return {name: np.ascontiguousarray(arrays[name], dtype=kind) for name, (kind, _) in COLUMNS.items()}
 
 
