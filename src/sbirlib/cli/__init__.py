@@ -6,7 +6,7 @@ import sys
 import typer
 from tqdm import tqdm
 
-from sbirlib.cli import components, data, method, photos, runs, saved
+from sbirlib.cli import components, data, method, pack, photos, runs, saved
 from sbirlib.errors import InputError, printable
 from sbirlib.memory import keep_freed_memory
 
@@ -29,6 +29,7 @@ app.command("tune-lr")(runs.tune_lr)
 app.command()(runs.profile)
 for verb in (photos.encode, photos.index, photos.add, photos.remove, photos.search, saved.verify, saved.upgrade):
     app.command()(verb)
+app.command()(pack.pack)
 
 plugins_app = typer.Typer(add_completion=False)
 plugins_app.callback(invoke_without_command=True)(components.plugins)
