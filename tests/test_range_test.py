@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sbirlib import build, split
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
-from sbirlib.range_test import RangeCurve, RangeTest, range_test, save_curve, weighted
+from sbirlib.range_test import RangeCurve, RangeTest, _follow, _spread, range_test, save_curve, weighted
 from sbirlib.testing.world import separable
 
 SMALL: dict[str, Any] = {
@@ -25,8 +27,8 @@ SMALL: dict[str, Any] = {
 RATES = np.logspace(-7, 0, 100)
 
 
-def curve_of(losses: np.ndarray) -> RangeCurve:
-    return RangeCurve(RATES[: len(losses)], losses, 1e-3, {})
+def curve_of(losses: np.ndarray, spreads: np.ndarray | None = None) -> RangeCurve:
+    return RangeCurve(RATES[: len(losses)], losses, np.ones(len(losses)) if spreads is None else spreads, 1e-3, {})
 
 
 def falling(centre: float, noise: float = 0.0) -> np.ndarray:
@@ -62,8 +64,20 @@ def test_the_steepest_descent_is_where_the_loss_falls(centre: float, noise: floa
     assert 4 * centre < curve.lowest < 100 * centre
     assert curve.suggestion is not None
     rate, reason = curve.suggestion
-    assert rate == min(curve.steepest, curve.lowest / 10)
-    assert ("falls fastest there" in reason) == (rate == curve.steepest)
+    assert rate == min(max(curve.steepest, curve.lowest / 10), curve.lowest / 2)
+    assert ("the loss falls fastest there" in reason) == (rate == curve.steepest)
+
+
+def test_a_suggestion_keeps_away_from_both_ends() -> None:
+    place = np.log10(RATES)
+    slow = curve_of(1 - 0.1 * np.clip(place + 6, 0, 4.5) - 0.3 / (1 + np.exp(-20 * (place + 6))) + np.exp(20 * (place + 1)))
+    assert slow.suggestion is not None
+    assert slow.suggestion[0] == slow.lowest / 10 > 3 * slow.steepest
+    assert "a tenth of the rate at the minimum" in slow.suggestion[1]
+    sharp = curve_of(np.where(place < -2, 1 - 0.2 * (place > -2.2), 5.0))
+    assert sharp.suggestion is not None
+    assert sharp.suggestion[0] == sharp.lowest / 2 < sharp.steepest
+    assert "half the rate at the minimum" in sharp.suggestion[1]
 
 
 def test_of_noise_alone_no_rate_is_suggested() -> None:
@@ -78,7 +92,7 @@ def test_all_rates_of_the_recipe_move_together(parts: Dataset) -> None:
     curve = range_test("mathm", parts, steps=12, low=1e-6, high=1e-1, device="cpu", progress=False, **SMALL)
     assert curve.rates[0] == pytest.approx(1e-6)
     assert curve.rate == 1e-3
-    assert len(curve.rates) == len(curve.losses) == 12 or curve.diverged
+    assert len(curve.rates) == len(curve.losses) == len(curve.spreads) == 12 or curve.end != "last step"
     assert curve.scaled(0.1) == pytest.approx({"phases.0.optimizer.lr": 0.1, "phases.0.parameters.0.lr": 0.01})
     assert curve.thawed == ("encoder.backbone",)  # which MATHM freezes for 400 steps
 
@@ -93,9 +107,53 @@ def test_the_rates_of_the_groups_are_those_of_the_curve(parts: Dataset) -> None:
 
 def test_a_divergence_ends_the_test(parts: Dataset) -> None:
     curve = range_test("mathm", parts, steps=40, low=1e-2, high=1e6, device="cpu", progress=False, **SMALL)
-    assert curve.diverged
+    assert curve.end in ("diverged", "collapsed")
     assert len(curve.losses) < 40
     assert np.isfinite(curve.losses).all()
+
+
+def collapse(learning: float) -> RangeCurve:
+    """A triplet loss that falls around a rate, and again, to its margin, where all images get one vector, at 0.01 and above."""
+    place = np.log10(RATES)
+    learnt = 0.2 / (1 + np.exp(-4 * (place - np.log10(learning))))
+    together = 1 / (1 + np.exp(-12 * (place + 2)))
+    noise = 0.02 * (1 - together) * np.random.default_rng(0).standard_normal(len(RATES))
+    return curve_of((0.6 - learnt) * (1 - together) + 0.2 * together + noise, 1 - together)
+
+
+def test_a_fall_of_the_loss_to_one_vector_for_all_images_is_no_learning() -> None:
+    curve = collapse(3e-5)
+    assert curve.losses[-1] == pytest.approx(0.2, abs=0.01)
+    assert curve.losses.min() == pytest.approx(0.2, abs=0.02)
+    assert 4e-3 < curve.rates[curve.sound] < 1e-2
+    assert curve.steepest < 1e-3
+    assert curve.suggestion is not None
+    assert 3e-6 < curve.suggestion[0] < 1e-3
+    assert curve_of(curve.losses).steepest > 5e-3  # the same losses, of vectors that stayed apart
+
+
+def test_the_test_ends_where_all_images_have_one_vector() -> None:
+    phase = build("mathm", **SMALL).recipe.phases[0]
+    generator = torch.Generator().manual_seed(0)
+
+    def event(apart: float) -> Any:
+        vectors = torch.nn.functional.normalize(torch.ones(8, 4) + apart * torch.randn(8, 4, generator=generator), dim=1)
+        return SimpleNamespace(losses={"cross_entropy": 1.0}, step=SimpleNamespace(features=SimpleNamespace(vector=vectors)))
+
+    points, end = _follow([event(apart) for apart in (1.0, 1.0, 0.5, 1e-4, 1.0)], phase, 50, 1e-3, 1.0)
+    assert end == "collapsed"
+    assert len(points) == 4
+    points, end = _follow([event(1.0) for _ in range(7)], phase, 5, 1e-3, 1.0)
+    assert end == "last step"
+    assert [rate for rate, _, _ in points] == pytest.approx(np.logspace(-3, 0, 5).tolist())
+    assert _spread(torch.zeros(5, 0)) == _spread(torch.zeros(5, 3)) == 1.0
+
+
+def test_a_rate_that_no_parameter_has_is_not_scaled(parts: Dataset) -> None:
+    rules = {**SMALL, "phases": [{"optimizer": {"lr": 1e-3}, "parameters": [{"of": "*", "lr": 1e-5}]}]}
+    curve = range_test("mathm", parts, steps=10, device="cpu", progress=False, **rules)
+    assert curve.rate == 1e-5
+    assert curve.settings == {"phases.0.parameters.0.lr": 1e-5}
 
 
 def test_only_training_images_are_read(parts: Dataset) -> None:

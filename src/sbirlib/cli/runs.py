@@ -87,8 +87,12 @@ def tune_lr(
     typer.echo(dataset.train.describe())
     curve = range_test(recipe, dataset, steps=steps, low=low, high=high, device=device, workers=workers, **changes)
     count, most = len(curve.rates), float(curve.rates[-1])
-    end = f"the loss diverged at {most:.2g}" if curve.diverged else "the loss did not diverge: a larger --high may show more"
-    typer.echo(f"{count} steps, rates from {low:.2g} to {most:.2g}; {end}")
+    ends = {
+        "diverged": f"the loss diverged at {most:.2g}",
+        "collapsed": f"at {most:.2g} all images have one vector: a loss that falls towards this says nothing",
+        "last step": "the loss did not diverge",
+    }
+    typer.echo(f"{count} steps, rates from {low:.2g} to {most:.2g}; {ends[curve.end]}")
     for rule in curve.thawed:
         typer.echo(f"{rule} is trained from the first step here, though the recipe freezes it at first")
     if curve.suggestion is None:
