@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,22 @@ def test_damage_is_found_where_it_is(root: Path, tmp_path: Path) -> None:
     assert [finding.state for finding in verify(file)] == ["whole"]
     with pytest.raises(InputError, match=r"2400 pixels, over the limit max_pixels=1000|over the limit"):
         packed(file, max_pixels=1000)
+
+
+def test_an_open_file_takes_few_bytes_an_image(tmp_path: Path) -> None:
+    n, dot = 5000, Image.new("L", (1, 1))
+    labels = np.arange(n) % 2
+    keys = [f"photo/a/{i:040d}.jpg" for i in range(n)]
+    data = Dataset.of("dots", categories=["a", "b"], modality=labels, category=labels, instance=labels, keys=keys, reader=lambda i: dot)
+    pack(data, tmp_path / "x.pack", progress=False)
+    tracemalloc.start()
+    try:
+        small = packed(tmp_path / "x.pack")
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(small) == n
+    assert used / n < 45  # three labels and a position of 8 bytes each, and a mark that the image was checked; all else is mapped
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -144,7 +144,12 @@ class Building:
         arrays = _index(np.frombuffer(self.entries.read(), ENTRY), dataset, keys, about)
         end = HEADER + int(arrays["image_starts"][-1])
         padding = -end % 8
-        index = b"".join(arrays[name].tobytes() for name in COLUMNS)
+        index = xxhash.xxh3_128()
+        self.data.seek(end)
+        self.data.write(bytes(padding))
+        for name in COLUMNS:
+            index.update(arrays[name].data)
+            self.data.write(arrays[name].data)
         counts = Counts(
             xxh3=sealed.ZEROS,
             packed=VERSION,
@@ -152,10 +157,8 @@ class Building:
             data_bytes=end - HEADER + padding,
             key_bytes=len(keys.buffer),
             about_bytes=len(arrays["about"]),
-            index=xxhash.xxh3_128_hexdigest(index),
+            index=index.hexdigest(),
         )
-        self.data.seek(end)
-        self.data.write(bytes(padding) + index)
         self.data.seek(0)
         self.data.write(header(counts))
         self.data.flush()
