@@ -112,7 +112,7 @@ def test_a_blank_sketch_is_named_in_a_warning_and_still_has_hits(
         decodings.append(path)
         return open_image(path, **options)
 
-    monkeypatch.setattr("sbirlib.data.folder.open_image", decode)
+    monkeypatch.setattr("sbirlib.data.images.open_image", decode)
     queries: list[tuple[Any, str]] = [
         ([drawing, blank, drawing], "sketch[1]"),
         ([tmp_path / "drawings" / "full.png", tmp_path / "drawings" / "empty.png"], "drawings/empty.png"),
@@ -138,7 +138,7 @@ def test_a_grid_decodes_each_sketch_once(index: SearchIndex, dataset: Dataset, t
         decodings.append(path)
         return open_image(path, **options)
 
-    monkeypatch.setattr("sbirlib.data.folder.open_image", decode)
+    monkeypatch.setattr("sbirlib.data.images.open_image", decode)
     assert index.grid([tmp_path / "a.png"], k=3).width > 100
     assert decodings == [str(tmp_path / "a.png")]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
 from sbirlib.data.images import open_image
+from sbirlib.data.packed import member
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Transform
 from sbirlib.retrieval.encode import encode
@@ -156,6 +157,8 @@ class SearchIndex:
     def _photo(self, path: str) -> Image.Image:
         if path in self._openers:
             return self._openers[path]()
+        if (photo := member(path)) is not None:
+            return photo
         if not Path(path).is_file():
             raise InputError(f"{path} is in the index but no longer there: put it back, or let the index forget it with `sbirlib remove`")
         return open_image(path, max_pixels=sys.maxsize)  # the limit was checked when the photo was added

@@ -66,3 +66,6 @@ def test_photos_of_a_packed_dataset_are_encoded(root: Path, tmp_path: Path) -> N
     line = run("search", sketch, "--index", tmp_path / "index", "--json", "-k", "3")
     hits = json.loads(line)["hits"]
     assert all(hit["path"].startswith(str(tmp_path / "x.pack" / "photo")) for hit in hits)
+    picture = tmp_path / "hits.png"
+    run("search", sketch, "--index", tmp_path / "index", "--grid", picture)
+    assert Image.open(picture).size[0] > 100
