@@ -155,7 +155,7 @@ def _search_draws_in_the_current_folder(
 
     with monkeypatch.context() as patch:
         patch.setattr(Dataset, "of", of)
-        patch.setattr("sbirlib.data.folder.open_image", decode)
+        patch.setattr("sbirlib.data.images.open_image", decode)
         assert run(monkeypatch, "search", str(sketch), "--index", str(index), "-k", "3") == 0
     captured = capsys.readouterr()
     assert (len(datasets), decodings) == (1, [str(sketch)])
