@@ -17,7 +17,8 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.data.samplers import Balanced
 from sbirlib.errors import InputError
 from sbirlib.options import Text
-from sbirlib.recipe import Ramp, Recipe
+from sbirlib.phase import Ramp
+from sbirlib.recipe import Recipe
 from sbirlib.testing.world import separable
 
 TINY: dict[str, Any] = {"name": "backbone", "backbone": "test_resnet", "pretrained": False}

@@ -17,7 +17,8 @@ from sbirlib import build, part, registry
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Loss
 from sbirlib.options import REQUIRED, Option, Text, expected, meanings_of, options_of, read_options
-from sbirlib.recipe import Phase, Recipe, Rule
+from sbirlib.phase import Phase, Rule
+from sbirlib.recipe import Recipe
 from sbirlib.schema import component_schema, recipe_schema
 from sbirlib.spec import SUPPLIED, Spec, component_kind
 from sbirlib.testing.component import wrong_values

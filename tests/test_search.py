@@ -171,6 +171,7 @@ def test_vectors_made_in_shares_are_those_made_at_once(
             read_encoded(out)
         monkeypatch.setenv("RANK", str(rank))
         assert len(encode_to(pipeline, photos, out, rows=4, progress=False)) == 2 - rank
+    monkeypatch.undo()
     index = index_encoded(pipeline, out)
     at_once = pipeline.index(photos, progress=False)
     assert index.index.paths() == at_once.index.paths()

@@ -33,7 +33,7 @@ from sbirlib.testing.recipe import small
 from sbirlib.testing.subject import Subject
 from sbirlib.testing.world import separable
 from sbirlib.training import checkpoint
-from sbirlib.training.run import SAVED, SAVING
+from sbirlib.training.output import SAVED, SAVING
 
 STEPS, KILLS, PATIENCE = 12, 20, 600.0  # steps of a phase; kills of a recipe; seconds for one step
 FORKS = multiprocessing.get_context("forkserver")

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from sbirlib.data.split import split
     from sbirlib.data.synthetic import synthetic
     from sbirlib.errors import InputError
-    from sbirlib.pipeline import Pipeline, build, load, open_index
+    from sbirlib.opening import load, open_index
+    from sbirlib.pipeline import Pipeline, build
     from sbirlib.registry import list_parts
     from sbirlib.spec import part
 
 _MODULES = {
-    "sbirlib.pipeline": ("Pipeline", "build", "load", "open_index"),
+    "sbirlib.opening": ("load", "open_index"),
+    "sbirlib.pipeline": ("Pipeline", "build"),
     "sbirlib.registry": ("list_parts",),
     "sbirlib.spec": ("part",),
     "sbirlib.data.folder": ("folder", "from_lists"),

@@ -30,6 +30,8 @@ def difference(base: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
             continue
         if isinstance(before, list) and isinstance(value, list) and len(before) == len(value) and all(isinstance(v, dict) for v in value):
             for number, (old, new) in enumerate(zip(before, value, strict=True)):
+                if not old.keys() <= new.keys():
+                    raise LookupError(path)
                 changes |= difference(old, new, f"{path}.{number}.")
         elif isinstance(before, dict) and isinstance(value, dict) and before.get("name") == value.get("name"):
             if not before.keys() <= value.keys():

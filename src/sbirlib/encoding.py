@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +10,11 @@ import torch
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
+from sbirlib.device import find_device
 from sbirlib.errors import InputError
 from sbirlib.pipeline import Pipeline
+from sbirlib.processes import launched
+from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.indexes.shards import Shard, Value, read_shard, write_shard
 from sbirlib.search import SearchIndex, records
 from sbirlib.spec import part
@@ -46,7 +48,9 @@ def encode_to(
     dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch" if side == "query" else "photo")
     if rows < 1:
         raise InputError(f"a file holds at least one row, got rows={rows}")
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    rank, world = launched()
+    pipeline.model.load_weights()
+    place = find_device(device)
     count, digest, entries = -(-len(dataset) // rows), pipeline.encoder_digest(), records(dataset, fields)
     folder, files = Path(out), []
     expected = {_name(number, count) for number in range(count)}
@@ -59,8 +63,11 @@ def encode_to(
         batch = slice(number * rows, (number + 1) * rows)
         path = folder / _name(number, count)
         if not _complete(path, entries[batch], digest):
-            vectors = pipeline.encode_images(dataset.subset(batch), side=side, device=device, batch_size=batch_size, progress=progress)
-            write_shard(path, Shard(vectors.numpy(), entries[batch], digest))
+            subset = dataset.subset(batch)
+            encoded = encode(
+                pipeline.encoder, subset, pipeline.transform, side=side, batch_size=batch_size, device=place, progress=progress
+            )
+            write_shard(path, Shard(encoded.vectors.numpy(), entries[batch], digest))
         files.append(path)
     return files
 

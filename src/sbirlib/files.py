@@ -60,20 +60,18 @@ def locked(folder: Path) -> Iterator[None]:
 
     Where the file system locks no folders (some network ones), or the system has no such locks (Windows), nothing is held.
     """
-    descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else -1
-    try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("waiting for another process, which saves into %s", folder)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            except OSError as error:
-                logger.debug("%s cannot be locked (%s)", folder, error)
+    with _descriptor(folder) as descriptor:
+        if not _hold(descriptor, folder):
+            logger.info("waiting for another process, which saves into %s", folder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold the folder to the end of the block, or of the process; yield False where another process holds it. See `locked`."""
+    with _descriptor(folder) as descriptor:
+        yield _hold(descriptor, folder)
 
 
 def is_file(path: str | Path) -> bool:
@@ -82,6 +80,29 @@ def is_file(path: str | Path) -> bool:
         return Path(path).is_file()
     except (OSError, ValueError):
         return False
+
+
+@contextmanager
+def _descriptor(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else -1
+    try:
+        yield descriptor
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _hold(descriptor: int, folder: Path) -> bool:
+    """Lock an open folder; False where another process holds it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        logger.debug("%s cannot be locked (%s)", folder, error)
+    return True
 
 
 def _new_file_mode(directory: Path) -> int:

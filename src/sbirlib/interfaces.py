@@ -7,6 +7,7 @@ tensors that components exchange are in `features.py`; `plugin_api.py` names all
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -17,7 +18,10 @@ from torch import Tensor, nn
 from sbirlib.distance import euclidean
 from sbirlib.errors import InputError
 from sbirlib.features import PHOTO, SKETCH, Batch, Encoded, Features, Triplets
+from sbirlib.gather import gather, lengths
 from sbirlib.options import hold
+from sbirlib.processes import world_size
+from sbirlib.whole_batch import whole_batch
 
 __all__ = [
     "PHOTO",
@@ -210,14 +214,20 @@ class Step:
         self.logged[name] = value.detach()
 
     def mean(self, values: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Mean of local `values` [M], or of those that `keep` [M] marks, over all processes; zero, with a gradient, when there are none."""
+        """Mean of local `values` [M], or of those that `keep` [M] marks, over all processes; zero, with a gradient, when there are none.
+
+        This process's share of it times their number, for terms and gradients are averaged over processes afterwards.
+        """
         subset = values if keep is None else values[keep]
-        count = torch.tensor(float(subset.numel()), device=values.device)
-        scale = 1.0
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(count)
-            scale = float(torch.distributed.get_world_size())  # gradients are averaged over processes afterwards
-        return subset.sum() * scale / count.clamp(min=1) + 0 * values.sum()
+        count = sum(lengths(subset.numel()))
+        return subset.sum() * float(world_size()) / max(count, 1) + 0 * values.sum()
+
+    def again(self, images: Tensor) -> Step:
+        """The step of other images [B, 3, H, W] in place of the batch's: encoded anew, with the rows of all processes, and the same labels."""
+        batch = replace(self.batch, images=images)
+        with whole_batch(draws=True):
+            local: Features = self.encoder(batch)
+        return Step(gather(local, len(batch)), encoder=self.encoder, batch=batch, local=local, miner=self.miner, progress=self.progress)
 
     def detach(self) -> Step:
         """The same step without gradient, for the discriminator's turn."""

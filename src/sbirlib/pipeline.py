@@ -1,7 +1,8 @@
-"""Pipelines: `build` one from a recipe or from components, `load` one, and train, evaluate and serve it."""
+"""Pipelines: `build` one from a recipe or from components, and train, evaluate and serve it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,23 +19,24 @@ from sbirlib.data.folder import images
 from sbirlib.device import find_device
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Classifier, Encoded, Encoder, Evaluator, Loss, Transform
-from sbirlib.plugins import announce
+from sbirlib.processes import join, on_first, rank
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
-from sbirlib.retrieval.indexes.base import Index, read_index
-from sbirlib.retrieval.indexes.manifest import read_manifest
+from sbirlib.retrieval.indexes.base import Index
+from sbirlib.retrieval.informative import uninformative
 from sbirlib.search import SearchIndex
 from sbirlib.spec import part
 from sbirlib.training import checkpoint
-from sbirlib.training.allocation import limited_to
-from sbirlib.training.gather import rank
+from sbirlib.training.description import Chosen
 from sbirlib.training.model import Model
 from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training, warn_of_long_starts
 from sbirlib.training.randomness import RandomStream, drawn_from, make_all
-from sbirlib.training.run import Run, Source, train
+from sbirlib.training.run import Run, train
+from sbirlib.training.source import Source
 from sbirlib.training.steps import Position, StepEvent, steps
 from sbirlib.training.warm_start import interpolate, warm_start
 
+logger = logging.getLogger(__name__)
 TRIAL = 8  # images that are encoded before training, to find faults of later phases
 
 
@@ -51,45 +53,6 @@ def build(name: str | Mapping[str, Any] | None = None, /, **changes: Any) -> Pip
     return Pipeline(Recipe.of(tables, faults))
 
 
-def load(path: str | Path, **objects: Any) -> Pipeline:
-    """A pipeline as it was saved, exported or checkpointed; nothing is fetched.
-
-    Components that were objects are handed over again by their places in the recipe: `load(path, miner=..., **{"losses.mine": ...})`.
-    """
-    tensors, about = checkpoint.read_model(path)
-    recipe = Recipe.of(recipe_file.with_objects(about.recipe, objects))
-    announce(recipe, path)
-    with limited_to(tensors, path):
-        pipeline = Pipeline(recipe, categories=about.categories)
-        if not about.exported and about.categories:  # a pipeline that was never trained has no losses yet
-            pipeline.make_losses(about.categories, about.instances)
-    try:
-        if about.exported:
-            pipeline.encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in tensors.items()})
-        else:
-            pipeline.model.load_state_dict(checkpoint.of_model(tensors))
-    except RuntimeError as error:
-        raise InputError(f"{path} does not fit the recipe it carries ({str(error)[:500]}): was a plugin's version another?") from error
-    return pipeline
-
-
-def open_index(folder: str | Path, *, verify: bool | None = None) -> SearchIndex:
-    """An index as `Pipeline.index(...).save(folder)` left it, with the encoder that made it.
-
-    Raises InputError for a file that is missing or damaged. Vectors are held against their digests where `verify`, or all files together have
-    at most 256 MiB; a larger index is opened without reading them.
-    """
-    about = read_manifest(folder)
-    if about.model is None or about.encoder is None:
-        raise InputError(f"{folder} holds vectors but no encoder: open it with `read_index`, or index the photos with Pipeline.index")
-    index, model = read_index(folder, verify=verify), Path(folder) / about.model
-    pipeline = load(model)
-    digest = pipeline.encoder_digest()
-    if digest != about.encoder:
-        raise InputError(f"{model} is not the encoder that made this index ({about.encoder[:12]}): index the photos again")
-    return SearchIndex(pipeline.encoder, pipeline.transform, index, digest=digest, export=pipeline.export, model=about.model)
-
-
 class Pipeline:
     """One method, ready to train, evaluate and serve. `repr` prints the `build` call that makes it."""
 
@@ -97,6 +60,7 @@ class Pipeline:
         self.recipe = recipe
         self.categories = tuple(categories)
         self.instances = 0
+        self.chosen: Chosen | None = None
         specs = {"encoder": recipe.encoder, "transform": recipe.transform, "sampler": recipe.sampler, "miner": recipe.miner}
         components = make_all(specs | {f"evaluators.{name}": spec for name, spec in recipe.evaluators.items()}, recipe.seed)
         self.encoder: Encoder = components["encoder"]
@@ -155,10 +119,15 @@ class Pipeline:
                 f"{self.recipe.name} is evaluated by its classifier, and split {dataset.split_name!r} tests categories without training images "
                 f"({', '.join(untrained[:3])}, ...): choose a split of images, such as 'classification' or 'classification:train=4'"
             )
+        if self.recipe.validate is not None and not len(dataset.validation):
+            raise InputError(
+                f"{self.recipe.name} validates, and split {dataset.split_name!r} of {dataset.name} has no validation images: take a split with some, "
+                "such as 'seed:0', or leave out validate"
+            )
         self.make_losses(labels.categories, labels.instances)
         return plan_training(self.model, self.recipe, labels)
 
-    def steps(self, dataset: Dataset, *, device: str | None = None, workers: int = 0) -> Iterator[StepEvent]:
+    def steps(self, dataset: Dataset, *, device: str | None = None, workers: int | None = 0) -> Iterator[StepEvent]:
         """Train on the dataset's training split, with one event after each optimizer step; nothing is written or printed.
 
         The events' steps hold features, distances and triplets. Random draws of the caller in between change nothing.
@@ -168,7 +137,7 @@ class Pipeline:
         1 2 ['balanced_triplet.cross', 'balanced_triplet.hybrid', 'balanced_triplet.within', 'cross_entropy']
         2 2 ['balanced_triplet.cross', 'balanced_triplet.hybrid', 'balanced_triplet.within', 'cross_entropy']
         """
-        plan, source, stream = self._start(dataset, find_device(device), workers, fresh=True, progress=False)
+        plan, source, stream = self._start(dataset, _placed(device), workers, fresh=True, progress=False)
         yield from drawn_from(stream, steps(plan, source, Position()))
         self.model.eval()
 
@@ -179,45 +148,43 @@ class Pipeline:
         out: str | Path | None = None,
         resume: bool = False,
         device: str | None = None,
-        workers: int = 0,
+        workers: int | None = None,
         save_every: int = 500,
+        save_minutes: float | None = None,
+        keep: int = 1,
         log_every: int = 10,
-        validate_every: int | None = None,
         progress: bool = True,
         tensorboard: bool = True,
         on_step: Callable[[StepEvent], object] | None = None,
     ) -> Pipeline:
         """Train on the dataset's training split. Checkpoints, `log.jsonl` and TensorBoard events go into `out`; `resume=True` goes on from there.
 
-        `on_step` is called with a StepEvent after each step. On the CPU a resumed run ends bit-identical to one that was never stopped.
-        Ctrl-C finishes the step, saves, and says how to go on.
+        Where the recipe validates, the pipeline ends with its best weights, `best.safetensors`, and `chosen` names their step. `workers` processes
+        read images, chosen from the cores unless given. The files of the last `keep` checkpoints stay. `on_step` is called with a StepEvent after
+        each step. On the CPU a resumed run ends bit-identical to one that was never stopped. Ctrl-C finishes the step, saves, and says how to go
+        on. Under torchrun every process calls this, and trains on its share of each batch.
         """
-        run = Run(
-            out=None if out is None else Path(out),
-            resume=resume,
-            device=find_device(device),
-            workers=workers,
-            save_every=save_every,
-            log_every=log_every,
-            validate_every=validate_every,
-            progress=progress,
-            tensorboard=tensorboard,
-        )
-        if run.checkpoint is not None and run.checkpoint.exists() and not resume:
+        folder, place = None if out is None else Path(out), _placed(device)
+        run = Run(out=folder, resume=resume, device=place, workers=workers, save_every=save_every, save_minutes=save_minutes, keep=keep,
+                  log_every=log_every, progress=progress, tensorboard=tensorboard)  # fmt: skip
+        if run.checkpoint is not None and not resume and on_first(run.checkpoint.exists):
             raise InputError(
                 f"{run.out} holds the checkpoint of an earlier run: resume=True (--resume) goes on with it; "
                 "a new run needs another out=FOLDER (--out)"
             )
-        plan, source, stream = self._start(dataset, run.device, workers, fresh=not run.resumes, progress=progress)
-        device = str(run.device)
-        validate = (lambda: self.evaluate(dataset, split="validation", device=device, progress=False)) if len(dataset.validation) else None
+        plan, source, stream = self._start(dataset, place, workers, fresh=not run.resumes, progress=progress)
+        validation = dataset.validation
+        if self.recipe.validate and (fault := uninformative(validation.sketches, validation.photos, self.evaluators.values())):
+            logger.warning("validation chooses no step: %s", fault)
+        validate = (lambda: self.evaluate(dataset, split="validation", device=str(place), progress=False)) if len(validation) else None
         about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.digest}}
-        train(plan, source, stream, run, about=about, validate=validate, on_step=on_step)
+        best = train(plan, source, stream, run, about=about, validate=validate, on_step=on_step)
+        self.chosen = best.chosen if best else None
         self.model.eval()
         return self
 
     def _start(
-        self, dataset: Dataset, device: torch.device, workers: int, *, fresh: bool, progress: bool
+        self, dataset: Dataset, device: torch.device, workers: int | None, *, fresh: bool, progress: bool
     ) -> tuple[Plan, Source, RandomStream]:
         """Everything that training steps need, on the device, with pretrained weights loaded for a fresh run."""
         plan = self.plan(dataset)
@@ -231,17 +198,24 @@ class Pipeline:
         if fresh:  # a run that is resumed has passed the trial, and gets its weights from the checkpoint
             with RandomStream(self.recipe.seed, "trial", device):
                 check_encoders(plan, next(replace(source, workers=0)(plan.phases[0].sampler, Position()))[1][:TRIAL])
-        return plan, source, RandomStream(self.recipe.seed, f"training {rank()}", device)
+        return plan, source, RandomStream(self.recipe.seed, "training 0", device)
 
     def evaluate(
         self, dataset: Dataset, *, split: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
     ) -> dict[str, float]:
-        """The recipe's metrics with sketches as queries and photos as gallery, on one split of the dataset (all of it, if it is not split)."""
+        """The recipe's metrics with sketches as queries and photos as gallery, on one split of the dataset (all of it, if it is not split).
+
+        Under torchrun every process calls this, and encodes its share of the images.
+        """
         queries, gallery = self.encode(dataset, split=split, device=device, batch_size=batch_size, progress=progress)
-        metrics: dict[str, float] = {}
-        for evaluator in self.evaluators.values():
-            metrics |= evaluator.evaluate(queries, gallery)
-        return metrics
+
+        def computed() -> dict[str, float]:
+            metrics: dict[str, float] = {}
+            for evaluator in self.evaluators.values():
+                metrics |= evaluator.evaluate(queries, gallery)
+            return metrics
+
+        return on_first(computed)
 
     def encode(
         self, dataset: Dataset, *, split: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
@@ -255,8 +229,7 @@ class Pipeline:
             classifier = self._classifier()
             selection = selection.numbered_as(self.categories)
         self.model.load_weights()
-        self.model.to(find_device(device))
-        common: dict[str, Any] = {"batch_size": batch_size, "device": str(find_device(device)), "progress": progress}
+        common: dict[str, Any] = {"batch_size": batch_size, "device": self._moved(device), "progress": progress, "shared": True}
         queries = encode(self.encoder, selection.sketches, self.transform, side="query", classifier=classifier, **common)
         gallery = encode(self.encoder, selection.photos, self.transform, side="gallery", **common) if len(selection.photos) else queries[:0]
         return queries, gallery
@@ -273,9 +246,9 @@ class Pipeline:
         """Vectors of images (a dataset, a folder, or paths and PIL images): [G, V'] for the gallery, [Q, S, V'] for queries (sketches)."""
         dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch" if side == "query" else "photo")
         self.model.load_weights()
-        self.model.to(find_device(device))
+        place = self._moved(device)
         return encode(
-            self.encoder, dataset, self.transform, side=side, batch_size=batch_size, device=str(find_device(device)), progress=progress
+            self.encoder, dataset, self.transform, side=side, batch_size=batch_size, device=place, progress=progress, shared=True
         ).vectors
 
     def index(
@@ -315,21 +288,22 @@ class Pipeline:
         """For each sketch the k likeliest training categories with their probabilities, likeliest first."""
         classifier = self._classifier()
         dataset = pictures if isinstance(pictures, Dataset) else images(pictures, modality="sketch")
-        self.model.to(find_device(device))
-        common: dict[str, Any] = {"batch_size": batch_size, "device": str(find_device(device)), "progress": True}
+        common: dict[str, Any] = {"batch_size": batch_size, "device": self._moved(device), "progress": True}
         encoded = encode(self.encoder, dataset, self.transform, side="query", classifier=classifier, **common)
         best = cast(Tensor, encoded.logits).softmax(1).topk(min(k, len(self.categories)))
         rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         return [[(self.categories[c], p) for p, c in zip(*row, strict=True)] for row in rows]
 
     def save(self, path: str | Path) -> None:
-        """Write the whole pipeline, losses included, in one safetensors file; `load` reads it."""
-        checkpoint.write(path, self.model.tensors(), self._about(exported=False))
+        """Write the whole pipeline, losses included, in one safetensors file; `load` reads it. Of several processes rank 0 writes."""
+        if rank() == 0:
+            checkpoint.write(path, self.model.tensors(), self._about(exported=False))
 
     def export(self, path: str | Path) -> None:
         """Write encoder, transform and recipe, all that search needs, in one safetensors file; `load` reads it."""
-        tensors = {k: v for k, v in self.model.tensors().items() if k.startswith("encoder.")}
-        checkpoint.write(path, tensors, self._about(exported=True))
+        if rank() == 0:
+            tensors = {k: v for k, v in self.model.tensors().items() if k.startswith("encoder.")}
+            checkpoint.write(path, tensors, self._about(exported=True))
 
     def make_losses(self, categories: Sequence[str], instances: int) -> None:
         """Make the losses for these categories and so many instances, unless they are there for the same."""
@@ -347,4 +321,20 @@ class Pipeline:
         )
 
     def _about(self, *, exported: bool) -> dict[str, Any]:
-        return {"recipe": self.recipe.tables(), "categories": list(self.categories), "instances": self.instances, "exported": exported}
+        about = {"recipe": self.recipe.tables(), "categories": list(self.categories), "instances": self.instances, "exported": exported}
+        return about | ({} if self.chosen is None else {"chosen": self.chosen.model_dump()})
+
+    def _moved(self, device: str | None) -> str:
+        """The device of that name, to which the model is moved."""
+        place = _placed(device)
+        self.model.to(place)
+        return str(place)
+
+
+def _placed(device: str | None) -> torch.device:
+    """The device of that name, in the group of processes that the launcher asks for."""
+    join()
+    place = find_device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    return place

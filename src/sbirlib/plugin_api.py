@@ -5,6 +5,7 @@ from sbirlib.distance import at_least_float32, euclidean, root
 from sbirlib.edges import drawings
 from sbirlib.encoders.backbone import Backbone, PixelMean, PixelStd
 from sbirlib.errors import InputError, nearest
+from sbirlib.gather import lengths
 from sbirlib.interfaces import (
     PHOTO,
     SKETCH,
@@ -27,6 +28,7 @@ from sbirlib.losses.cross_entropy import check_labels
 from sbirlib.losses.triplet import Triplet, mean, violations
 from sbirlib.miners.hardest import hardest, join, pairs
 from sbirlib.options import Betas
+from sbirlib.processes import world_size
 
 __all__ = [
     "PHOTO",
@@ -58,9 +60,11 @@ __all__ = [
     "euclidean",
     "hardest",
     "join",
+    "lengths",
     "mean",
     "nearest",
     "pairs",
     "root",
     "violations",
+    "world_size",
 ]

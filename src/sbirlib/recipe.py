@@ -5,92 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, MinLen
 
 from sbirlib.errors import InputError, nearest
-from sbirlib.options import Betas, Option, Reader, missing_object, plain, read_options, refuse, shown, structure
+from sbirlib.options import Option, Reader, missing_object, plain, read_options, refuse, shown, structure
+from sbirlib.phase import Phase, Ramp, Rule, Validation, Weight
 from sbirlib.spec import SUPPLIED, Spec, plain_table
 
 FORMAT = 1
 Table = dict[str, Any]
 DEFAULTS = {"transform": "sbir", "sampler": "balanced", "optimizer": "adam", "schedule": "constant"}
 NUMBER = Option("weight", float, 0.0, "")
-
-
-@dataclass(frozen=True)
-class Ramp:
-    """A weight that moves linearly from `start` to `end` over its phase."""
-
-    start: float
-    end: float
-
-    def at(self, progress: float) -> float:
-        """The weight at `progress`, from 0 to 1."""
-        return self.start + (self.end - self.start) * progress
-
-
-Weight = float | Ramp
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """Settings of the parameters `of` a name, a dotted prefix or a wildcard; of two rules for one parameter the later wins.
-
-    Args:
-        of: a parameter's name, a dotted prefix or a wildcard, such as "encoder.backbone"
-        lr: learning rate in place of the optimizer's
-        weight_decay: weight decay in place of the optimizer's
-        betas: Adam's betas in place of the optimizer's
-        frozen: steps without training, or true for the whole phase
-        eval: keep batch norms in eval mode
-    """
-
-    of: str
-    lr: Annotated[float, Ge(0)] | None = None
-    weight_decay: Annotated[float, Ge(0)] | None = None
-    betas: Betas | None = None
-    frozen: bool | Annotated[int, Ge(0)] | None = None
-    eval: bool | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A stretch of training with its own losses, optimizer and sampler.
-
-    Args:
-        steps: optimizer steps; 0 leaves the phase out
-        weights: weight of each loss that acts, a number, a ramp {from, to}, or a table of those by term
-        optimizer: optimizer of encoder and losses
-        schedule: factor on the learning rates over the phase
-        parameters: rules for parameters by name
-        sampler: sampler of this phase, in place of the recipe's
-        encoder: module path of the one encoder inside the encoder that is run and trained
-        discriminator: optimizer of the discriminators, in place of `optimizer`
-        clip: largest norm of the gradient
-    """
-
-    steps: Annotated[int, Ge(0)]
-    weights: dict[str, Weight | dict[str, Weight]] = field(default_factory=dict)
-    optimizer: Spec
-    schedule: Spec
-    parameters: tuple[Rule, ...] = ()
-    sampler: Spec | None = None
-    encoder: str | None = None
-    discriminator: Spec | None = None
-    clip: Annotated[float, Gt(0)] | None = None
-
-    def weight(self, loss: str, term: str | None, progress: float) -> float:
-        """The weight of one term of a loss at `progress`, from 0 to 1, of the phase."""
-        value = self.weights[loss]
-        if isinstance(value, dict):
-            if term not in value:
-                raise InputError(f"weights.{loss} names no term {term!r}{nearest(str(term), value)}")
-            value = value[term]
-        return value.at(progress) if isinstance(value, Ramp) else float(value)
+# keys that recipes of earlier versions lack, with their defaults: left out there, so that digests of recipes and checkpoints stay
+LATER: Table = {"compile": False, "validate": None, "accumulate": 1, "chunk": None, "batch_norm": "global"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +34,8 @@ class Recipe:
         format: version of this format
         seed: seed of initial values, batches and augmentation
         precision: arithmetic of the encoder in training
+        compile: compile the encoder for training (torch.compile), where that pays
+        validate: validation during training, by which the best model is kept
         transform: preparation and augmentation of images
         miner: choice of triplets
         losses: losses by their names in the recipe
@@ -116,6 +49,8 @@ class Recipe:
     format: int = FORMAT
     seed: Annotated[int, Ge(0)] = 0
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    validate: Validation | None = None
     transform: Spec
     miner: Spec | None = None
     losses: dict[str, Spec]
@@ -155,6 +90,7 @@ class Recipe:
             "miner": partial(_optional, partial(Spec.read, "miner")),
             "losses": lambda *_: losses,  # read before, for phases weight them
             "evaluators": partial(_specs, "evaluator"),
+            "validate": partial(_optional, _validation),
             "phases": partial(_phases, losses),
         }
         complete = {"transform": {}, "sampler": {}, "losses": {}, **tables}
@@ -167,7 +103,7 @@ class Recipe:
 
     def tables(self) -> Table:
         """Plain tables, as `Recipe.of` reads and JSON stores them."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return _table(self, omit=LATER)
 
     @property
     def digest(self) -> str:
@@ -175,13 +111,19 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.tables(), sort_keys=True).encode()).hexdigest()
 
 
+def _table(value: Recipe | Phase, *, omit: Mapping[str, Any]) -> Table:
+    """The keys of a recipe or a phase; those of `omit` only where they are not at their default."""
+    table = {f.name: getattr(value, f.name) for f in fields(value)}
+    return {name: _plain(v) for name, v in table.items() if name not in omit or v != omit[name]}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Ramp):
         return {"from": value.start, "to": value.end}
-    if isinstance(value, Rule):
+    if isinstance(value, Rule | Validation):
         return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) is not None}
     if isinstance(value, Phase):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return _table(value, omit=LATER)
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else plain_table(value)
@@ -270,6 +212,15 @@ def _phase(losses: Mapping[str, Spec | None], table: Any, path: str, faults: lis
     before = len(faults)
     values = read_options(Phase, complete, path, faults, owner="a phase", readers=readers)
     return Phase(**values) if len(faults) == before else None
+
+
+def _validation(value: Any, path: str, faults: list[str]) -> Validation | None:
+    if not isinstance(structure(value), Mapping):
+        faults.append(f"{path} = {shown(value)}: expected a table with at least 'every'")
+        return None
+    before = len(faults)
+    values = read_options(Validation, structure(value), path, faults, owner="validate")
+    return Validation(**values) if len(faults) == before else None
 
 
 def _rules(value: Any, path: str, faults: list[str]) -> tuple[Rule, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 from sbirlib import registry
 from sbirlib.errors import InputError
 from sbirlib.options import REQUIRED, options_of
-from sbirlib.recipe import DEFAULTS, Phase, Recipe, Rule
+from sbirlib.phase import Phase, Rule, Validation
+from sbirlib.recipe import DEFAULTS, Recipe
 from sbirlib.spec import SUPPLIED, component_kind
 
 Schema = dict[str, Any]
@@ -28,6 +29,7 @@ def recipe_schema() -> Schema:
             "miner": _or_none(_of_kind("miner")),
             "losses": _collection("loss"),
             "evaluators": _collection("evaluator"),
+            "validate": _or_none(_table(Validation, "", {}, required=["every"])),
             "phases": {"type": "array", "items": _phase()},
         }),
         "required": ["encoder", "losses"],

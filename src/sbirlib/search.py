@@ -17,6 +17,7 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
 from sbirlib.data.images import open_image
 from sbirlib.data.packed import member
+from sbirlib.device import find_device
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Transform
 from sbirlib.retrieval.encode import encode
@@ -80,7 +81,7 @@ class SearchIndex:
         *,
         fields: Mapping[str, Mapping[str, Value]] | None = None,
         vectors: Tensor | None = None,
-        device: str = "cpu",
+        device: str | None = None,
         progress: bool = True,
     ) -> None:
         """Add photos: a dataset, a folder, or a list of paths and PIL images. `fields` gives more fields of each, by path, for filters.
@@ -90,7 +91,7 @@ class SearchIndex:
         dataset = (photos if isinstance(photos, Dataset) else images(photos)).photos
         entries = records(dataset, fields)
         if vectors is None:
-            vectors = encode(self.encoder, dataset, self.transform, side="gallery", device=device, progress=progress).vectors
+            vectors = encode(self.encoder, dataset, self.transform, side="gallery", device=find_device(device), progress=progress).vectors
         self.index.add(vectors, entries)
         for i, record in enumerate(entries):
             path = str(record["path"])
@@ -108,12 +109,15 @@ class SearchIndex:
         """The k best photos for one sketch (a path or a PIL image), best first; `where` filters, as in where={"category": ["cat", "dog"]}."""
         return self.search_all([sketch], k, where)[0]
 
-    def search_all(self, sketches: Any, k: int = 10, where: Where | None = None) -> list[list[Hit]]:
-        """The k best photos for each sketch of a dataset, a folder, or a list of paths and PIL images; a blank sketch is logged as a warning."""
+    def search_all(self, sketches: Any, k: int = 10, where: Where | None = None, *, device: str | None = None) -> list[list[Hit]]:
+        """The k best photos for each sketch of a dataset, a folder, or a list of paths and PIL images; a blank sketch is logged as a warning.
+
+        Sketches are encoded on `device`, the GPU if there is one.
+        """
         dataset = _sketches(sketches)
         transform = _BlankCheck(self.transform)
         numbered = replace(dataset, reader=_Numbered(dataset.reader, dataset.threads))
-        vectors = encode(self.encoder, numbered, transform, side="query").vectors
+        vectors = encode(self.encoder, numbered, transform, side="query", device=find_device(device)).vectors
         for i, position in enumerate(dataset.index.tolist()):
             if position in transform.blank:
                 logger.warning("the sketch %s is blank, so its hits mean nothing: draw dark lines on a light sheet", dataset.path(i))

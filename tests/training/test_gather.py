@@ -8,9 +8,10 @@ import os, sys, torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from sbirlib.interfaces import Batch, Features, Step
-from sbirlib.training.gather import average_gradients, gather
+from sbirlib.gather import gather
+from sbirlib.training.average import averaged
 
-def gradients(images, rank, whole):
+def gradients(images, rank, whole, overlap=False):
     torch.manual_seed(0)
     layer = torch.nn.Linear(6, 4).double()
     proxies = torch.nn.Parameter(torch.ones(4, 3, dtype=torch.float64))
@@ -19,24 +20,27 @@ def gradients(images, rank, whole):
     labels = torch.arange(8)[mine] % 3
     batch = Batch(images[mine], labels, labels, labels)
     local = Features.of(batch, layer(images[mine]))
-    step = Step(gather(local), encoder=None, batch=batch, local=local)
+    step = Step(gather(local, len(batch)), encoder=None, batch=batch, local=local)
     vectors = step.features.vector
     joint = torch.cdist(vectors, vectors + 1).pow(2).mean() + (vectors @ proxies).logsumexp(1).mean()
     own = step.mean(local.embedding.pow(2).sum(1), keep=batch.category == 1)
-    (joint + own).backward()
-    parameters = [layer.weight, layer.bias, proxies]
-    average_gradients(parameters)
-    return [p.grad for p in parameters], step.features.source
+    unused = torch.nn.Parameter(torch.ones(2))
+    parameters = [layer.weight, layer.bias, proxies, unused]
+    with averaged(parameters, overlap=overlap):
+        (joint + own).backward()
+    assert unused.grad is None
+    return [p.grad for p in parameters[:3]], step.features.source
 
 def work(rank, expected):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29581"}
     dist.init_process_group("gloo", rank=rank, world_size=2)
     images = torch.arange(48.0, dtype=torch.float64).view(8, 6).sin()
-    result, source = gradients(images, rank, False)
-    assert source.tolist() == list(range(8)), source
-    worst = max(float((a - b).abs().max()) for a, b in zip(result, expected))
+    for overlap in (False, True):
+        result, source = gradients(images, rank, False, overlap)
+        assert source.tolist() == list(range(8)), source
+        worst = max(float((a - b).abs().max()) for a, b in zip(result, expected))
+        assert worst < 1e-12, worst
     dist.destroy_process_group()
-    assert worst < 1e-12, worst
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

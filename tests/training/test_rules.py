@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sbirlib.errors import InputError
 from sbirlib.interfaces import AdversarialLoss, Encoder, Loss, Step
-from sbirlib.recipe import Phase, Rule
+from sbirlib.phase import Phase, Rule
 from sbirlib.spec import Spec
 from sbirlib.training.model import Model
 from sbirlib.training.rules import Rules, matches, scale_rates

@@ -19,6 +19,7 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.interfaces import AdversarialLoss, Encoder, Loss, Miner, ModuleComponent, Step
 from sbirlib.pipeline import Pipeline
+from sbirlib.training import checkpoint
 from sbirlib.training.run import Run
 
 
@@ -134,7 +135,9 @@ def test_a_run_that_is_there_is_not_overwritten(encoder: Encoder, dataset: Datas
 def test_a_checkpoint_of_another_recipe_is_refused(encoder: Encoder, dataset: Dataset, tmp_path: Path) -> None:
     small_pipeline(encoder, 2).fit(dataset, out=tmp_path, progress=False)
     with pytest.raises(InputError, match=r"made by another recipe \(they differ in: phases\)"):
-        small_pipeline(encoder, 3).fit(dataset, out=tmp_path, resume=True, progress=False)
+        small_pipeline(encoder, 3, **{"phases.0.clip": 1.0}).fit(dataset, out=tmp_path, resume=True, progress=False)
+    with pytest.raises(InputError, match=r"they differ in: compile, seed"):
+        small_pipeline(encoder, 2, compile=True, seed=4).fit(dataset, out=tmp_path, resume=True, progress=False)
     with pytest.raises(InputError, match="needs out=FOLDER"):
         small_pipeline(encoder, 3).fit(dataset, resume=True, progress=False)
 
@@ -232,13 +235,14 @@ def test_validation_is_logged_and_changes_nothing(fresh: Callable[[], Encoder], 
 
     def run(out: Path | None, every: int | None) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        pipeline = small_pipeline(fresh(), 6)
+        pipeline = small_pipeline(fresh(), 6, **({} if every is None else {"validate": {"every": every}}))
         torch.manual_seed(1)
-        return state(pipeline.fit(parted, out=out, validate_every=every, progress=False))
+        pipeline.fit(parted, out=out, progress=False)
+        return state(pipeline) if out is None else checkpoint.of_model(checkpoint.read(out / "checkpoint.safetensors")[0])
 
     assert same(run(None, None), run(tmp_path, 2))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "validation" in line] == [2, 4, 6]
+    assert [line["step"] for line in lines if "validation" in line] == [0, 2, 4, 6]
     assert (tmp_path / "tensorboard").is_dir()
 
 

@@ -1,6 +1,7 @@
 """Command line: each command is one call of the public API."""
 
 import logging
+import os
 import sys
 
 import typer
@@ -9,6 +10,7 @@ from tqdm import tqdm
 from sbirlib.cli import components, data, method, pack, photos, runs, saved
 from sbirlib.errors import InputError, printable
 from sbirlib.memory import keep_freed_memory
+from sbirlib.processes import first_to_fail, join, launched, lost
 
 LONGEST = 20_000  # characters of a message
 app = typer.Typer(
@@ -42,13 +44,27 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Run a command, with freed memory kept for the next batch; wrong input is one message on stderr, without a traceback."""
+    """Run a command, with freed memory kept for the next batch; wrong input is one message on stderr, without a traceback.
+
+    Of several processes rank 0 prints, and the first that fails says why.
+    """
     keep_freed_memory()
     _log_on_stderr()
     try:
+        if launched()[0] > 0:
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")
+            logging.getLogger("sbirlib").setLevel(logging.ERROR)
+        join()
         app()
     except InputError as error:
-        print(f"sbirlib: {printable(str(error)[:LONGEST], lines=True)}", file=sys.stderr)
+        if first_to_fail():
+            print(f"sbirlib: {printable(str(error)[:LONGEST], lines=True)}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        if not lost(error):
+            raise
+        if first_to_fail():
+            print("sbirlib: another process has ended, and with it this run: see its own message", file=sys.stderr)
         sys.exit(2)
 
 

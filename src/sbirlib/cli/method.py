@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,14 +32,15 @@ def train(
     out: Annotated[Path | None, typer.Option(help="the run's folder; runs/<recipe> unless given")] = None,
     resume: Annotated[bool, typer.Option(help="go on from the checkpoint in --out")] = False,
     device: Device = None,
-    workers: int = 0,
+    workers: Annotated[int | None, typer.Option(help="processes that read images; chosen from the cores unless given")] = None,
     seed: int | None = None,
-    save_every: int = 500,
-    validate_every: int | None = None,
+    save_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 500,
+    save_minutes: Annotated[float | None, typer.Option(help="also minutes between checkpoints")] = None,
+    keep: Annotated[int, typer.Option(help="checkpoints whose files stay")] = 1,
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Train, save, and evaluate on the test split, before and after."""
+    """Train, save, and evaluate on the test split, before and after; under torchrun with several processes."""
     from sbirlib import build
 
     pipeline = build(recipe, **settings(set_), **({} if seed is None else {"seed": seed}))
@@ -51,9 +52,12 @@ def train(
     trained = folder / "model.safetensors"
     pipeline.plan(dataset)  # mistakes come out before anything is encoded
     before = None if resume else pipeline.evaluate(dataset, device=device)
-    pipeline.fit(dataset, out=folder, resume=resume, device=device, workers=workers, save_every=save_every, validate_every=validate_every)
+    saving: dict[str, Any] = {"save_every": save_every, "save_minutes": save_minutes, "keep": keep}
+    pipeline.fit(dataset, out=folder, resume=resume, device=device, workers=workers, **saving)
     (pipeline.save if pipeline.classifies else pipeline.export)(trained)
     after = pipeline.evaluate(dataset, device=device)
+    if pipeline.chosen is not None:
+        typer.echo(f"the model is that of step {pipeline.chosen.step}: {pipeline.chosen.metric} {pipeline.chosen.value:.4f} on validation")
     for name, value in after.items():
         typer.echo(f"{name:24}{'' if before is None else f'{before[name]:.3f} -> '}{value:.3f}")
     if pipeline.classifies:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -13,7 +12,9 @@ from torch import Tensor, nn
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
+from sbirlib.gather import gather_rows
 from sbirlib.interfaces import Batch, Classifier, Encoded, Encoder, Features, Transform
+from sbirlib.processes import everyone, rank, world_size
 from sbirlib.progress import track
 
 
@@ -27,11 +28,12 @@ def encode(
     device: torch.device | str = "cpu",
     progress: bool = False,
     classifier: Classifier | None = None,
+    shared: bool = False,
 ) -> Encoded:
     """Encode all images, as queries [N, S, V] or a gallery [N, V], in float32 on the CPU, with labels and the classifier's logits [N, C].
 
     The encoder and classifier are moved to `device` and run in eval mode; the modes of their modules are restored afterwards. `progress`
-    shows a bar after two seconds.
+    shows a bar after two seconds. If `shared`, all processes call this, each encodes some of the batches, and all get the vectors of all.
     """
     if side not in ("query", "gallery"):
         raise InputError(f"side is 'query' or 'gallery', got {side!r}")
@@ -39,34 +41,48 @@ def encode(
         raise InputError(f"{dataset.name} has no image to encode as {side}: check the folder, the split and the modality")
     components: list[nn.Module] = [component.to(device) for component in (encoder, classifier) if component is not None]
     vectors_of = encoder.query_vectors if side == "query" else encoder.gallery_vectors
-    vectors, logits = [], []
-    batches: Iterable[Batch] = _batches(dataset, transform, batch_size)
+    world = world_size() if shared else 1
+    starts = range(0, len(dataset), batch_size)[rank() if shared else 0 :: world]
+    vectors, logits = list[Tensor](), list[Tensor]()
+    batches: Iterable[Batch] = _batches(dataset, transform, starts, batch_size)
     if progress:
-        batches = track(batches, total=math.ceil(len(dataset) / batch_size), label=f"encoding {dataset.name}")
+        batches = track(batches, total=len(starts), label=f"encoding {dataset.name}")
     with torch.inference_mode(), _eval_mode(components), _cached_features(encoder) as features_of:
         for batch in batches:
             on_device = batch.to(device)
             vectors.append(vectors_of(on_device).float().cpu())
             if classifier is not None:
                 logits.append(classifier.logits(features_of(on_device)).float().cpu())
-    return Encoded(torch.cat(vectors), *_labels(dataset, slice(None)), logits=torch.cat(logits) if logits else None)
+    rows = torch.cat(
+        [torch.arange(start, min(start + batch_size, len(dataset))) for start in starts] or [torch.empty(0, dtype=torch.int64)]
+    )
+    vectors, logits = ([_of_all(values, rows)] if world > 1 else values for values in (vectors, logits))
+    return Encoded(torch.cat(vectors), *_labels(dataset, slice(None)), logits=torch.cat(logits) if classifier is not None else None)
 
 
-def _batches(dataset: Dataset, transform: Transform, batch_size: int) -> Iterator[Batch]:
-    """Batches in order; threads read the next batch while the caller encodes one."""
+def _of_all(batches: list[Tensor], rows: Tensor) -> Tensor:
+    """Values [n, ...] of this process, those of the images `rows` [n], as values [N, ...] of the images of all processes."""
+    widths = [shape for shape in everyone(list(batches[0].shape[1:]) if batches else None) if shape is not None]
+    if not widths:
+        return torch.empty(0)
+    own = torch.cat(batches) if batches else torch.empty(0, *widths[0])
+    return gather_rows(own)[gather_rows(rows).argsort()]
+
+
+def _batches(dataset: Dataset, transform: Transform, starts: Sequence[int], batch_size: int) -> Iterator[Batch]:
+    """Batches that start at these images, in order; threads read the next batch while the caller encodes one."""
 
     def prepare(i: int) -> Tensor:
         """The prepared image i, uint8 [3, S, S]."""
         return transform.prepare(dataset.read(i), int(dataset.modality[i]))
 
     with ThreadPoolExecutor(dataset.threads) as pool:
-        every = range(len(dataset))
-        following = pool.map(prepare, every[:batch_size])
-        for start in every[::batch_size]:
-            rows = slice(start, start + batch_size)
+        rows = [slice(start, min(start + batch_size, len(dataset))) for start in starts]
+        following = pool.map(prepare, range(len(dataset))[rows[0]] if rows else [])
+        for number, own in enumerate(rows):
             images = torch.stack(list(following)).float() / 255
-            following = pool.map(prepare, every[rows.stop : rows.stop + batch_size])
-            yield Batch(images, *_labels(dataset, rows))
+            following = pool.map(prepare, range(len(dataset))[rows[number + 1]] if number + 1 < len(rows) else [])
+            yield Batch(images, *_labels(dataset, own))
 
 
 def _labels(dataset: Dataset, rows: slice) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,12 +29,22 @@ class OptimizerState(Schema):
     plain: dict[str, dict[str, bool | int | float | str | None]]
 
 
+class Chosen(Schema):
+    """The step whose weights a validation chose, with the metric and its value there."""
+
+    step: Count
+    metric: Word
+    value: float
+
+
 class Training(Schema):
-    """Where a checkpoint stands, and the state of the optimizers there."""
+    """Where a checkpoint stands, and the state of the optimizers there; `chosen` is the best step so far, `since` the validations after it."""
 
     position: Place
     optimizers: dict[str, OptimizerState]
     recipe_digest: Word
+    chosen: Chosen | None = None
+    since: Count = 0
 
 
 class Data(Schema):
@@ -46,13 +56,17 @@ class Data(Schema):
 
 
 class Description(Schema):
-    """Description of a model: its recipe, its training categories, and, in a checkpoint, its data and its training; `xxh3` is the file's digest."""
+    """Description of a model: its recipe, its training categories, the step that validation chose, and, in a checkpoint, its data and its training.
+
+    `xxh3` is the file's digest.
+    """
 
     xxh3: Word = ""
     recipe: dict[str, Any]
     categories: Annotated[list[Name], MaxLen(MAX_CATEGORIES)]
     instances: Count
     exported: bool
+    chosen: Chosen | None = None
     data: Data | None = None
     training: Training | None = None
 

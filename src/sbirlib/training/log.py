@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
+from sbirlib.device import memory_in_use
 from sbirlib.errors import InputError
 from sbirlib.files import atomic_write
+from sbirlib.training.live import Live
 from sbirlib.training.steps import StepEvent
 
 logger = logging.getLogger(__name__)
 
 
 class Log:
-    """Writes `log.jsonl` and TensorBoard events into `folder` (None: nowhere), and shows a progress bar on stderr.
+    """Writes `log.jsonl` and TensorBoard events into `folder` (None: nowhere), and shows a live table or a progress bar on stderr.
 
     Nothing is created before the first record, so that a run which fails at its start leaves no file.
     """
@@ -28,20 +31,33 @@ class Log:
         self.folder, self.done, self.tensorboard = folder, done, tensorboard
         self.file: TextIO | None = None
         self.board: Any = None
-        interval = 0.2 if sys.stderr.isatty() else 10.0  # seconds; a log file needs few lines
-        self.bar = tqdm(total=total, initial=done, desc="training", unit="step", mininterval=interval, file=sys.stderr, disable=not show)
+        self.live = Live(total) if show and sys.stderr.isatty() else None
+        hidden = not show or self.live is not None
+        self.bar = tqdm(total=total, initial=done, desc="training", unit="step", mininterval=10.0, file=sys.stderr, disable=hidden)
+        self.last = (time.monotonic(), done, 0.0)  # time, step and seconds of waiting at the last record of a step
 
-    def progress(self, step: int, losses: Mapping[str, float]) -> None:
+    def progress(self, step: int) -> None:
         """Advance the bar to `step`, counted from 1 over all phases; cheap."""
         if not self.bar.disable:
-            self.bar.set_postfix_str("  ".join(f"{name} {value:.3g}" for name, value in losses.items()), refresh=False)
             self.bar.update(step - self.bar.n)
 
-    def step(self, event: StepEvent, *, images_per_second: float) -> None:
-        """Record a finished step: losses, logged values and the learning rate of each parameter group."""
-        logged = {name: value.item() for name, value in event.step.logged.items()}
+    def step(self, event: StepEvent, logged: Mapping[str, float], *, images: int, waiting: float) -> None:
+        """Record a finished step of so many images: losses, values that they logged, rates of parameter groups, speed, waiting and memory."""
+        now, done, waited = time.monotonic(), *self.last[1:]
+        seconds = max(now - self.last[0], 1e-9)
+        self.last = (now, event.done, waiting)
         place = {"phase": event.phase, "epoch": event.position.epoch, "lr": dict(event.lr)}
-        self.record(event.done, **place, losses=dict(event.losses), logged=logged, images_per_second=images_per_second)
+        values = {"losses": dict(event.losses), "logged": dict(logged)}
+        speed = {
+            "images_per_second": images * (event.done - done) / seconds,
+            "waiting": min((waiting - waited) / seconds, 1.0),
+            "memory": memory_in_use(event.step.batch.images.device),
+        }
+        self.record(event.done, **place, **values, **speed)
+        if self.live is not None:
+            self.live.show(event.done, {**place, **values, **speed})
+        elif not self.bar.disable:
+            self.bar.set_postfix_str("  ".join(f"{name} {value:.3g}" for name, value in event.losses.items()), refresh=False)
 
     def record(self, step: int, **values: Any) -> None:
         """Write one line of JSONL, and every number in it to TensorBoard."""
@@ -79,6 +95,8 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
+        if self.live is not None:
+            self.live.close()
         self._close()
 
     def _close(self) -> None:

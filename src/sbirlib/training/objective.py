@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Features, Step
-from sbirlib.recipe import Phase
+from sbirlib.phase import Phase
+from sbirlib.processes import mean
 from sbirlib.training.model import Model
 
 Terms = dict[tuple[str, str | None], Tensor]
@@ -78,16 +80,42 @@ def weighted_sum(values: Terms, phase: Phase, progress: float) -> Tensor:
     return torch.stack([value * phase.weight(name, term, progress) for (name, term), value in values.items()]).sum()
 
 
-def finite(turn: Turn) -> dict[str, float]:
-    """The turn's terms as numbers, in one transfer. Raises NonFiniteLoss for one that is not finite, by its name."""
+@dataclass(frozen=True)
+class Values:
+    """Terms of a step by name, the means over processes, on their device until they are read; `where` names the step."""
+
+    names: tuple[str, ...]
+    tensor: Tensor
+    where: str
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """The terms as numbers, in one transfer."""
+        return dict(zip(self.names, self.tensor.tolist(), strict=True))
+
+    def __add__(self, other: Values) -> Values:
+        return Values(self.names + other.names, torch.cat([self.tensor, other.tensor]), self.where)
+
+
+def values_of(turn: Turn) -> Values:
+    """The turn's terms, each the mean over processes, as a tensor [T]."""
     stacked = torch.stack([value.detach().float() for value in turn.values.values()])
-    numbers = dict(zip(turn.names, stacked.tolist(), strict=True))
-    if not bool(torch.isfinite(stacked).all()):
-        name, value = next((n, v) for n, v in numbers.items() if v - v != 0)
-        spoilt = _not_finite(turn.model.parameters())
-        before = f" Nor is {_named(spoilt, turn.model)}: a gradient or an update of an earlier step was not finite." if spoilt else ""
-        raise NonFiniteLoss(f"the loss term {name!r} is {value} at {turn.where}. {reading(turn.step)}.{before} {CAUSES}")
-    return numbers
+    return Values(tuple(turn.names), mean(stacked), turn.where)
+
+
+def mean_of(values: Sequence[Values]) -> Values:
+    """The mean of the same terms [T] over the batches of a step."""
+    return values[0] if len(values) == 1 else Values(values[0].names, torch.stack([v.tensor for v in values]).mean(0), values[0].where)
+
+
+def check_finite(values: Values, model: Model, step: Step | None = None) -> None:
+    """Raise NonFiniteLoss for a term that is not finite, by its name; `step` is the one that it was computed from, if that is still known."""
+    name, value = next(((n, v) for n, v in values.numbers.items() if v - v != 0), ("", 0.0))
+    if name:
+        spoilt = _not_finite(model.parameters())
+        before = f" Nor is {_named(spoilt, model)}: a gradient or an update of an earlier step was not finite." if spoilt and step else ""
+        read = f" {reading(step)}." if step else ""
+        raise NonFiniteLoss(f"the loss term {name!r} is {value} at {values.where}.{read}{before} {CAUSES}")
 
 
 def check_descent(total: Tensor, turn: Turn) -> None:

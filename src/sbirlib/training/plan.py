@@ -6,13 +6,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Encoder, Labels, Loss, Sampler, Schedule
 from sbirlib.options import options_of
-from sbirlib.recipe import Phase, Recipe
-from sbirlib.training.gather import world_size
+from sbirlib.phase import Phase
+from sbirlib.processes import world_size
+from sbirlib.recipe import Recipe
 from sbirlib.training.model import Model
 from sbirlib.training.randomness import make_seeded
 from sbirlib.training.rules import Rules
@@ -151,19 +154,42 @@ def warn_of_long_starts(plan: Plan) -> None:
 
 
 def _check_batches(sampler: Sampler, labels: Labels, seed: int) -> None:
-    """Raise InputError where the sampler has no batch for these labels, or one that processes cannot share evenly."""
+    """Raise InputError where the sampler has no batch for these labels, or one that the processes cannot share."""
     batches = sampler.batches(labels, seed=seed, epoch=0)
     if not batches or not all(batches):
         raise InputError(f"{type(sampler).__name__} gives no batch of {len(labels)} training images: take smaller batches, or more images")
+    if world_size() > 1:
+        check_shares(batches, np.asarray(labels.modality), world_size())
+
+
+def check_shares(batches: Sequence[Sequence[int]], modality: NDArray[np.int64], processes: int) -> None:
+    """Raise InputError unless so many processes can share the batches: full ones evenly, and not with one modality [n] for some of them in every batch.
+
+    The last batch of an epoch may be smaller, and its shares then differ by an image.
+    """
+    size = max(len(batch) for batch in batches)
+    alike = False
+    way = "change the sampler's sizes, or the number of processes"
     for batch in batches:
-        len_per_process(batch, processes=world_size())
+        if len(batch) % processes and (len(batch) == size or batch is not batches[-1]):
+            raise InputError(f"a batch of {len(batch)} images cannot be shared evenly by {processes} processes: {way}")
+        if len(batch) < processes:
+            raise InputError(f"the last batch of an epoch has {len(batch)} images for {processes} processes: {way}")
+        shares = [set(modality[share(batch, number, processes)].tolist()) for number in range(processes)]
+        alike |= len(batch) == size and all(own == shares[0] for own in shares)
+    if not alike:  # in a few batches chance may do the same, and does no harm
+        raise InputError(f"of {processes} processes some would have sketches alone, or photos alone, as with fewer classes a batch: {way}")
 
 
-def len_per_process(indices: Sequence[int], *, processes: int) -> int:
-    """Images of a batch for each process. Raises InputError where they cannot be shared evenly."""
-    if len(indices) % processes:
-        raise InputError(f"a batch of {len(indices)} images cannot be shared evenly by {processes} processes: change the sampler's sizes")
-    return len(indices) // processes
+def share(indices: Sequence[int], number: int, processes: int) -> Sequence[int]:
+    """Images of a batch for the process of that number: consecutive ones, in the order of the batch.
+
+    >>> [share([5, 6, 7, 8, 9], number, 2) for number in range(2)]
+    [[5, 6, 7], [8, 9]]
+    """
+    each, more = divmod(len(indices), processes)
+    start = number * each + min(number, more)
+    return indices[start : start + each + (number < more)]
 
 
 def learning_rates(plan: PhasePlan) -> Mapping[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from sbirlib.errors import InputError
 from sbirlib.options import refuse
+from sbirlib.processes import everyone, from_first, world_size
 from sbirlib.spec import Spec
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 class RandomStream:
@@ -54,6 +57,15 @@ class RandomStream:
         with self:
             pass
         self.state |= {name: tensors[name] for name in self.state if name in tensors}
+
+    def agree(self) -> None:
+        """Give all processes the state of rank 0, with a warning, where they differ: a component draws for its own rows outside of an encoder."""
+        digests = everyone([int(state.to(torch.int64).sum()) for state in self.state.values()] if world_size() > 1 else [])
+        if any(digest != digests[0] for digest in digests):
+            logger.warning(
+                "random draws differ between processes, as of a loss that draws for its own rows: they go on from those of rank 0"
+            )
+            self.state = from_first(self.state)
 
     def _read(self) -> dict[str, Tensor]:
         state = {"rng.cpu": torch.get_rng_state()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,22 +11,31 @@ from typing import Any
 from sbirlib.errors import InputError
 from sbirlib.spec import Spec
 from sbirlib.training import checkpoint
+from sbirlib.training.best import Best
 from sbirlib.training.description import Description, Training
 from sbirlib.training.optimizer_state import pack, unpack
+from sbirlib.training.output import BEST
 from sbirlib.training.plan import Plan
 from sbirlib.training.randomness import RandomStream
 from sbirlib.training.steps import Position
 
+logger = logging.getLogger(__name__)
 
-def save(path: Path, plan: Plan, position: Position, stream: RandomStream, about: Mapping[str, Any]) -> None:
-    """Write model, optimizers, random state and position; `about` describes the model and its data."""
+
+def save(path: Path, plan: Plan, position: Position, stream: RandomStream, about: Mapping[str, Any], best: Best | None = None) -> None:
+    """Write model, optimizers, random state, position and the best step so far; `about` describes the model and its data.
+
+    All processes have the same state, the random state included, so one file serves any number of them.
+    """
     tensors, optimizers = pack(plan.phases[position.phase].optimizers)
-    training = {"position": asdict(position), "optimizers": optimizers, "recipe_digest": plan.recipe.digest}
+    training: dict[str, Any] = {"position": asdict(position), "optimizers": optimizers, "recipe_digest": plan.recipe.digest}
+    if best is not None:
+        training |= {"chosen": None if best.chosen is None else best.chosen.model_dump(), "since": best.since}
     checkpoint.write(path, plan.model.tensors() | tensors | stream.state, {**about, "training": training})
 
 
-def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, Any]) -> Position:
-    """Load model, optimizers and random state, and return the position.
+def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, Any], best: Best | None = None) -> Position:
+    """Load model, optimizers, random state and the best weights so far, and return the position.
 
     Raises InputError, before anything is loaded, where the checkpoint is of another recipe, dataset or split, or does not fit them.
     """
@@ -44,16 +54,31 @@ def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, An
         raise InputError(f"{path} cannot be resumed: {error}; take an earlier copy, or choose another out=FOLDER") from error
     plan.model.load_state_dict(checkpoint.of_model(tensors))
     stream.restore(tensors)
+    if best is not None:
+        best.restore(path.with_name(BEST), theirs.training, plan.model, plan.steps_before(position.phase) + position.step)
     return position
 
 
 def _check_recipe(path: Path, plan: Plan, training: Training, before: Mapping[str, Any]) -> None:
-    if training.recipe_digest != plan.recipe.digest:
-        now = plan.recipe.tables()
-        keys = ", ".join(key for key in now if now[key] != before.get(key))
+    """Refuse a checkpoint of another recipe; other steps of the phase it stands in, or of later ones, are told, and trained."""
+    now = plan.recipe.tables()
+    if training.recipe_digest == plan.recipe.digest:
+        return
+    keys = [key for key in now.keys() | before.keys() if now.get(key) != before.get(key)]
+    phases, former = now["phases"], before.get("phases", [])
+    alike = len(phases) == len(former) and all(
+        {**one, "steps": 0} == {**other, "steps": 0} for one, other in zip(phases, former, strict=True)
+    )
+    unchanged = alike and all(one == other for one, other in zip(phases[: training.position.phase], former, strict=False))
+    if keys != ["phases"] or not unchanged:
         raise InputError(
-            f"{path} was made by another recipe (they differ in: {keys}): train it with that one, or choose another out=FOLDER"
+            f"{path} was made by another recipe (they differ in: {', '.join(sorted(keys))}): train it with that one, or choose another out=FOLDER. "
+            "Steps alone may be others, of the phase it stands in and of later ones: so a run is made longer"
         )
+    steps = ", ".join(
+        f"phases.{i}.steps {b['steps']} -> {a['steps']}" for i, (a, b) in enumerate(zip(phases, former, strict=True)) if a != b
+    )
+    logger.warning("%s was planned otherwise (%s): schedules follow the new plan from here on", path, steps)
 
 
 def _check_data(path: Path, theirs: Description, about: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import ModuleComponent
-from sbirlib.recipe import Phase, Rule
+from sbirlib.phase import Phase, Rule
 from sbirlib.training.model import Model
 
 OPTIONS = ("lr", "weight_decay", "betas")  # of an optimizer's parameter group

@@ -1,32 +1,34 @@
-"""A training run: steps with logs, validation, checkpoints and Ctrl-C."""
+"""A training run: steps with logs, validation, checkpoints and interruption."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGINT, default_int_handler, getsignal, signal
+from signal import SIG_DFL, SIGINT, SIGTERM, Signals, default_int_handler, getsignal, signal
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
-from sbirlib.data.batches import Prepared, load
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Batch, Sampler
 from sbirlib.options import hold
-from sbirlib.training.gather import rank, world_size
+from sbirlib.processes import everyone, largest, on_first, rank, world_size
+from sbirlib.training import checkpoint
+from sbirlib.training.best import Best
 from sbirlib.training.log import Log
-from sbirlib.training.plan import Plan, len_per_process
+from sbirlib.training.output import BEST, CHECKPOINT, held_by_this_run, save_last
+from sbirlib.training.plan import Plan
 from sbirlib.training.randomness import RandomStream, drawn_from
 from sbirlib.training.resume import restore, save
+from sbirlib.training.shortage import shortage
+from sbirlib.training.source import Source
 from sbirlib.training.steps import Position, StepEvent, steps
 
 logger = logging.getLogger(__name__)
-SAVING, SAVED = "saving %s", "saved %s"  # log messages around each checkpoint
 
 Metrics = Mapping[str, float]
 
@@ -38,10 +40,11 @@ class Run:
     out: Path | None = None
     resume: bool = False
     device: torch.device = torch.device("cpu")
-    workers: Annotated[int, Ge(0)] = 0
+    workers: Annotated[int, Ge(0)] | None = None
     save_every: Annotated[int, Ge(1)] = 500
+    save_minutes: Annotated[float, Gt(0)] | None = None
+    keep: Annotated[int, Ge(1)] = 1
     log_every: Annotated[int, Ge(1)] = 10
-    validate_every: Annotated[int, Ge(1)] | None = None
     progress: bool = True
     tensorboard: bool = True
 
@@ -51,44 +54,13 @@ class Run:
     @property
     def checkpoint(self) -> Path | None:
         """The file that the run can be resumed from."""
-        return None if self.out is None else self.out / "checkpoint.safetensors"
+        return None if self.out is None else self.out / CHECKPOINT
 
     @property
     def resumes(self) -> bool:
         """Whether there is a checkpoint to resume from."""
-        return self.resume and self.checkpoint is not None and self.checkpoint.is_file()
-
-
-@dataclass(frozen=True)
-class Source:
-    """Batches of a prepared dataset from any position on, this process's share of each."""
-
-    prepared: Prepared
-    seed: int
-    workers: int
-    device: torch.device
-
-    def __call__(self, sampler: Sampler, start: Position) -> Iterator[tuple[Position, Batch, bool]]:
-        """Yield the position after a batch, the batch, and whether it is the last of its epoch, without end."""
-        epoch, first = start.epoch, start.batch
-        while True:
-            lists = sampler.batches(self.prepared.dataset, seed=self.seed, epoch=epoch)
-            if first > max(len(lists) - 1, 0):
-                raise InputError(
-                    f"batch {first} of epoch {epoch} was to be next, and there are {len(lists)}: the checkpoint is of other data"
-                )
-            shares = [_share(indices) for indices in lists[first:]]
-            loaded = load(self.prepared, shares, seed=self.seed, epoch=epoch, workers=self.workers, device=self.device)
-            for number, batch in enumerate(loaded, first + 1):
-                last = number == len(lists)
-                yield Position(epoch=epoch + last, batch=0 if last else number), batch, last
-            epoch, first = epoch + 1, 0
-
-
-def _share(indices: list[int]) -> list[int]:
-    """This process's rows of a batch, in rank order."""
-    each = len_per_process(indices, processes=world_size())
-    return indices[rank() * each : (rank() + 1) * each]
+        path = self.checkpoint
+        return self.resume and path is not None and bool(on_first(path.is_file))
 
 
 def train(
@@ -100,48 +72,142 @@ def train(
     about: Mapping[str, Any],
     validate: Callable[[], Metrics] | None = None,
     on_step: Callable[[StepEvent], object] | None = None,
-) -> None:
-    """Train by the plan, from the checkpoint in `run.out` if `run.resume`. `about` describes the model in every checkpoint."""
-    start = _start(plan, run, stream, about)
-    done, first = plan.steps_before(start.phase) + start.step, rank() == 0
-    if done == plan.total:
-        return
-    log = Log(run.out if first else None, total=plan.total, done=done, show=run.progress and first, tensorboard=run.tensorboard)
-    with log, _interruptible() as interrupted:
-        clock = time.monotonic()
-        for event in drawn_from(stream, steps(plan, source, start)):
-            last = event.done == plan.total
-            log.progress(event.done, event.losses)
-            if event.done % run.log_every == 0 or last:
-                log.step(event, images_per_second=len(event.step.batch) * world_size() / (time.monotonic() - clock))
-            if validate is not None and (last or (run.validate_every and event.done % run.validate_every == 0)):
-                metrics = validate()
-                log.record(event.done, validation=dict(metrics))
-                logger.info("step %d: on validation %s", event.done, ", ".join(f"{k} {v:.3f}" for k, v in metrics.items()))
-            if on_step is not None:
-                on_step(event)
-            if event.done % run.save_every == 0 or last or interrupted():
-                _save(plan, event, run, stream, about)
-            if interrupted():
-                raise KeyboardInterrupt(_farewell(event, run))
-            clock = time.monotonic()
+) -> Best | None:
+    """Train by the plan, from the checkpoint in `run.out` if `run.resume`. `about` describes the model in every checkpoint.
+
+    Where the recipe validates, the model ends with its best weights, which are returned with their step.
+    """
+    best = None if plan.recipe.validate is None else Best(plan.recipe.validate)
+    with ExitStack() as stack:
+        if run.out is not None:
+            folder = held_by_this_run(run.out, plan.model, run.keep + (best is not None))
+            on_first(lambda: stack.enter_context(folder))
+        start = _start(plan, run, stream, about, best)
+        session = _Session(plan, source, stream, run, about, validate, best, plan.steps_before(start.phase) + start.step)
+        if session.done < plan.total and not (best and best.exhausted):
+            session.run(start, on_step)
+    if best is not None:
+        best.load(plan.model)
+    return best
 
 
-def _start(plan: Plan, run: Run, stream: RandomStream, about: Mapping[str, Any]) -> Position:
+class _Session:
+    """One session of a run, from its start or its checkpoint to its end or an interruption."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        stream: RandomStream,
+        run: Run,
+        about: Mapping[str, Any],
+        validate: Callable[[], Metrics] | None,
+        best: Best | None,
+        done: int,
+    ) -> None:
+        self.plan, self.source, self.stream, self.run_, self.about = plan, source, stream, run, about
+        self.validate, self.best, self.done = validate, best, done
+        first = rank() == 0
+        self.log = Log(run.out if first else None, total=plan.total, done=done, show=run.progress and first, tensorboard=run.tensorboard)
+
+    def run(self, start: Position, on_step: Callable[[StepEvent], object] | None) -> None:
+        """Train from a position to the end; an interruption is saved, and raised as KeyboardInterrupt."""
+        run, saved = self.run_, time.monotonic()
+        check_every = 1 if run.device.type == "cpu" else run.log_every
+        with self.log, interruptible() as interrupted:
+            if self.best is not None and self.done == 0:
+                self._validated(0)  # a metric that is not there is named before the first step
+                self._save_best()
+            for event in self._steps(start, check_every):
+                last = event.done == self.plan.total
+                self.log.progress(event.done)
+                if event.done % run.log_every == 0 or last:
+                    self._log(event)
+                improved = self._due(event, last) and self._validated(event.done)
+                ends = self.best is not None and self.best.exhausted
+                if on_step is not None:
+                    on_step(event)
+                late = run.save_minutes is not None and time.monotonic() - saved > 60 * run.save_minutes
+                stop, late = map(bool, largest([interrupted(), late and rank() == 0]))
+                if improved or late or stop or last or ends or event.done % run.save_every == 0:
+                    self._save(event, improved)
+                    saved = time.monotonic()
+                if stop:
+                    raise KeyboardInterrupt(_farewell(event, run))
+                if ends and not last:
+                    logger.info("stopped after step %d of %d: the patience of validation has ended", event.done, event.total)
+                    return
+
+    def _steps(self, start: Position, check_every: int) -> Iterator[StepEvent]:
+        """The steps; a lack of memory is told with the way out."""
+        place = start
+        events = drawn_from(self.stream, steps(self.plan, self.source, start, check_every=check_every))
+        while True:
+            try:
+                event = next(events, None)
+            except (RuntimeError, MemoryError) as error:
+                number = place.phase + (place.step == self.plan.phases[place.phase].phase.steps)
+                this = self.plan.phases[number]
+                images = self.source.images(this.sampler)
+                if fault := shortage(error, phase=number, images=images, chunk=this.phase.chunk, device=self.run_.device):
+                    raise fault from error
+                raise
+            if event is None:
+                return
+            place = event.position
+            yield event
+
+    def _log(self, event: StepEvent) -> None:
+        logged = {name: float(value) for name, value in event.step.logged.items()}
+        if world_size() > 1:
+            everywhere = everyone(logged)
+            logged = {
+                name: sum(values[name] for values in everywhere) / len(everywhere) for name in logged if all(name in v for v in everywhere)
+            }
+        self.stream.agree()
+        self.log.step(event, logged, images=len(event.step.batch) * world_size() * self.plan.phases[event.phase].phase.accumulate,
+                      waiting=self.source.waiting.seconds)  # fmt: skip
+
+    def _due(self, event: StepEvent, last: bool) -> bool:
+        if self.validate is None:
+            return False
+        return last if self.best is None else last or event.done % self.best.settings.every == 0
+
+    def _validated(self, step: int) -> bool:
+        """Validate; return whether the weights are the best so far."""
+        assert self.validate is not None
+        metrics = self.validate()
+        improved = self.best is not None and self.best.take(metrics, step, self.plan.model)
+        self.log.record(step, validation=dict(metrics))
+        best = f"; the best is step {self.best.chosen.step}" if self.best and self.best.chosen else ""
+        logger.info("step %d: on validation %s%s", step, ", ".join(f"{k} {v:.3f}" for k, v in metrics.items()), best)
+        return improved
+
+    def _save(self, event: StepEvent, improved: bool) -> None:
+        """Save the checkpoint, and after it the best weights, so that a kill in between loses neither."""
+        if self.run_.out is None or rank() != 0:
+            return
+        save_last(
+            self.run_.out,
+            lambda path: save(path, self.plan, event.position, self.stream, self.about, self.best),
+            event.done,
+            self.run_.keep,
+        )
+        if improved:
+            self._save_best()
+
+    def _save_best(self) -> None:
+        if self.run_.out is not None and rank() == 0 and self.best is not None and self.best.chosen is not None:
+            checkpoint.write(self.run_.out / BEST, self.best.tensors, {**self.about, "chosen": self.best.chosen.model_dump()})
+
+
+def _start(plan: Plan, run: Run, stream: RandomStream, about: Mapping[str, Any], best: Best | None) -> Position:
     """The place to start at: that of the run's checkpoint, which is loaded, or the beginning where there is none."""
     if not run.resume:
         return Position()
-    if run.checkpoint is None:
+    if run.checkpoint is None or run.out is None:
         raise InputError("resume=True needs out=FOLDER, the folder of the run to go on with")
-    return restore(run.checkpoint, plan, stream, about) if run.checkpoint.is_file() else Position()
-
-
-def _save(plan: Plan, event: StepEvent, run: Run, stream: RandomStream, about: Mapping[str, Any]) -> None:
-    if run.checkpoint is None or rank() != 0:
-        return
-    logger.debug(SAVING, run.checkpoint)
-    save(run.checkpoint, plan, event.position, stream, about)
-    logger.debug(SAVED, run.checkpoint)
+    return restore(run.checkpoint, plan, stream, about, best) if run.resumes else Position()
 
 
 def _farewell(event: StepEvent, run: Run) -> str:
@@ -152,21 +218,26 @@ def _farewell(event: StepEvent, run: Run) -> str:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C waits for the step to end, so that it can be saved; the second stops at once."""
-    requests: list[bool] = []
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C, or SIGTERM, waits for the step to end, so that it can be saved; the second stops at once."""
+    requests: list[int] = []
 
     def request(*_: object) -> None:
         if requests:
             raise KeyboardInterrupt
-        requests.append(True)
+        requests.append(1)
 
-    previous = getsignal(SIGINT)
-    ours = previous is default_int_handler
-    if ours:
-        signal(SIGINT, request)
+    defaults: dict[Signals, Any] = {SIGINT: default_int_handler, SIGTERM: SIG_DFL}
+    ours: list[Signals] = []
+    try:
+        for number, default in defaults.items():
+            if getsignal(number) is default:
+                signal(number, request)
+                ours.append(number)
+    except ValueError:  # not the main thread, to which signals go
+        pass
     try:
         yield lambda: bool(requests)
     finally:
-        if ours:
-            signal(SIGINT, previous)
+        for number in ours:
+            signal(number, defaults[number])

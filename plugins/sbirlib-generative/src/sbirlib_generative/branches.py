@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sbirlib.plugin_api import PHOTO, SKETCH, Batch, Encoder, Features, InputError, Wrapper
+from sbirlib.plugin_api import PHOTO, SKETCH, Batch, Encoder, Features, InputError, Wrapper, world_size
 
 
 class Branches(Wrapper):
@@ -62,7 +62,10 @@ class Branches(Wrapper):
             return None
         branches = {SKETCH: self.encoder, PHOTO: self.photo}
         routed = [((batch.modality == modality).nonzero()[:, 0], branch) for modality, branch in branches.items()]
-        return [(rows, branch) for rows, branch in routed if len(rows)]
+        some = (
+            len if world_size() == 1 else lambda _: True
+        )  # another process may have images of the other modality, and batch norms wait for it
+        return [(rows, branch) for rows, branch in routed if some(rows)]
 
     def _vectors(self, batch: Batch, of: Callable[[Encoder, Batch], Tensor]) -> Tensor:
         routed = self._routed(batch)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from sbirlib.plugin_api import SKETCH, Features, InputError, Loss, Step, at_least_float32
+from sbirlib.plugin_api import SKETCH, Features, InputError, Loss, Step, at_least_float32, world_size
 
 LEAST = 4  # smallest side of the first map, in pixels
 
@@ -78,7 +78,7 @@ class Decoder(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Sketches [N, 3, S, S] of codes [N, D], S the size."""
-        if len(codes) == 0:  # batch norm refuses an empty batch
+        if len(codes) == 0 and world_size() == 1:  # batch norm refuses an empty batch, unless other processes have more
             return codes.new_zeros(0, 3, self.size, self.size) + 0 * sum(p.sum() for p in self.parameters()) + 0 * codes.sum()
         sketches: Tensor = self.layers(self.code(codes).unflatten(1, (self.width, self.side, self.side)))
         return sketches

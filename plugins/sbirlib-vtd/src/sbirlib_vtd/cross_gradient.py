@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from sbirlib.plugin_api import Batch, Loss, Step, Triplet, check_labels
+from sbirlib.plugin_api import Loss, Step, Triplet, check_labels, lengths, world_size
 from sbirlib_vtd.networks import SketchEncoder, small
 
 
@@ -58,23 +57,24 @@ class CrossGradient(Loss):
         """Both terms for images [B, 3, H, W], each a scalar []."""
         batch = step.batch
         check_labels(batch.category, self.classifier.out_features)
-        images = batch.images.detach().to(torch.float32, copy=True).requires_grad_()
+        images = batch.images.detach().to(next(step.encoder.parameters()).dtype, copy=True).requires_grad_()
         with torch.enable_grad():  # the images' gradient, also where nothing trains
-            by_domain = self._perturbed(images, self._domain_loss(images, batch.category))
-            by_label = self._perturbed(images, self._label_loss(step, batch, images))
-        domain = (1 - self.share) * self._domain_loss(images, batch.category) + self.share * self._domain_loss(by_label, batch.category)
-        return {"label": self._label_loss(step, batch, by_domain), "domain": domain}
+            by_domain = self._perturbed(images, self._domain_losses(images, batch.category).sum())
+            by_label = self._perturbed(images, self._label_loss(step, images) * (sum(lengths(len(images))) / world_size()))
+        plain, perturbed = (step.mean(self._domain_losses(x, batch.category)) for x in (images, by_label))
+        return {"label": self._label_loss(step, by_domain), "domain": (1 - self.share) * plain + self.share * perturbed}
 
     def _perturbed(self, images: Tensor, loss: Tensor) -> Tensor:
-        """x + e grad_x J [B, 3, H, W], without gradient; the mean's gradient times the number of images is each image's own."""
-        (gradient,) = torch.autograd.grad(loss * len(images), images, allow_unused=True)
+        """x + e grad_x J [B, 3, H, W], without gradient; `loss` is the sum of the images' own losses."""
+        (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
         return images.detach() if gradient is None else (images + self.step_size * gradient).detach()
 
-    def _domain_loss(self, images: Tensor, category: Tensor) -> Tensor:
+    def _domain_losses(self, images: Tensor, category: Tensor) -> Tensor:
+        """J_d of each image [B]."""
         logits = self.classifier(self.network(small(images.to(self.classifier.weight.dtype))))
-        return F.cross_entropy(logits, category, reduction="sum") / max(len(category), 1)
+        return F.cross_entropy(logits, category, reduction="none")
 
-    def _label_loss(self, step: Step, batch: Batch, images: Tensor) -> Tensor:
-        features = step.encoder(replace(batch, images=images))
-        loss: Tensor = self.triplet(Step(features, encoder=step.encoder, batch=batch, miner=step.miner, progress=step.progress))
+    def _label_loss(self, step: Step, images: Tensor) -> Tensor:
+        """J_l over the images of all processes, a scalar []."""
+        loss: Tensor = self.triplet(step.again(images))
         return loss

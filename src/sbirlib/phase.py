@@ -1,0 +1,107 @@
+"""Phases of a recipe, with their rules and weights, and its validation: plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from sbirlib.errors import InputError, nearest
+from sbirlib.options import Betas
+from sbirlib.spec import Spec
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A weight that moves linearly from `start` to `end` over its phase."""
+
+    start: float
+    end: float
+
+    def at(self, progress: float) -> float:
+        """The weight at `progress`, from 0 to 1."""
+        return self.start + (self.end - self.start) * progress
+
+
+Weight = float | Ramp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Settings of the parameters `of` a name, a dotted prefix or a wildcard; of two rules for one parameter the later wins.
+
+    Args:
+        of: a parameter's name, a dotted prefix or a wildcard, such as "encoder.backbone"
+        lr: learning rate in place of the optimizer's
+        weight_decay: weight decay in place of the optimizer's
+        betas: Adam's betas in place of the optimizer's
+        frozen: steps without training, or true for the whole phase
+        eval: keep batch norms in eval mode
+    """
+
+    of: str
+    lr: Annotated[float, Ge(0)] | None = None
+    weight_decay: Annotated[float, Ge(0)] | None = None
+    betas: Betas | None = None
+    frozen: bool | Annotated[int, Ge(0)] | None = None
+    eval: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training with its own losses, optimizer and sampler.
+
+    Args:
+        steps: optimizer steps; 0 leaves the phase out
+        weights: weight of each loss that acts, a number, a ramp {from, to}, or a table of those by term
+        optimizer: optimizer of encoder and losses
+        schedule: factor on the learning rates over the phase
+        parameters: rules for parameters by name
+        sampler: sampler of this phase, in place of the recipe's
+        encoder: module path of the one encoder inside the encoder that is run and trained
+        discriminator: optimizer of the discriminators, in place of `optimizer`
+        clip: largest norm of the gradient
+        accumulate: batches of the sampler an optimizer step, whose gradients are averaged; each has distances and triplets of its own
+        chunk: images encoded at once by gradient caching, so that losses see the whole batch in the memory of a chunk; none encodes it whole
+        batch_norm: statistics of batch norms over the images of all processes, or of each process
+    """
+
+    steps: Annotated[int, Ge(0)]
+    weights: dict[str, Weight | dict[str, Weight]] = field(default_factory=dict)
+    optimizer: Spec
+    schedule: Spec
+    parameters: tuple[Rule, ...] = ()
+    sampler: Spec | None = None
+    encoder: str | None = None
+    discriminator: Spec | None = None
+    clip: Annotated[float, Gt(0)] | None = None
+    accumulate: Annotated[int, Ge(1)] = 1
+    chunk: Annotated[int, Ge(2)] | None = None
+    batch_norm: Literal["global", "local"] = "global"
+
+    def weight(self, loss: str, term: str | None, progress: float) -> float:
+        """The weight of one term of a loss at `progress`, from 0 to 1, of the phase."""
+        value = self.weights[loss]
+        if isinstance(value, dict):
+            if term not in value:
+                raise InputError(f"weights.{loss} names no term {term!r}{nearest(str(term), value)}")
+            value = value[term]
+        return value.at(progress) if isinstance(value, Ramp) else float(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Validation during training: the weights with the largest value of a metric on the validation split are the trained model.
+
+    Args:
+        every: steps between validations
+        metric: metric of the recipe's evaluators that decides, such as "mAP@all"; the first one where none
+        average: mean of the metric over queries, or over the means of classes
+        patience: validations without a larger value, after which training ends; none trains all steps
+    """
+
+    every: Annotated[int, Ge(1)]
+    metric: str | None = None
+    average: Literal["query", "class"] = "query"
+    patience: Annotated[int, Ge(1)] | None = None

@@ -1,0 +1,86 @@
+"""Training of recipes in one process of a group: losses, gradients and final weights, for comparison with one process.
+
+torchrun --nproc-per-node 2 -m tests.processes.recipes FOLDER STEPS RECIPE ...
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sbirlib import recipe_file
+from sbirlib.data.dataset import Dataset
+from sbirlib.data.folder import from_lists
+from sbirlib.errors import InputError
+from sbirlib.interfaces import PHOTO, SKETCH
+from sbirlib.processes import launched, rank
+from sbirlib.recipe import Recipe
+from sbirlib.testing.recipe import small
+from sbirlib.testing.subject import Subject
+from sbirlib.testing.world import separable
+from sbirlib.training.steps import StepEvent
+
+FEW = {"width": 16, "size": 16, "channels": 4, "blocks": 1}  # of networks beside the backbone
+
+
+def speckled() -> Dataset:
+    """Stripes with noise: on plain ones equal pixels tie in a maximum, and rounding would choose where the gradient goes."""
+    plain, random = separable(), np.random.default_rng(0)
+    rows: dict[int, list[tuple[Any, str, str]]] = {SKETCH: [], PHOTO: []}
+    for i in range(len(plain)):
+        pixels = np.asarray(plain.read(i)).astype(int)
+        noise = random.integers(-40, 40, pixels.shape)
+        rows[int(plain.modality[i])].append(
+            ((pixels + noise).clip(0, 255).astype(np.uint8), plain.categories[plain.category[i]], str(plain.instance[i]))
+        )
+    return from_lists("speckled", sketches=rows[SKETCH], photos=rows[PHOTO])
+
+
+def trained(name: str, steps: int, delay: float = 0.0) -> dict[str, Any]:
+    """Losses of each step, gradients of the first step of each phase, and the weights at the end; tensors of any shape by name."""
+    tables = Recipe.of(recipe_file.read(name)).tables()
+    parts = {"encoder": tables["encoder"]} | {f"losses.{loss}": table for loss, table in tables["losses"].items()}
+    few = {f"{place}.{option}": value for place, table in parts.items() for option, value in FEW.items() if option in table}
+    if tables["encoder"]["name"] == "landmark":  # a map of 4 x 4 cells
+        few |= {"encoder.landmarks": min(4, tables["encoder"]["landmarks"]), "encoder.encoder.output_stride": 8}
+    pipeline = small(Subject("recipe", name, few), steps=steps)
+    pipeline.encoder.double()
+    losses: list[dict[str, float]] = []
+    gradients: dict[str, Tensor] = {}
+
+    def note(event: StepEvent) -> None:
+        time.sleep(delay)
+        losses.append(dict(event.losses))
+        if event.position.step == 1:
+            for parameter_name, parameter in pipeline.model.named_parameters():
+                if parameter.grad is not None:
+                    gradients[f"{event.phase} {parameter_name}"] = parameter.grad.clone()
+
+    pipeline.fit(speckled(), device="cpu", progress=False, tensorboard=False, on_step=note)
+    return {"losses": losses, "gradients": gradients, "weights": pipeline.model.tensors()}
+
+
+def main() -> None:
+    folder, steps, *names = sys.argv[1:]
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)  # rounding would grow from step to step, under Adam and hard mining
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    world = launched()[1]
+    for name in names:
+        try:
+            result: Any = trained(name, int(steps), delay=0.02 if launched()[0] == 1 else 0.0)
+        except InputError as error:
+            result = str(error)
+        if rank() == 0:
+            torch.save(result, Path(folder) / f"{name}-{world}.pt")
+            print(name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
