@@ -38,13 +38,17 @@ class Chosen(Schema):
 
 
 class Training(Schema):
-    """Where a checkpoint stands, and the state of the optimizers there; `chosen` is the best step so far, `since` the validations after it."""
+    """Where a checkpoint stands, and the state of the optimizers there.
+
+    `chosen` is the best step so far, `since` the validations after it, `processes` the number of those that trained.
+    """
 
     position: Place
     optimizers: dict[str, OptimizerState]
     recipe_digest: Word
     chosen: Chosen | None = None
     since: Count = 0
+    processes: Count = 1
 
 
 class Data(Schema):

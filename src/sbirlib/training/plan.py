@@ -163,7 +163,7 @@ def _check_batches(sampler: Sampler, labels: Labels, seed: int) -> None:
 
 
 def check_shares(batches: Sequence[Sequence[int]], modality: NDArray[np.int64], processes: int) -> None:
-    """Raise InputError unless so many processes can share the batches: full ones evenly, and not with one modality [n] for some of them in every batch.
+    """Raise InputError unless so many processes can share the batches: full ones evenly, and not always with one modality [n] for some.
 
     The last batch of an epoch may be smaller, and its shares then differ by an image.
     """

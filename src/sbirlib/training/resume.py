@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sbirlib.errors import InputError
+from sbirlib.processes import world_size
 from sbirlib.spec import Spec
 from sbirlib.training import checkpoint
 from sbirlib.training.best import Best
@@ -29,6 +30,7 @@ def save(path: Path, plan: Plan, position: Position, stream: RandomStream, about
     """
     tensors, optimizers = pack(plan.phases[position.phase].optimizers)
     training: dict[str, Any] = {"position": asdict(position), "optimizers": optimizers, "recipe_digest": plan.recipe.digest}
+    training["processes"] = world_size()
     if best is not None:
         training |= {"chosen": None if best.chosen is None else best.chosen.model_dump(), "since": best.since}
     checkpoint.write(path, plan.model.tensors() | tensors | stream.state, {**about, "training": training})
@@ -54,6 +56,8 @@ def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, An
         raise InputError(f"{path} cannot be resumed: {error}; take an earlier copy, or choose another out=FOLDER") from error
     plan.model.load_state_dict(checkpoint.of_model(tensors))
     stream.restore(tensors)
+    if theirs.training.processes != world_size():
+        logger.info("%s is of %d processes, and goes on with %d: the same batches, other rounding", path, theirs.training.processes, world_size())
     if best is not None:
         best.restore(path.with_name(BEST), theirs.training, plan.model, plan.steps_before(position.phase) + position.step)
     return position

@@ -1,0 +1,191 @@
+"""The command line under torchrun, as a user types it; processes that end, that are too many, that are resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.conftest import figure
+from tests.processes.launch import command, environment, run
+
+from sbirlib.errors import InputError
+from sbirlib.processes import join, launched
+from sbirlib.training import checkpoint
+from sbirlib.training.plan import check_shares, share
+
+pytestmark = pytest.mark.xdist_group("processes")
+RECIPE = """
+encoder = { name = "backbone", backbone = "test_resnet", dim = 8, pretrained = false }
+miner = "modality_hard"
+losses = ["cross_entropy", "balanced_triplet"]
+transform = { size = 32 }
+sampler = { categories = 2, per_modality = 2 }
+phases = [{ steps = 6, optimizer = { lr = 1e-3 } }]
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six classes with six sketches and photos each, and a recipe."""
+    root = tmp_path_factory.mktemp("data")
+    for c in range(6):
+        for i in range(6):
+            for modality in ("sketch", "photo"):
+                path = root / "figures" / modality / f"class{c}" / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                figure(c, i, modality == "sketch").save(path)
+    (root / "recipe.toml").write_text(RECIPE)
+    return root
+
+
+def train(count: int, data: Path, out: Path, *more: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    call = ["train", str(data / "recipe.toml"), "--data", str(data / "figures"), "--out", str(out), *more]
+    start = ["--no-python", "sbirlib"] if count > 1 else ["-c", "from sbirlib.cli import main; main()"]
+    return run(count, *start, *call, **options)
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_the_command_line_trains_with_two_processes(data: Path, tmp_path: Path) -> None:
+    processes = {count: train(count, data, tmp_path / str(count)) for count in (1, 2)}
+    for process in processes.values():
+        assert process.returncode == 0, process.stderr
+    assert "2 processes (gloo)" in processes[2].stderr
+    one, two = (processes[count].stdout.splitlines() for count in (1, 2))
+    assert len(one) == len(two), "one process prints"
+    assert one[0] == two[0]
+    metrics = [{line.split()[0]: float(line.split()[-1]) for line in lines if " -> " in line} for lines in (one, two)]
+    assert metrics[0].keys() == metrics[1].keys() >= {"mAP@all"}
+    assert metrics[1] == pytest.approx(metrics[0], abs=0.02)
+    logs = [log(tmp_path / str(count)) for count in (1, 2)]
+    assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
+    assert logs[1][0]["losses"] == pytest.approx(logs[0][0]["losses"], abs=1e-2)
+    about = checkpoint.read_model(tmp_path / "2" / "checkpoint.safetensors")[1]
+    assert about.training is not None
+    assert about.training.processes == 2
+    assert (tmp_path / "2" / "model.safetensors").is_file()
+
+
+def test_evaluation_and_encoding_are_shared(data: Path, tmp_path: Path) -> None:
+    train(1, data, tmp_path / "run")
+    model, out = str(tmp_path / "run" / "model.safetensors"), [tmp_path / f"{count}.json" for count in (1, 2)]
+    for count, file in zip((1, 2), out, strict=True):
+        start = ["--no-python", "sbirlib"] if count > 1 else ["-c", "from sbirlib.cli import main; main()"]
+        process = run(count, *start, "eval", model, "--data", str(data / "figures"), "--out", str(file))
+        assert process.returncode == 0, process.stderr
+    one, two = (json.loads(file.read_text()) for file in out)
+    assert one["metrics"] == two["metrics"], "the batches are the same, so no digit differs"
+
+
+@pytest.mark.parametrize(
+    ("count", "settings", "message"),
+    [
+        (2, ["--set", "sampler.categories=1"], "of 2 processes some would have sketches alone, or photos alone"),
+        pytest.param(3, [], "a batch of 8 images cannot be shared evenly by 3 processes", marks=pytest.mark.slow),
+        pytest.param(2, ["--set", "sampler.categores=2"], "sampler.categores", marks=pytest.mark.slow),
+    ],
+)
+def test_too_many_processes_are_refused_before_data_is_read(
+    data: Path, tmp_path: Path, count: int, settings: list[str], message: str
+) -> None:
+    process = train(count, data, tmp_path / "run", *settings)
+    assert process.returncode != 0
+    said = [line for line in process.stderr.splitlines() if line.startswith("sbirlib: ") and "processes (gloo)" not in line]
+    assert len(said) == 1, said
+    assert message in process.stderr
+    assert not (tmp_path / "run").exists()
+
+
+DIES = """
+import os, sys
+from sbirlib import build, folder, split
+from sbirlib.errors import InputError
+from sbirlib.processes import rank
+
+def fail(event):
+    if event.done == 3 and rank() == 1:
+        raise InputError("the disk of process 1 is gone") if sys.argv[3] == "raises" else os._exit(9)
+
+build(sys.argv[1]).fit(folder(sys.argv[2]), on_step=fail, progress=False)
+"""
+
+
+@pytest.mark.parametrize("how", ["raises", pytest.param("exits", marks=pytest.mark.slow)])
+def test_a_process_that_ends_ends_the_others_at_once(data: Path, tmp_path: Path, how: str) -> None:
+    (tmp_path / "script.py").write_text(DIES)
+    start = time.monotonic()
+    process = run(2, str(tmp_path / "script.py"), str(data / "recipe.toml"), str(data / "figures"), how)
+    assert process.returncode != 0
+    assert time.monotonic() - start < 60
+    assert ("the disk of process 1 is gone" in process.stderr) == (how == "raises")
+
+
+def killed(data: Path, out: Path, count: int) -> None:
+    """A run of 40 steps, whose processes are killed after some checkpoint."""
+    call = ["train", str(data / "recipe.toml"), "--data", str(data / "figures"), "--out", str(out), *LONG]
+    line = command(count, "--no-python", "sbirlib", *call)
+    with subprocess.Popen(line, env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        while not (out / "checkpoint.safetensors").is_file():
+            assert process.poll() is None
+            time.sleep(0.05)
+        subprocess.run(["pkill", "-KILL", "-f", str(out)], check=True)  # torchrun's children are sessions of their own
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+LONG = ("--set", "phases.0.steps=40", "--save-every", "1")
+
+
+@pytest.mark.slow
+def test_two_processes_resume_bit_identical_and_one_goes_on(data: Path, tmp_path: Path) -> None:
+    whole = train(2, data, tmp_path / "whole", *LONG)
+    assert whole.returncode == 0, whole.stderr
+    killed(data, tmp_path / "killed", 2)
+    again = train(2, data, tmp_path / "killed", *LONG, "--resume")
+    assert again.returncode == 0, again.stderr
+    expected, own = (checkpoint.read(tmp_path / name / "checkpoint.safetensors")[0] for name in ("whole", "killed"))
+    assert expected.keys() == own.keys()
+    assert [name for name in expected if not torch.equal(expected[name], own[name])] == []
+    killed(data, tmp_path / "alone", 2)
+    alone = train(1, data, tmp_path / "alone", *LONG, "--resume")
+    assert alone.returncode == 0, alone.stderr
+    assert "is of 2 processes, and goes on with 1" in alone.stderr
+    places = [[(line["step"], line["epoch"]) for line in log(tmp_path / name) if "losses" in line][-3:] for name in ("whole", "alone")]
+    assert places[0] == places[1]
+
+
+def test_a_launcher_that_is_not_whole_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(InputError, match="WORLD_SIZE=2 asks for a group of processes, without MASTER_ADDR and MASTER_PORT"):
+        join()
+    for rank in ("2", "-1", "x"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(InputError, match="expected a rank from 0 to WORLD_SIZE - 1"):
+            launched()
+
+
+def test_shares_are_consecutive_and_differ_by_one_image_at_most() -> None:
+    for count in range(1, 30):
+        for processes in range(1, 6):
+            shares = [share(list(range(count)), number, processes) for number in range(processes)]
+            assert [i for part in shares for i in part] == list(range(count))
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_the_last_batch_of_an_epoch_may_be_smaller() -> None:
+    modality = torch.tensor([0, 1] * 10).numpy()
+    check_shares([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]], modality, 2)
+    with pytest.raises(InputError, match="the last batch of an epoch has 1 images for 2 processes"):
+        check_shares([[0, 1, 2, 3], [4]], modality, 2)
+    with pytest.raises(InputError, match="a batch of 3 images cannot be shared evenly by 2 processes"):
+        check_shares([[0, 1, 2], [3, 4, 5, 6]], modality, 2)

@@ -1,0 +1,63 @@
+"""Several processes equal one: losses, gradients and weights of every recipe on the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.processes.launch import run
+
+from sbirlib import list_parts
+
+SOME = ("acnet", "generative-heterogeneous", "hard-transfer-crossgrad", "mathm", "vtd")  # in every test run
+STEPS = {"some": "4", "all": "10"}
+Result = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], dict[str, Result]]:
+    """Results of recipes by name, trained once for each number of processes."""
+    folder, known = tmp_path_factory.mktemp("results"), dict[tuple[str, int], dict[str, Result]]()
+
+    def of(which: str, count: int) -> dict[str, Result]:
+        if (which, count) not in known:
+            names, out = SOME if which == "some" else list_parts("recipe"), folder / f"{which}-{count}"
+            out.mkdir()
+            process = run(count, "-m", "tests.processes.recipes", str(out), STEPS[which], *names)
+            assert process.returncode == 0, process.stderr[-5000:]
+            known[which, count] = {name: torch.load(out / f"{name}.pt", weights_only=True) for name in names}
+        return known[which, count]
+
+    return of
+
+
+def check_equal(one: Result, several: Result) -> None:
+    assert len(one["losses"]) == len(several["losses"]) > 3
+    for ours, theirs in zip(one["losses"], several["losses"], strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-6, abs=1e-6)
+    assert one["gradients"].keys() == several["gradients"].keys()
+    for key, (tolerance, tensors) in {"gradients": (1e-5, one["gradients"]), "weights": (1e-4, one["weights"])}.items():
+        for name, value in tensors.items():
+            torch.testing.assert_close(
+                several[key][name], value, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
+            )
+    assert any(float(gradient.abs().max()) > 1e-3 for gradient in one["gradients"].values())
+
+
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("recipe", SOME)
+def test_two_processes_equal_one(results: Callable[[str, int], dict[str, Result]], recipe: str) -> None:
+    check_equal(results("some", 1)[recipe], results("some", 2)[recipe])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("recipe", list_parts("recipe"))
+def test_several_processes_equal_one_for_every_recipe(
+    results: Callable[[str, int], dict[str, Result]], recipe: str, count: int, tmp_path: Path
+) -> None:
+    check_equal(results("all", 1)[recipe], results("all", count)[recipe])
