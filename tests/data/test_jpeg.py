@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sbirlib.data import jpeg
+from sbirlib.data.folder import folder
 from sbirlib.data.images import open_image
 from sbirlib.errors import InputError
 
@@ -79,6 +80,13 @@ def test_dct_scaling_keeps_the_pixels_that_are_needed(draft: int, size: tuple[in
     assert image.size == size
     small = np.asarray(open_image(tmp_path / "x.jpg").resize(size, Image.Resampling.BOX), dtype=int)
     assert np.abs(np.asarray(image, dtype=int) - small).mean() < 2
+
+
+def test_a_folder_scales_while_it_decodes_if_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "photo/a").mkdir(parents=True)
+    picture(403, 300).save(tmp_path / "photo/a/x.jpg")
+    assert folder(tmp_path).read(0).size == (403, 300)
+    assert folder(tmp_path, draft=150).read(0).size == (202, 150)
 
 
 def test_without_simplejpeg_pillow_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
