@@ -13,8 +13,11 @@ from sbirlib.interfaces import Classifier, Features, Step
 
 
 def check_labels(category: Tensor, categories: int) -> None:
-    """Raise InputError for a category [N] outside 0..C-1, which a GPU reports by a failed assertion alone."""
-    if category.numel():
+    """Raise InputError for a category [N] outside 0..C-1.
+
+    Those on a GPU are not read, for each step would wait for it: training has looked at its labels before.
+    """
+    if category.numel() and category.device.type == "cpu":
         low, high = (int(value) for value in category.aminmax())
         if low < 0 or high >= categories:
             raise InputError(

@@ -68,7 +68,8 @@ def plan_training(model: Model, recipe: Recipe, labels: Labels) -> Plan:
         names = {name: rules.group_names(opponents=name == "discriminator") for name in ("encoder", "discriminator")}
         phases.append(PhasePlan(phase, sampler, rules, _optimizers(rules, phase), schedule, names))
         if phase.steps:
-            _check_batches(sampler, labels, recipe.seed)
+            batches = _batches(sampler, labels, recipe.seed)
+            _check_categories(recipe, phase, batches, labels)
     return Plan(model, recipe, tuple(phases))
 
 
@@ -153,13 +154,29 @@ def warn_of_long_starts(plan: Plan) -> None:
                 logger.warning("phases.%d: %s = %d lasts as long as the phase of %d steps: set both", number, setting, steps, phase.steps)
 
 
-def _check_batches(sampler: Sampler, labels: Labels, seed: int) -> None:
-    """Raise InputError where the sampler has no batch for these labels, or one that the processes cannot share."""
+def _batches(sampler: Sampler, labels: Labels, seed: int) -> list[list[int]]:
+    """Batches of the first epoch. Raises InputError where the sampler has none for these labels, or one that the processes cannot share."""
     batches = sampler.batches(labels, seed=seed, epoch=0)
     if not batches or not all(batches):
         raise InputError(f"{type(sampler).__name__} gives no batch of {len(labels)} training images: take smaller batches, or more images")
     if world_size() > 1:
         check_shares(batches, np.asarray(labels.modality), world_size())
+    return batches
+
+
+def _check_categories(recipe: Recipe, phase: Phase, batches: Sequence[Sequence[int]], labels: Labels) -> None:
+    """Raise InputError for an image without a category in the batches of a loss that has a number for each: a GPU would only fail."""
+    numbered = [
+        name
+        for name in phase.weights
+        if recipe.losses[name].instance is None and "categories" in options_of(recipe.losses[name].constructor())
+    ]
+    without = sum(int((np.asarray(labels.category)[batch] < 0).sum()) for batch in batches) if numbered else 0
+    if without:
+        raise InputError(
+            f"{without} images of an epoch have no category, which the loss {numbered[0]!r} needs: give each a class, or take a sampler that leaves "
+            "them out, such as balanced"
+        )
 
 
 def check_shares(batches: Sequence[Sequence[int]], modality: NDArray[np.int64], processes: int) -> None:

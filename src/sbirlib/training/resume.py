@@ -57,7 +57,9 @@ def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, An
     plan.model.load_state_dict(checkpoint.of_model(tensors))
     stream.restore(tensors)
     if theirs.training.processes != world_size():
-        logger.info("%s is of %d processes, and goes on with %d: the same batches, other rounding", path, theirs.training.processes, world_size())
+        logger.info(
+            "%s is of %d processes, and goes on with %d: the same batches, other rounding", path, theirs.training.processes, world_size()
+        )
     if best is not None:
         best.restore(path.with_name(BEST), theirs.training, plan.model, plan.steps_before(position.phase) + position.step)
     return position
