@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -197,7 +196,7 @@ class Pipeline:
         source = Source(prepared, self.recipe.seed, workers, device)
         if fresh:  # a run that is resumed has passed the trial, and gets its weights from the checkpoint
             with RandomStream(self.recipe.seed, "trial", device):
-                check_encoders(plan, next(replace(source, workers=0)(plan.phases[0].sampler, Position()))[1][:TRIAL])
+                check_encoders(plan, source.first(plan.phases[0].sampler)[:TRIAL])
         return plan, source, RandomStream(self.recipe.seed, "training 0", device)
 
     def evaluate(

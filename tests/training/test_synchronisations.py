@@ -92,9 +92,9 @@ def test_a_term_that_is_not_finite_is_named_with_its_own_step(at: int, monkeypat
     loss, calls = plan.model.loss("cross_entropy"), [0]
     forward = type(loss).forward
 
-    def spoilt(self: Any, step: Any) -> torch.Tensor:
+    def spoilt(self: Any, step: Any) -> Any:
         calls[0] += 1
-        value: torch.Tensor = forward(self, step)
+        value: Any = forward(self, step)
         return value + (float("nan") if calls[0] == at else 0.0) * value.detach()
 
     monkeypatch.setattr(type(loss), "forward", spoilt)

@@ -19,6 +19,7 @@ from sbirlib.options import hold
 from sbirlib.processes import everyone, largest, on_first, rank, world_size
 from sbirlib.training import checkpoint
 from sbirlib.training.best import Best
+from sbirlib.training.compilation import compiled
 from sbirlib.training.log import Log
 from sbirlib.training.output import BEST, CHECKPOINT, held_by_this_run, save_last
 from sbirlib.training.plan import Plan
@@ -85,6 +86,10 @@ def train(
         start = _start(plan, run, stream, about, best)
         session = _Session(plan, source, stream, run, about, validate, best, plan.steps_before(start.phase) + start.step)
         if session.done < plan.total and not (best and best.exhausted):
+            if plan.recipe.compile:
+                with RandomStream(plan.recipe.seed, "compile", run.device):
+                    batch = source.first(plan.phases[start.phase].sampler)
+                    stack.enter_context(compiled(plan.model.encoder, batch, plan.recipe.precision))
             session.run(start, on_step)
     if best is not None:
         best.load(plan.model)

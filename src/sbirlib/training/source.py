@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -47,6 +47,10 @@ class Source:
                 last = number == len(lists)
                 yield Position(epoch=epoch + last, batch=0 if last else number), batch, last
             epoch, first = epoch + 1, 0
+
+    def first(self, sampler: Sampler) -> Batch:
+        """The first batch of all, read in this process."""
+        return next(replace(self, workers=0)(sampler, Position()))[1]
 
     def images(self, sampler: Sampler) -> int:
         """Images of this process in a full batch."""

@@ -1,0 +1,82 @@
+"""Compilation of backbones for training (torch.compile), where it pays."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sbirlib.encoders.backbone import Backbone
+from sbirlib.interfaces import Batch, Encoder
+from sbirlib.processes import world_size
+
+logger = logging.getLogger(__name__)
+TRIALS, PAYS = 3, 1.05  # timed steps of each kind; least ratio of their times
+
+
+@contextmanager
+def compiled(encoder: Encoder, batch: Batch, precision: str) -> Iterator[None]:
+    """Compile the backbones inside an encoder for the block, those that are faster for it on this batch; in eval mode they run as they are."""
+    modules: list[nn.Module] = []
+    inner = {name: module for name, module in encoder.named_modules() if isinstance(module, Backbone)}
+    if world_size() > 1:
+        logger.warning("compile is left out: batch norms over several processes are not compiled")
+        inner = {}
+    elif not inner:
+        logger.warning("compile is left out: %s has no backbone", type(encoder).__name__)
+    try:
+        for name, module in inner.items():
+            modules.append(module.backbone)
+            with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                _compile(f"{name}.backbone".lstrip("."), module, batch.images)
+        yield
+    finally:
+        for own in modules:
+            own._compiled_call_impl = None
+
+
+def _compile(name: str, encoder: Backbone, images: Tensor) -> None:
+    """Compile a backbone and time it on images [B, 3, H, W]; where it fails, or is not faster, it stays as it was, as do its weights."""
+    module, inputs = encoder.backbone, encoder.prepare(images)
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    modes = {inner: inner.training for inner in module.modules()}
+    module.train()
+    before, start = _seconds(module, inputs, TRIALS), time.monotonic()
+    module.compile()
+    call: Any = module._compiled_call_impl
+    module._compiled_call_impl = lambda *arguments: (call if module.training else module._call_impl)(*arguments)
+    try:
+        _seconds(module, inputs, 1)
+        warm_up = time.monotonic() - start
+        ratio = before / _seconds(module, inputs, TRIALS)
+        logger.info(
+            "compile: %s is %.2f times as fast, after %.0f s%s", name, ratio, warm_up, "" if ratio >= PAYS else ": it stays as it was"
+        )
+    except Exception as error:  # of the compiler, any
+        ratio = 0.0
+        logger.warning("compile: %s cannot be compiled, and stays as it was (%s)", name, " ".join(str(error).split())[:300])
+    finally:
+        module.load_state_dict(state)
+        module.zero_grad(set_to_none=True)
+        for inner, training in modes.items():
+            inner.training = training
+    if ratio < PAYS:
+        module._compiled_call_impl = None
+
+
+def _seconds(module: nn.Module, inputs: Tensor, count: int) -> float:
+    """Median seconds of a forward and backward pass on inputs [B, 3, H, W]."""
+    times = []
+    for _ in range(count + (count > 1)):  # the first one warms up
+        start = time.monotonic()
+        module(inputs).float().square().mean().backward()
+        if inputs.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.monotonic() - start)
+    return median(times[1:] or times)
