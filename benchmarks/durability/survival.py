@@ -188,7 +188,7 @@ def train_and_report_saves(writer: Connection, *args: Any) -> None:
             if record.msg in (SAVING, SAVED):
                 writer.send(record.msg == SAVING)
 
-    logger = logging.getLogger("sbirlib.training.run")
+    logger = logging.getLogger("sbirlib.training.output")
     logger.setLevel(logging.DEBUG)
     logger.addHandler(Reporter())
     train(*args)
