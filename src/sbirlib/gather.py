@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -20,7 +19,7 @@ def gather(features: Features, images: int) -> Features:
     """
     if world_size() == 1:
         return features
-    counts, sizes = lengths(len(features)), lengths(images)
+    counts, sizes = zip(*_numbers(len(features), images), strict=True)
     columns: list[Tensor] = []
 
     def note(rows: Tensor) -> Tensor:
@@ -28,7 +27,7 @@ def gather(features: Features, images: int) -> Features:
         return rows
 
     apart = replace(features, source=features.source + sum(sizes[: rank()])).map(note)
-    every = iter(_gathered(columns, counts))
+    every = iter(_Gather.apply(counts, *columns))
     whole = apart.map(lambda _: next(every))
     return whole if counts == sizes else whole[in_order(whole, sum(sizes))]  # with a row an image they are in order
 
@@ -40,54 +39,58 @@ def in_order(features: Features, images: int) -> Tensor:
 
 def gather_rows(rows: Tensor) -> Tensor:
     """Rows [n, ...] of this process to those [N, ...] of all, in rank order, with gradient."""
-    return rows if world_size() == 1 else _gathered([rows], lengths(len(rows)))[0]
+    whole: Tensor = rows if world_size() == 1 else _Gather.apply(tuple(lengths(len(rows))), rows)[0]
+    return whole
 
 
 def lengths(own: int) -> list[int]:
-    """A number of this process, such as that of its rows, from all processes; on the CPU, so that no GPU has to be waited for."""
-    numbers = torch.zeros(world_size(), dtype=torch.int64)
-    numbers[rank()] = own
-    if world_size() > 1:
-        dist.all_reduce(numbers)
-    counts: list[int] = numbers.tolist()
-    return counts
+    """A number of this process, such as that of its rows, from all processes."""
+    return [own] if world_size() == 1 else [number for (number,) in _numbers(own)]
 
 
-def _gathered(columns: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
-    """Tensors [n, ...] of this process as those [N, ...] of all, in one message for each dtype."""
-    results: dict[int, Tensor] = {}
-    for dtype in dict.fromkeys(column.dtype for column in columns):
-        own = [i for i, column in enumerate(columns) if column.dtype == dtype]
-        flat = torch.cat([columns[i].flatten(1) if columns[i].ndim > 1 else columns[i][:, None] for i in own], 1)
-        widths = [columns[i][0:1].numel() if len(columns[i]) else _width(columns[i]) for i in own]
-        parts = _Gather.apply(flat, tuple(counts)).split(widths, 1)
-        results |= {i: part.reshape(len(part), *columns[i].shape[1:]) for i, part in zip(own, parts, strict=True)}
-    return [results[i] for i in range(len(columns))]
-
-
-def _width(column: Tensor) -> int:
-    """Values of one row of a tensor [0, ...]."""
-    return int(torch.tensor(column.shape[1:]).prod())
+def _numbers(*own: int) -> list[list[int]]:
+    """Some numbers of this process, from all processes; on the CPU, so that no GPU has to be waited for."""
+    every = torch.empty(world_size(), len(own), dtype=torch.int64)
+    dist.all_gather(list(every), torch.tensor(own))
+    numbers: list[list[int]] = every.tolist()
+    return numbers
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes in rank order; backward sums the gradients of a row over processes."""
+    """Rows of all processes in rank order, all columns in one message; backward sums the gradients of a row over processes."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, counts: tuple[int, ...]) -> Tensor:
-        """Rows [n, V] of this process to those of all [N, V]; `counts` has the n of each process."""
-        ctx.counts = counts  # type: ignore[attr-defined]
-        most, kind = max(counts), rows.dtype
-        padded = rows.new_zeros(most, rows.shape[1], dtype=torch.uint8 if kind == torch.bool else kind)
-        padded[: len(rows)] = rows
+    def forward(ctx: torch.autograd.function.FunctionCtx, counts: tuple[int, ...], *columns: Tensor) -> tuple[Tensor, ...]:
+        """Columns [n, ...] of this process to those of all, [N, ...]; `counts` has the n of each process."""
+        ctx.counts, ctx.shapes = counts, [column.shape[1:] for column in columns]  # type: ignore[attr-defined]
+        flat = [column.detach().reshape(len(column), shape.numel()) for column, shape in zip(columns, ctx.shapes, strict=True)]  # type: ignore[attr-defined]
+        own = torch.cat([values.contiguous().view(torch.uint8) for values in flat], 1)
+        padded = own.new_zeros(max(counts), own.shape[1])
+        padded[: len(own)] = own
         every = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(every, padded)
-        return torch.cat([part[:count] for part, count in zip(every, counts, strict=True)]).to(kind)
+        parts = torch.cat([part[:count] for part, count in zip(every, counts, strict=True)]).split(
+            [shape.numel() * column.element_size() for column, shape in zip(columns, ctx.shapes, strict=True)], 1  # type: ignore[attr-defined]
+        )  # fmt: skip
+        whole = tuple(
+            part.contiguous().view(column.dtype).reshape(len(part), *shape)
+            for part, column, shape in zip(parts, columns, ctx.shapes, strict=True)  # type: ignore[attr-defined]
+        )
+        ctx.mark_non_differentiable(*(values for values in whole if not values.is_floating_point()))
+        return whole
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Gradient of this process's rows [n, V] from that of all rows [N, V]."""
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
-        own: Tensor = total.split(list(ctx.counts))[rank()]  # type: ignore[attr-defined]
-        return own, None
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of this process's rows [n, ...] from those of all rows [N, ...]: each process sends every other the part that is its own."""
+        counts: tuple[int, ...] = ctx.counts  # type: ignore[attr-defined]
+        own, shapes = counts[rank()], ctx.shapes  # type: ignore[attr-defined]
+        trained = [i for i, needed in enumerate(ctx.needs_input_grad[1:]) if needed]  # type: ignore[attr-defined]
+        results: list[Tensor | None] = [None] * len(gradients)
+        for dtype in dict.fromkeys(gradients[i].dtype for i in trained):
+            columns = [i for i in trained if gradients[i].dtype == dtype]
+            whole = torch.cat([gradients[i].reshape(sum(counts), shapes[i].numel()) for i in columns], 1)
+            parts = whole.new_empty(len(counts) * own, whole.shape[1])
+            dist.all_to_all_single(parts, whole, [own] * len(counts), list(counts))
+            sums = parts.view(len(counts), own, -1).sum(0).split([shapes[i].numel() for i in columns], 1)
+            results = [sums[columns.index(i)].reshape(own, *shapes[i]) if i in columns else result for i, result in enumerate(results)]
+        return None, *results

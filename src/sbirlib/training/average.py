@@ -45,11 +45,8 @@ def averaged(parameters: Iterable[nn.Parameter], *, overlap: bool) -> Iterator[N
     with record_function("sbirlib:average"):
         for message in messages[sent:]:
             message.send()
-        counts = torch.tensor([parameter in message.own for message in messages for parameter in message.parameters], dtype=torch.int32)
-        dist.all_reduce(counts)
-        present = iter(counts.tolist())
         for message in messages:
-            message.receive([bool(next(present)) for _ in message.parameters])
+            message.receive()
 
 
 def _messages(parameters: list[nn.Parameter]) -> list[_Message]:
@@ -70,7 +67,7 @@ class _Message:
     def __init__(self) -> None:
         self.parameters: list[nn.Parameter] = []
         self.missing: set[Tensor] = set()
-        self.own: set[Tensor] = set()
+        self.there: list[bool] = []
         self.flat: Tensor = torch.empty(0)
         self.work: Any = None
 
@@ -79,12 +76,18 @@ class _Message:
         return sum(parameter.nbytes for parameter in self.parameters)
 
     def send(self) -> None:
-        self.own = {parameter for parameter in self.parameters if parameter.grad is not None}
-        self.flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in self.parameters])
+        """Send the gradients, and behind them a one for each that is there."""
+        gradients = [parameter.grad for parameter in self.parameters]
+        self.there = [gradient is not None for gradient in gradients]
+        values = [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(self.parameters, gradients, strict=True)]
+        self.flat = torch.cat([*values, torch.tensor(self.there).to(values[0])])
         self.work = dist.all_reduce(self.flat, async_op=True)
 
-    def receive(self, present: list[bool]) -> None:
+    def receive(self) -> None:
+        """Set the gradients to their means; of a missing one it is read whether another process has it."""
         self.work.wait()
-        means = (self.flat / world_size()).split([parameter.numel() for parameter in self.parameters])
-        for parameter, mean, there in zip(self.parameters, means, present, strict=True):
-            parameter.grad = torch.empty_like(parameter).copy_(mean.view(parameter.shape)) if there else None
+        *sums, counts = self.flat.split([*(parameter.numel() for parameter in self.parameters), len(self.parameters)])
+        there = self.there if all(self.there) else counts.gt(0).tolist()
+        for parameter, total, known in zip(self.parameters, sums, there, strict=True):
+            mean = (total / world_size()).view(parameter.shape)
+            parameter.grad = torch.empty_like(parameter).copy_(mean) if known else None
