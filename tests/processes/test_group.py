@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -103,6 +104,17 @@ def test_too_many_processes_are_refused_before_data_is_read(
     assert len(said) == 1, said
     assert message in process.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_shares_of_a_last_batch_need_not_have_the_same_chunks(data: Path, tmp_path: Path) -> None:
+    """Of 65 images in batches of 22 the last has 21: 11 and 10, which are two chunks of 10 and one; batch norms wait for both processes."""
+    shutil.copytree(data / "figures", tmp_path / "figures")
+    for c in range(6):
+        figure(c, 9, False).save(tmp_path / "figures" / "photo" / f"class{c}" / "9.png")
+    shuffled = RECIPE.replace("{ categories = 2, per_modality = 2 }", '{ name = "shuffled", size = 22 }')
+    (tmp_path / "recipe.toml").write_text(shuffled.replace("steps = 6", "steps = 4, chunk = 10"))
+    process = train(2, tmp_path, tmp_path / "run", timeout=100)
+    assert process.returncode == 0, process.stderr
 
 
 DIES = """

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sbirlib.gather import in_order
+from sbirlib.gather import in_order, lengths
 from sbirlib.interfaces import Batch, Features
 
 
@@ -24,7 +24,7 @@ class GradientCache:
 
     def __init__(self, encode: Callable[[Batch], Features], encoder: nn.Module, batch: Batch, size: int) -> None:
         self.encode, self.encoder = encode, encoder
-        self.chunks = [batch[start : start + size] for start in range(0, len(batch), size)]
+        self.chunks = [batch[rows] for rows in chunks_of(len(batch), size)]
         self.states: list[list[Tensor]] = []
         parts = []
         with torch.no_grad():
@@ -77,6 +77,19 @@ class GradientCache:
         ]
         if pairs:
             torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
+
+
+def chunks_of(images: int, size: int) -> list[slice]:
+    """Chunks of at most `size` of so many images, as many in every process, since batch norms and draws need all processes for each chunk.
+
+    Where this process's share of a batch is the smaller one, it may have smaller chunks.
+    """
+    plain = [slice(start, min(start + size, images)) for start in range(0, images, size)]
+    count = max(lengths(len(plain)))
+    if len(plain) == count:
+        return plain
+    ends = [images * (i + 1) // count for i in range(count)]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def join(parts: Sequence[Features], sizes: Sequence[int]) -> tuple[Features, Tensor]:
