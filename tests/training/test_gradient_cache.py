@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.interfaces import Encoder, Features, Loss, Step
 from sbirlib.pipeline import Pipeline
 from sbirlib.testing.world import batch
-from sbirlib.training.gradient_cache import GradientCache, join
+from sbirlib.training import gradient_cache
+from sbirlib.training.gradient_cache import GradientCache, chunks_of, join
 from sbirlib.training.steps import StepEvent
 
 Fresh = Callable[[], Encoder]
@@ -114,6 +116,22 @@ def test_images_of_an_encoder_get_their_gradient(dataset: Dataset) -> None:
     torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_all_processes_have_as_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch norms exchange statistics for each chunk: of two processes with 3 and 2 images, in chunks of 2, the second has two as well."""
+    for images in range(1, 40):
+        for size in range(2, 9):
+            count = -(-images // size)
+            own = chunks_of(images, size)
+            assert [row for rows in own for row in range(images)[rows]] == list(range(images))
+            assert len(own) == count
+            monkeypatch.setattr(gradient_cache, "lengths", lambda number: [number, -(-(images + 1) // size)])  # noqa: B023
+            shared = chunks_of(images, size)
+            monkeypatch.undo()
+            assert len(shared) == -(-(images + 1) // size)
+            assert [row for rows in shared for row in range(images)[rows]] == list(range(images))
+            assert all(0 < rows.stop - rows.start <= size for rows in shared)
+
+
 def test_views_come_after_the_images_as_in_one_batch() -> None:
     def views(images: int) -> Features:
         rows = torch.arange(2 * images)
@@ -140,6 +158,36 @@ def test_accumulated_batches_have_their_mean_gradient(fresh: Fresh, dataset: Dat
 def test_accumulated_steps_resume_and_go_through_the_epoch(fresh: Fresh, dataset: Dataset) -> None:
     events = list(small_pipeline(fresh(), phases=[{"steps": 4, "accumulate": 2}]).steps(dataset))
     assert [(event.position.epoch, event.position.batch) for event in events] == [(0, 2), (0, 4), (1, 0), (1, 2)]  # of 6 batches an epoch
+
+
+class Epochs(Loss):
+    """Notes its hooks, in a buffer that a checkpoint holds."""
+
+    counts: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("counts", torch.zeros(2))
+
+    def forward(self, step: Step) -> Tensor:
+        return step.features.embedding.square().mean()
+
+    def after_step(self, step: Step) -> None:
+        self.counts[0] += 1
+
+    def end_epoch(self) -> None:
+        self.counts[1] += 1
+
+
+def test_a_step_of_several_epochs_ends_each_of_them_and_resumes(fresh: Fresh, dataset: Dataset, tmp_path: Path) -> None:
+    def fit(steps: int, **options: Any) -> Pipeline:
+        phases = [{"steps": steps, "accumulate": 20}]  # of 6 batches an epoch
+        return small_pipeline(fresh(), phases=phases, losses={"epochs": Epochs()}, miner=None).fit(dataset, progress=False, **options)
+
+    fit(2, out=tmp_path)
+    resumed, whole = fit(3, out=tmp_path, resume=True), fit(3)
+    assert whole.model.tensors()["losses.epochs.counts"].tolist() == [60, 10]
+    assert all(torch.equal(value, whole.model.tensors()[name]) for name, value in resumed.model.tensors().items())
 
 
 class Nth:

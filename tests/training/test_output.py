@@ -62,6 +62,17 @@ def test_the_last_checkpoints_stay(fresh: Fresh, dataset: Dataset, tmp_path: Pat
     assert about.training.position.step == 6
 
 
+def test_a_run_set_back_keeps_its_new_checkpoints(fresh: Fresh, dataset: Dataset, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"out": tmp_path, "save_every": 1, "keep": 3, "progress": False}
+    small_pipeline(fresh(), 9).fit(dataset, **options)
+    shutil.copyfile(tmp_path / "checkpoint-00000007.safetensors", tmp_path / "checkpoint.safetensors")
+
+    for step in (8, 9):  # as of a longer run
+        (tmp_path / f"checkpoint-{step:08d}.safetensors").rename(tmp_path / f"checkpoint-{90 + step:08d}.safetensors")
+    small_pipeline(fresh(), 9).fit(dataset, resume=True, **options)
+    assert {"checkpoint-00000008.safetensors", "checkpoint-00000009.safetensors"} <= {file.name for file in tmp_path.iterdir()}
+
+
 def test_minutes_save_too(fresh: Fresh, dataset: Dataset, tmp_path: Path) -> None:
     places: list[bool] = []
 

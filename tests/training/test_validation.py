@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,11 @@ def test_a_kill_between_the_checkpoint_and_the_best_file_loses_nothing(fresh: Fr
     with pytest.raises(Kill):
         pipeline(fresh(), VALUES).fit(parted(dataset), out=tmp_path, save_every=1, progress=False, on_step=kill)
     (tmp_path / "best.safetensors").unlink()  # step 3, the best, was saved as a checkpoint, and not yet as the best
-    resumed = pipeline(fresh(), VALUES[4:]).fit(parted(dataset), out=tmp_path, resume=True, progress=False)
+    with pytest.raises(Kill):  # again, two steps later
+        pipeline(fresh(), VALUES[4:]).fit(
+            parted(dataset), out=tmp_path, save_every=1, resume=True, progress=False, on_step=lambda e: kill(replace(e, done=e.done - 2))
+        )
+    resumed = pipeline(fresh(), VALUES[6:]).fit(parted(dataset), out=tmp_path, resume=True, progress=False)
     assert resumed.chosen is not None
     assert resumed.chosen.step == 3
     assert same(state(resumed), state(pipeline(fresh(), VALUES).fit(parted(dataset), progress=False)))

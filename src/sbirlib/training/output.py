@@ -59,5 +59,6 @@ def save_last(folder: Path, write: Callable[[Path], None], step: int, keep: int)
         os.link(path, copy)  # a checkpoint is replaced, never changed
     except OSError:  # a file system without links
         shutil.copyfile(path, copy)
-    for old in sorted(folder.glob(EARLIER.replace("{:08d}", "*")))[:-keep]:
+    copies = sorted(folder.glob(EARLIER.replace("{:08d}", "*")), key=lambda file: (file.stat().st_mtime_ns, file.name))
+    for old in copies[:-keep]:  # by age: of a run that was set back, later steps are older files
         old.unlink(missing_ok=True)

@@ -57,6 +57,11 @@ class Plan:
         """Optimizer steps of the phases before this one."""
         return sum(plan.phase.steps for plan in self.phases[:phase])
 
+    def batches_before(self, phase: int, step: int) -> int:
+        """Batches before this step of a phase, those of the phases before it included."""
+        before = sum(plan.phase.steps * plan.phase.accumulate for plan in self.phases[:phase])
+        return before + step * self.phases[phase].phase.accumulate
+
 
 def plan_training(model: Model, recipe: Recipe, labels: Labels) -> Plan:
     """The plan of a model that has its losses. Raises InputError where a rule names nothing, nothing trains, or no batch can be sampled."""

@@ -102,7 +102,7 @@ def _check_data(path: Path, theirs: Description, about: Mapping[str, Any]) -> No
 def _position(path: Path, plan: Plan, training: Training) -> Position:
     position = Position(**training.position.model_dump())
     inside = position.phase < len(plan.phases) and position.step <= plan.phases[position.phase].phase.steps
-    if not inside or position.epoch > plan.steps_before(position.phase) + position.step + position.phase:  # an epoch has a step at least
+    if not inside or position.epoch > plan.batches_before(position.phase, position.step) + position.phase:  # an epoch has a batch at least
         raise InputError(
             f"{path} stands at {position}, which is no place in this recipe: take an earlier copy, or choose another out=FOLDER"
         )

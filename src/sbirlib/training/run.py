@@ -85,6 +85,7 @@ def train(
             on_first(lambda: stack.enter_context(folder))
         start = _start(plan, run, stream, about, best)
         session = _Session(plan, source, stream, run, about, validate, best, plan.steps_before(start.phase) + start.step)
+        session.complete()
         if session.done < plan.total and not (best and best.exhausted):
             if plan.recipe.compile:
                 with RandomStream(plan.recipe.seed, "compile", run.device):
@@ -114,6 +115,11 @@ class _Session:
         self.validate, self.best, self.done = validate, best, done
         first = rank() == 0
         self.log = Log(run.out if first else None, total=plan.total, done=done, show=run.progress and first, tensorboard=run.tensorboard)
+
+    def complete(self) -> None:
+        """Write the best weights that a kill after the checkpoint left unwritten; without them the next kill would lose them."""
+        if self.best is not None and self.best.chosen is not None and self.best.chosen.step == self.done:
+            self._save_best()
 
     def run(self, start: Position, on_step: Callable[[StepEvent], object] | None) -> None:
         """Train from a position to the end; an interruption is saved, and raised as KeyboardInterrupt."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from sbirlib.gather import gather
+from sbirlib.gather import gather, lengths
 from sbirlib.interfaces import Batch, Encoder, Features, Sampler, Step
 from sbirlib.phase import Phase
 from sbirlib.training.average import averaged
@@ -98,11 +98,11 @@ def _phase(plan: Plan, number: int, batches: Batches, start: Position, done: int
         done += 1
         where = f"step {done} (phase {number}, step {count + 1})"
         update = _Update(plan, this, count, where, immediate=check_every == 1)
-        last = False
+        last: list[bool] = []  # of its epoch, for each batch
         for _ in range(phase.accumulate):
             with record_function("sbirlib:load"):
                 place, batch, ends = next(stream)
-            last |= ends
+            last.append(ends)
             update.add(batch)
         values = update.finish()
         unchecked.append(values)
@@ -113,10 +113,10 @@ def _phase(plan: Plan, number: int, batches: Batches, start: Position, done: int
         if count + 1 == phase.steps:
             check_parameters([p for optimizer in this.optimizers.values() for p in _parameters(optimizer)], plan.model, where)
         for component in rules.components(count):
-            for step in update.steps:
+            for step, ends in zip(update.steps, last, strict=True):
                 component.after_step(step)
-            if last:
-                component.end_epoch()
+                if ends:
+                    component.end_epoch()
         position = replace(place, phase=number, step=count + 1)
         yield StepEvent(done, plan.total, number, position, values, learning_rates(this), update.steps[-1])
 
@@ -212,7 +212,8 @@ def forward(model: Model, phase: Phase, batch: Batch, *, progress: float, precis
         return features
 
     with record_function("sbirlib:encode"):
-        cache = None if phase.chunk is None or phase.chunk >= len(batch) else GradientCache(encode, encoder, batch, phase.chunk)
+        whole = phase.chunk is None or max(lengths(len(batch))) <= phase.chunk  # in every process, as shares of a last batch differ
+        cache = None if whole or phase.chunk is None else GradientCache(encode, encoder, batch, phase.chunk)
         local = encode(batch) if cache is None else cache.features
     with record_function("sbirlib:gather"):
         features = gather(local, len(batch))
