@@ -4,6 +4,7 @@
     python benchmarks/run_all.py mathm-synthetic --rows CE "CE + cross" --seeds 1 --device cpu
     python benchmarks/run_all.py acnet-ablations --trial 20    # 20 steps of each phase of each row; no result is stored
     python benchmarks/run_all.py --render               # render docs/results.md only
+    torchrun --nproc-per-node 2 benchmarks/run_all.py mathm-synthetic    # every run with two processes
 
 A finished run is one line of benchmarks/results/EXPERIMENT.jsonl and is not repeated; an interrupted run resumes from its last
 checkpoint; a failed run is listed in the table with its error and repeated with --retry.
@@ -12,6 +13,7 @@ checkpoint; a failed run is listed in the table with its error and repeated with
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,15 +25,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this file is 
 from benchmarks.experiments import definition, runs, tables
 from benchmarks.experiments.definition import Experiment
 from sbirlib import InputError
+from sbirlib.processes import join, launched, rank
 
 
 def main() -> None:
     options = parse_options()
+    if launched()[0] > 0:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    join()
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     sources = definition.source_models()
     for name in [] if options.render else options.experiments or definition.names():
         run_experiment(definition.read(name), options, device, sources)
-    if not options.trial:
+    if not options.trial and rank() == 0:
         tables.render()
 
 

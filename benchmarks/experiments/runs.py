@@ -21,6 +21,7 @@ from sbirlib import InputError, Pipeline, build, load, part, recipe_file
 from sbirlib.data.dataset import Dataset
 from sbirlib.ensemble import Ensemble
 from sbirlib.interfaces import Encoded
+from sbirlib.processes import rank, wait, world_size
 from sbirlib.retrieval.exact.per_query import PerQuery
 from sbirlib.retrieval.itq import ITQ
 
@@ -59,6 +60,7 @@ def run(experiment: Experiment, row: Row, seed: int, data: Dataset, device: str,
         trained_at = time.monotonic()
         result |= evaluate(experiment, row, seed, data, device, pipeline)
         result |= {
+            "processes": world_size(),
             "log": read_log(folder / "log.jsonl"),
             "seconds": {
                 "training": None if resumed else round(trained_at - start, 1),  # the time before an interruption is unknown
@@ -68,11 +70,13 @@ def run(experiment: Experiment, row: Row, seed: int, data: Dataset, device: str,
     except Exception as error:
         result["error"] = definition.portable(f"{type(error).__name__}: {error}")
         traceback.print_exc()
-    store.write(result)
+    if rank() == 0:
+        store.write(result)
+        if not keep and "error" not in result:
+            shutil.rmtree(folder, ignore_errors=True)
+    wait()
     if "error" in result:
         return
-    if not keep:
-        shutil.rmtree(folder, ignore_errors=True)
     print("  " + ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items()), flush=True)
 
 
@@ -165,6 +169,8 @@ def trial(experiment: Experiment, row: Row, steps: int, data: Dataset, device: s
     pipeline = pipeline_of(experiment, replace(row, settings=row.settings | {f"phases.{i}.steps": steps for i in phases}), 0)
     with tempfile.TemporaryDirectory() as folder:
         pipeline.fit(data, out=folder, device=device, log_every=1, tensorboard=False)
+        if rank() > 0:
+            return
         records = [r for r in read_log(Path(folder) / "log.jsonl", points=steps * len(phases)) if "images_per_second" in r]
     rates = [float(np.median([r["images_per_second"] for r in records if r["phase"] == phase])) for phase in phases]
     size = sum(p.numel() for p in pipeline.encoder.parameters())
