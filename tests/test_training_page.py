@@ -45,5 +45,5 @@ def test_every_command_runs_in_order(folder: Path) -> None:
     assert "2 processes (gloo)" in process.stderr
     assert re.search(r"the model is that of step \d+: class_mAP@all", process.stdout)
     files = re.findall(r"^runs/first/(\S+)", blocks("text")[0], flags=re.MULTILINE)
-    assert len(files) == 5
+    assert len(files) == 6
     assert [name for name in files if not (folder / "runs" / "first" / name).exists()] == []

@@ -56,7 +56,7 @@ def measure(images: int, chunk: int | None, size: int, steps: int) -> dict[str, 
     """Median seconds an image, and peak memory, of a step on so many images [B, 3, size, size]."""
     keep_freed_memory()
     encoder: Backbone = part("encoder", "backbone", backbone="mobilenetv2_100", pretrained=False, dim=512)
-    encoder.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder.train().to(memory_format=torch.channels_last)
     loss, miner = part("loss", "balanced_triplet"), part("miner", "modality_hard")
     labels = torch.arange(images) // 8
     batch = Batch(torch.rand(images, 3, size, size), torch.arange(images) % 8 // 4, labels, labels)

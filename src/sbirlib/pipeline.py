@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sbirlib import recipe_file
@@ -34,6 +36,7 @@ from sbirlib.training.run import Run, train
 from sbirlib.training.source import Source
 from sbirlib.training.steps import Position, StepEvent, steps
 from sbirlib.training.warm_start import interpolate, warm_start
+from sbirlib.visual.retrievals import retrievals
 
 logger = logging.getLogger(__name__)
 TRIAL = 8  # images that are encoded before training, to find faults of later phases
@@ -175,7 +178,7 @@ class Pipeline:
         validation = dataset.validation
         if self.recipe.validate and (fault := uninformative(validation.sketches, validation.photos, self.evaluators.values())):
             logger.warning("validation chooses no step: %s", fault)
-        validate = (lambda: self.evaluate(dataset, split="validation", device=str(place), progress=False)) if len(validation) else None
+        validate = partial(self._validated, dataset, str(place)) if len(validation) else None
         about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.digest}}
         best = train(plan, source, stream, run, about=about, validate=validate, on_step=on_step)
         self.chosen = best.chosen if best else None
@@ -206,15 +209,17 @@ class Pipeline:
 
         Under torchrun every process calls this, and encodes its share of the images.
         """
-        queries, gallery = self.encode(dataset, split=split, device=device, batch_size=batch_size, progress=progress)
+        return self._metrics(*self.encode(dataset, split=split, device=device, batch_size=batch_size, progress=progress))
 
-        def computed() -> dict[str, float]:
-            metrics: dict[str, float] = {}
-            for evaluator in self.evaluators.values():
-                metrics |= evaluator.evaluate(queries, gallery)
-            return metrics
+    def _metrics(self, queries: Encoded, gallery: Encoded) -> dict[str, float]:
+        """The evaluators' metrics, computed by rank 0."""
+        return on_first(lambda: {name: value for e in self.evaluators.values() for name, value in e.evaluate(queries, gallery).items()})
 
-        return on_first(computed)
+    def _validated(self, dataset: Dataset, device: str) -> tuple[dict[str, float], Callable[[], Image.Image] | None]:
+        """Metrics on the validation split, and the picture of its retrievals, where photos are ranked."""
+        queries, gallery = self.encode(dataset, split="validation", device=device, progress=False)
+        picture = partial(retrievals, queries, gallery, dataset.validation) if len(gallery) and len(queries) else None
+        return self._metrics(queries, gallery), picture
 
     def encode(
         self, dataset: Dataset, *, split: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True

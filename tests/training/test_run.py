@@ -244,6 +244,7 @@ def test_validation_is_logged_and_changes_nothing(fresh: Callable[[], Encoder], 
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "validation" in line] == [0, 2, 4, 6]
     assert (tmp_path / "tensorboard").is_dir()
+    assert [file.name for file in sorted((tmp_path / "retrievals").iterdir())] == [f"0000000{step}.png" for step in (0, 2, 4, 6)]
 
 
 INTERRUPTED = """

@@ -6,10 +6,12 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from sbirlib.device import memory_in_use
@@ -74,6 +76,16 @@ class Log:
         if self.board is not None:
             for name, value in _numbers(values).items():
                 self.board.add_scalar(name, value, step)
+
+    def picture(self, step: int, draw: Callable[[], Image.Image]) -> None:
+        """Save the picture of a step's retrievals, `retrievals/STEP.png`, to TensorBoard too."""
+        if self.folder is None:
+            return
+        image = draw()
+        with atomic_write(self.folder / "retrievals" / f"{step:08d}.png") as partial:
+            image.save(partial, format="PNG")
+        if self.board is not None:
+            self.board.add_image("retrievals", np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
     def _open(self, folder: Path) -> None:
         path = folder / "log.jsonl"

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt
+from PIL import Image
 
 from sbirlib.errors import InputError
 from sbirlib.options import hold
@@ -32,6 +33,7 @@ from sbirlib.training.steps import Position, StepEvent, steps
 logger = logging.getLogger(__name__)
 
 Metrics = Mapping[str, float]
+Validate = Callable[[], tuple[Metrics, Callable[[], Image.Image] | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ def train(
     run: Run,
     *,
     about: Mapping[str, Any],
-    validate: Callable[[], Metrics] | None = None,
+    validate: Validate | None = None,
     on_step: Callable[[StepEvent], object] | None = None,
 ) -> Best | None:
     """Train by the plan, from the checkpoint in `run.out` if `run.resume`. `about` describes the model in every checkpoint.
@@ -107,7 +109,7 @@ class _Session:
         stream: RandomStream,
         run: Run,
         about: Mapping[str, Any],
-        validate: Callable[[], Metrics] | None,
+        validate: Validate | None,
         best: Best | None,
         done: int,
     ) -> None:
@@ -187,9 +189,11 @@ class _Session:
     def _validated(self, step: int) -> bool:
         """Validate; return whether the weights are the best so far."""
         assert self.validate is not None
-        metrics = self.validate()
+        metrics, picture = self.validate()
         improved = self.best is not None and self.best.take(metrics, step, self.plan.model)
         self.log.record(step, validation=dict(metrics))
+        if picture is not None:
+            self.log.picture(step, picture)
         best = f"; the best is step {self.best.chosen.step}" if self.best and self.best.chosen else ""
         logger.info("step %d: on validation %s%s", step, ", ".join(f"{k} {v:.3f}" for k, v in metrics.items()), best)
         return improved
