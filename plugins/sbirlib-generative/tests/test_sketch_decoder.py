@@ -12,9 +12,11 @@ from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features, Step
 from sbirlib.testing.world import separable
 from sbirlib_generative.sketch_decoder import Decoder, SketchDecoder
 
-# (modality, instance): a pair, a photo without its sketch, a sketch alone, two sketches of one photo, rows that tell no instance
+# (modality, instance): a pair, a photo without its sketch, a sketch alone, two sketches of one photo, rows that tell no instance, and
+# photos before their sketch, and between two
 LABELS = [(SKETCH, 0), (PHOTO, 0), (PHOTO, 1), (SKETCH, 2), (SKETCH, 3), (SKETCH, 3), (PHOTO, 3), (PHOTO, -1), (SKETCH, -1)]
-TARGETS = {0: 0, 1: 0, 3: 3, 4: 4, 5: 5, 6: 4, 8: 8}
+LABELS += [(PHOTO, 4), (SKETCH, 4), (PHOTO, 4), (SKETCH, 4)]
+TARGETS = {0: 0, 1: 0, 3: 3, 4: 4, 5: 5, 6: 5, 8: 8, 9: 10, 10: 10, 11: 10, 12: 12}
 
 
 def step_of(labels: list[tuple[int, int]], size: int = 16) -> Step:

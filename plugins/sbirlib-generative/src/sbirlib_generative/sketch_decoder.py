@@ -18,8 +18,8 @@ class SketchDecoder(Loss):
         "mse"     L_D = mean over rows of |x_s - D(f)|^2 / pixels          f the L2-normalised embedding, x_s in [-1, 1]
         "norm"    L_D = mean over rows of |x_s - D(f)|_2                   (eq. 4 as printed, but for the sum over rows)
 
-    A row's target is its own image where that is a sketch, else the first sketch of its instance in the batch; rows without one are left
-    out, and the loss is zero without any. The decoder belongs to this loss, so it is never exported. Raises InputError for a size that cannot be
+    A row's target is its own image where that is a sketch, else the last sketch of its instance before it in the batch, or without one the first
+    after it; rows without one are left out, and the loss is zero without any. The decoder belongs to this loss, so it is never exported. Raises InputError for a size that cannot be
     doubled from 4 pixels or more.
 
     Args:
@@ -88,8 +88,10 @@ def targets(features: Features, modality: Tensor, instance: Tensor) -> tuple[Ten
     """Rows [M] with a target sketch, and that sketch's index [M] among the batch's images, of `modality` and `instance` [B]."""
     sketch = modality == SKETCH
     own = (features.instance[:, None] == instance) & (instance >= 0) & sketch
-    first = torch.where(own.any(1), own.int().argmax(1) if own.shape[1] else features.source, -1)
-    image = torch.where(sketch[features.source], features.source, first)
+    place = torch.arange(len(modality), device=modality.device)
+    nearness = torch.where(place <= features.source[:, None], place, -place).masked_fill(~own, -len(modality) - 1)
+    near = torch.where(own.any(1), nearness.argmax(1) if own.shape[1] else features.source, -1)
+    image = torch.where(sketch[features.source], features.source, near)
     rows = (image >= 0).nonzero()[:, 0]
     return rows, image[rows]
 
