@@ -79,6 +79,7 @@ def add(
     index: OfIndex,
     fields: Fields = None,
     verify: Verify = None,
+    device: Device = None,
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
 ) -> None:
@@ -90,7 +91,8 @@ def add(
     old = {name for i in range(len(dataset)) if dataset.path(i) in present for name in (dataset.path(i), dataset.key(i))}
     new = [i for i in range(len(dataset)) if dataset.path(i) not in present]
     if new:
-        search_index.add(dataset.subset(new), fields={path: more for path, more in (read_fields(fields) or {}).items() if path not in old})
+        more = {path: own for path, own in (read_fields(fields) or {}).items() if path not in old}
+        search_index.add(dataset.subset(new), fields=more, device=device)
         search_index.save(index)
     typer.echo(f"{len(new)} photos added, {len(dataset) - len(new)} were there already; {len(search_index)} in {index}")
 
@@ -121,6 +123,7 @@ def search(
     ] = False,
     grid: Annotated[Path | None, typer.Option(help="file for the picture; SKETCH-found.png in the current folder unless given")] = None,
     verify: Verify = None,
+    device: Device = None,
 ) -> None:
     """Print the best photos for a sketch, best first, and draw them."""
     from sbirlib import open_index
@@ -137,14 +140,14 @@ def search(
             path = line.decode("utf-8", "replace")
             try:
                 dataset = images([decoded(line, "standard input")], modality="sketch")
-                _print_hits(dataset, search_index.search_all(dataset, k, filters), json_)
+                _print_hits(dataset, search_index.search_all(dataset, k, filters, device=device), json_)
             except InputError as error:  # the next line may be better
                 message = str(error)[:2000]
                 typer.echo(json.dumps({"sketch": path, "error": message}) if json_ else f"sbirlib: {printable(message)}", err=not json_)
             sys.stdout.flush()
         return
     dataset = decoded_once(images(sketch, modality="sketch"), GRID)
-    hits = search_index.search_all(dataset, k, filters)
+    hits = search_index.search_all(dataset, k, filters, device=device)
     _print_hits(dataset, hits, json_)
     if filters and not any(hits):
         raise InputError(f"no photo in {index} has {', '.join(where or [])}: sbirlib search without --where shows the fields of its hits")
