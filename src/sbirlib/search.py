@@ -20,6 +20,7 @@ from sbirlib.data.packed import member
 from sbirlib.device import find_device
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Transform
+from sbirlib.processes import rank
 from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.indexes.base import Index, Where, new_name
 from sbirlib.retrieval.indexes.shards import Record, Value
@@ -151,7 +152,12 @@ class SearchIndex:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Save vectors, records and the encoder as one folder; after a failure, or a kill, the folder is as it was before."""
+        """Save vectors, records and the encoder as one folder; after a failure, or a kill, the folder is as it was before.
+
+        Of several processes rank 0 writes.
+        """
+        if rank() > 0:
+            return
         here = self.index.origin is not None and self.index.origin[0] == Path(folder).resolve()
         model = self._model if here and self._model else new_name("model")
         attached = {model: None if here and model == self._model else self.export}

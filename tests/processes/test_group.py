@@ -16,6 +16,7 @@ import torch
 from tests.conftest import figure
 from tests.processes.launch import command, environment, run
 
+from sbirlib import open_index
 from sbirlib.errors import InputError
 from sbirlib.processes import join, launched
 from sbirlib.training import checkpoint
@@ -85,6 +86,13 @@ def test_evaluation_and_encoding_are_shared(data: Path, tmp_path: Path) -> None:
         assert process.returncode == 0, process.stderr
     one, two = (json.loads(file.read_text()) for file in out)
     assert one["metrics"] == two["metrics"], "the batches are the same, so no digit differs"
+    photos, index = str(data / "figures" / "photo"), str(tmp_path / "index")
+    process = run(2, "--no-python", "sbirlib", "index", model, photos, "--out", index)
+    assert process.returncode == 0, process.stderr
+    assert len(open_index(index)) == 36
+    process = run(2, "--no-python", "sbirlib", "add", photos, "--index", index)
+    assert process.returncode != 0
+    assert process.stderr.count("sbirlib: add works in one process: run it without torchrun") == 1
 
 
 @pytest.mark.parametrize(

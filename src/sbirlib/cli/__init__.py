@@ -10,9 +10,10 @@ from tqdm import tqdm
 from sbirlib.cli import components, data, method, pack, photos, runs, saved
 from sbirlib.errors import InputError, printable
 from sbirlib.memory import keep_freed_memory
-from sbirlib.processes import first_to_fail, join, launched, lost
+from sbirlib.processes import first_to_fail, join, launched, lost, world_size
 
 LONGEST = 20_000  # characters of a message
+ALONE = ("add", "remove", "upgrade", "pack", "plugins")  # commands that write files which processes would write over each other
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -55,6 +56,8 @@ def main() -> None:
             sys.stdout = open(os.devnull, "w", encoding="utf-8")
             logging.getLogger("sbirlib").setLevel(logging.ERROR)
         join()
+        if world_size() > 1 and sys.argv[1:2] and sys.argv[1] in ALONE:
+            raise InputError(f"{sys.argv[1]} works in one process: run it without torchrun")
         app()
     except InputError as error:
         if first_to_fail():
