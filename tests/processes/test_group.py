@@ -125,6 +125,33 @@ def test_shares_of_a_last_batch_need_not_have_the_same_chunks(data: Path, tmp_pa
     assert process.returncode == 0, process.stderr
 
 
+LOCAL = """
+import sys
+from sbirlib import build, folder, split
+from sbirlib.processes import everyone
+
+def sums():
+    return [float(value.double().sum()) for value in pipeline.model.buffers()]
+
+pipeline = build(sys.argv[1], **{"phases.0.batch_norm": "local", "validate": {"every": 2}})
+differ = []
+pipeline.fit(
+    split(folder(sys.argv[2]), "seed:0"),
+    progress=False,
+    on_step=lambda event: differ.append(sums() != everyone(sums())[0]),
+)
+same = everyone(sums())
+print("differ in steps", [i for i, each in enumerate(everyone(differ)[1], 1) if each], "alike at the end", same[0] == same[1])
+"""
+
+
+def test_norms_of_each_process_are_those_of_the_first_where_the_model_is_read(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(LOCAL)
+    process = run(2, str(tmp_path / "script.py"), str(data / "recipe.toml"), str(data / "figures"))
+    assert process.returncode == 0, process.stderr
+    assert "differ in steps [1, 3, 5] alike at the end True" in process.stdout, "validation is every second step"
+
+
 DIES = """
 import os, sys
 from sbirlib import build, folder, split

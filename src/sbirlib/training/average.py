@@ -1,4 +1,4 @@
-"""Mean of gradients over processes, in messages of many parameters that overlap the backward pass."""
+"""Mean of gradients over processes, in messages of many parameters that overlap the backward pass; and buffers that all share."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ def averaged(parameters: Iterable[nn.Parameter], *, overlap: bool) -> Iterator[N
             message.send()
         for message in messages:
             message.receive()
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give all processes the buffers of rank 0, the one that saves: batch norms of each process alone have running statistics of its own."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def _messages(parameters: list[nn.Parameter]) -> list[_Message]:

@@ -17,7 +17,8 @@ class GradientCache:
     """Features of a batch, encoded chunk by chunk without a graph, and the backward pass through the encoder, chunk by chunk.
 
     A chunk is encoded a second time for its graph, with the same random draws, and back-propagates the gradients of its features. Equal to the
-    whole batch, but for batch norms that train: each chunk has statistics of its own, which are counted once.
+    whole batch, but for batch norms that train, of which each chunk has statistics of its own, counted once, and for random draws, which are made
+    for each chunk.
 
     `features` are leaves, [N, ...] each, whose gradients `backward` reads.
     """

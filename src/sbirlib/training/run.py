@@ -19,6 +19,7 @@ from sbirlib.errors import InputError
 from sbirlib.options import hold
 from sbirlib.processes import everyone, largest, on_first, rank, world_size
 from sbirlib.training import checkpoint
+from sbirlib.training.average import share_buffers
 from sbirlib.training.best import Best
 from sbirlib.training.compilation import compiled
 from sbirlib.training.log import Log
@@ -189,6 +190,8 @@ class _Session:
     def _validated(self, step: int) -> bool:
         """Validate; return whether the weights are the best so far."""
         assert self.validate is not None
+        if any(this.phase.batch_norm == "local" for this in self.plan.phases):
+            share_buffers(self.plan.model)
         metrics, picture = self.validate()
         improved = self.best is not None and self.best.take(metrics, step, self.plan.model)
         self.log.record(step, validation=dict(metrics))

@@ -14,7 +14,7 @@ from torch.profiler import record_function
 from sbirlib.gather import gather, lengths
 from sbirlib.interfaces import Batch, Encoder, Features, Sampler, Step
 from sbirlib.phase import Phase
-from sbirlib.training.average import averaged
+from sbirlib.training.average import averaged, share_buffers
 from sbirlib.training.gradient_cache import GradientCache
 from sbirlib.training.model import Model
 from sbirlib.training.objective import (
@@ -112,6 +112,8 @@ def _phase(plan: Plan, number: int, batches: Batches, start: Position, done: int
             unchecked = []
         if count + 1 == phase.steps:
             check_parameters([p for optimizer in this.optimizers.values() for p in _parameters(optimizer)], plan.model, where)
+            if phase.batch_norm == "local":
+                share_buffers(plan.model)
         for component in rules.components(count):
             for step, ends in zip(update.steps, last, strict=True):
                 component.after_step(step)
