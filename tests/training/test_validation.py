@@ -79,6 +79,7 @@ def test_patience_ends_the_run(fresh: Fresh, dataset: Dataset, tmp_path: Path, c
     again = pipeline(fresh(), []).recipe.tables()["validate"]
     assert again == {"every": 1, "average": "query"}
     resumed = pipeline(fresh(), [], patience=3).fit(parted(dataset), out=tmp_path, resume=True, progress=False)
+    assert "no step is left: the patience of validation had ended after step 6 of 8" in caplog.text
     assert same(state(resumed), state(trained)), "a run that has ended stays as it is, with its best weights"
 
 

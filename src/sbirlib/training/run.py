@@ -95,6 +95,8 @@ def train(
                     batch = source.first(plan.phases[start.phase].sampler)
                     stack.enter_context(compiled(plan.model.encoder, batch, plan.recipe.precision))
             session.run(start, on_step)
+        elif best and best.exhausted:
+            logger.info("no step is left: the patience of validation had ended after step %d of %d", session.done, plan.total)
     if best is not None:
         best.load(plan.model)
     return best
