@@ -69,6 +69,28 @@ def test_a_compiled_backbone_trains_and_evaluates_as_it_is(
     assert len(calls) == 5
 
 
+@pytest.mark.parametrize(
+    ("encoder", "reason"),
+    [
+        ({"name": "cse", "dim": 8}, "Cse acts on layers inside its backbone, by hooks that a compiled one passes over"),
+        (
+            {"name": "landmark", "landmarks": 1, "encoder": {"name": "backbone", "dim": 8}},
+            "Landmark takes the map of its backbone, which is not compiled",
+        ),
+    ],
+)
+def test_encoders_inside_which_it_would_not_act_are_named(
+    calls: list[bool], dataset: Dataset, caplog: pytest.LogCaptureFixture, encoder: dict[str, Any], reason: str
+) -> None:
+    """With hooks a compiled backbone would be another one: it keeps those that it was compiled with."""
+    small = {"backbone": "test_resnet", "pretrained": False}
+    made = {**encoder, "encoder": {**encoder["encoder"], **small}} if "encoder" in encoder else {**encoder, **small}
+    settings = {"losses": ["cross_entropy"], "transform": {"size": 64}, "sampler": {"categories": 3, "per_modality": 2}}
+    build(encoder=made, compile=True, phases=[{"steps": 2}], **settings).fit(dataset, progress=False)
+    assert calls == []
+    assert f"compile is left out: {reason}" in caplog.text
+
+
 def test_where_it_does_not_pay_it_is_left_out(
     calls: list[bool], dataset: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

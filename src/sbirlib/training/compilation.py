@@ -18,6 +18,7 @@ from sbirlib.processes import world_size
 
 logger = logging.getLogger(__name__)
 TRIALS, PAYS = 3, 1.05  # timed steps of each kind; least ratio of their times
+TRIAL = 8  # images by which it is seen how an encoder calls its backbone
 
 
 @contextmanager
@@ -32,6 +33,9 @@ def compiled(encoder: Encoder, batch: Batch, precision: str) -> Iterator[None]:
         logger.warning("compile is left out: %s has no backbone", type(encoder).__name__)
     try:
         for name, module in inner.items():
+            if obstacle := _obstacle(encoder, module.backbone, batch[:TRIAL]):
+                logger.warning("compile is left out: %s %s", type(encoder).__name__, obstacle)
+                continue
             modules.append(module.backbone)
             with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 _compile(f"{name}.backbone".lstrip("."), module, batch.images)
@@ -39,6 +43,27 @@ def compiled(encoder: Encoder, batch: Batch, precision: str) -> Iterator[None]:
     finally:
         for own in modules:
             own._compiled_call_impl = None
+
+
+@torch.no_grad()
+def _obstacle(encoder: Encoder, backbone: nn.Module, batch: Batch) -> str:
+    """The reason for which a compiled backbone would not act inside its encoder, or would act otherwise; empty where there is none."""
+    calls: list[bool] = []
+
+    def note(module: nn.Module, _: object) -> None:
+        calls.append(any(inner._forward_hooks or inner._forward_pre_hooks for inner in module.modules() if inner is not module))
+
+    modes = {module: module.training for module in encoder.modules()}
+    hook = backbone.register_forward_pre_hook(note)
+    try:
+        encoder.eval()(batch)
+    finally:
+        hook.remove()
+        for module, training in modes.items():
+            module.training = training
+    if not calls:
+        return "takes the map of its backbone, which is not compiled"
+    return "acts on layers inside its backbone, by hooks that a compiled one passes over" if any(calls) else ""
 
 
 def _compile(name: str, encoder: Backbone, images: Tensor) -> None:
