@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sbirlib.distance import euclidean
+from sbirlib.distance import at_least_float32, euclidean
 from sbirlib.errors import InputError
 from sbirlib.features import PHOTO, SKETCH, Batch, Encoded, Features, Triplets
 from sbirlib.gather import gather, lengths
@@ -220,7 +220,7 @@ class Step:
         """
         subset = values if keep is None else values[keep]
         count = sum(lengths(subset.numel()))
-        return subset.sum() * float(world_size()) / max(count, 1) + 0 * values.sum()
+        return at_least_float32(subset).sum() * float(world_size()) / max(count, 1) + 0 * values.sum()
 
     def again(self, images: Tensor) -> Step:
         """The step of other images [B, 3, H, W] in place of the batch's: encoded anew, with the rows of all processes, and the same labels."""
