@@ -43,7 +43,7 @@ def test_every_command_runs_in_order(folder: Path) -> None:
         assert (folder / "runs" / run / "best.safetensors").is_file()
     assert "phases.0.steps 30 -> 40" in process.stderr
     assert "2 processes (gloo)" in process.stderr
-    assert re.search(r"the model is that of step \d+: class_mAP@all", process.stdout)
+    assert re.search(r"the model is that of step \d+: class_mAP@all", process.stderr)
     files = re.findall(r"^runs/first/(\S+)", blocks("text")[0], flags=re.MULTILINE)
     assert len(files) == 6
     assert [name for name in files if not (folder / "runs" / "first" / name).exists()] == []

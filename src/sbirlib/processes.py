@@ -87,6 +87,13 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+def leave_together() -> None:
+    """End the group once all processes are done, so that none loses another while it ends."""
+    if world_size() > 1:
+        wait()
+        leave()
+
+
 def first_to_fail() -> bool:
     """Whether this process is the first of its group to end in an error, so that it is the one that says it."""
     if world_size() == 1:

@@ -83,6 +83,14 @@ def test_patience_ends_the_run(fresh: Fresh, dataset: Dataset, tmp_path: Path, c
     assert same(state(resumed), state(trained)), "a run that has ended stays as it is, with its best weights"
 
 
+def test_patience_may_grow(fresh: Fresh, dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline(fresh(), VALUES, patience=1).fit(parted(dataset), out=tmp_path, progress=False)
+    resumed = pipeline(fresh(), VALUES[3:], patience=9).fit(parted(dataset), out=tmp_path, resume=True, progress=False)
+    assert "planned otherwise (another patience)" in caplog.text
+    assert resumed.chosen is not None
+    assert (resumed.chosen.step, resumed.chosen.value) == (3, 0.5)
+
+
 @pytest.mark.parametrize("at", [1, 2, 3, 5])
 def test_a_resumed_run_chooses_as_an_undisturbed_one(fresh: Fresh, dataset: Dataset, tmp_path: Path, at: int) -> None:
     whole = pipeline(fresh(), VALUES).fit(parted(dataset), progress=False)

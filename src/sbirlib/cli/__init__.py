@@ -10,7 +10,7 @@ from tqdm import tqdm
 from sbirlib.cli import components, data, method, pack, photos, runs, saved
 from sbirlib.errors import InputError, printable
 from sbirlib.memory import keep_freed_memory
-from sbirlib.processes import first_to_fail, join, launched, lost, world_size
+from sbirlib.processes import first_to_fail, join, launched, leave_together, lost, world_size
 
 LONGEST = 20_000  # characters of a message
 ALONE = ("add", "remove", "upgrade", "pack", "plugins")  # commands that write files which processes would write over each other
@@ -59,6 +59,10 @@ def main() -> None:
         if world_size() > 1 and sys.argv[1:2] and sys.argv[1] in ALONE:
             raise InputError(f"{sys.argv[1]} works in one process: run it without torchrun")
         app()
+    except SystemExit as end:
+        if not end.code:
+            leave_together()
+        raise
     except InputError as error:
         if first_to_fail():
             print(f"sbirlib: {printable(str(error)[:LONGEST], lines=True)}", file=sys.stderr)

@@ -56,8 +56,6 @@ def train(
     pipeline.fit(dataset, out=folder, resume=resume, device=device, workers=workers, **saving)
     (pipeline.save if pipeline.classifies else pipeline.export)(trained)
     after = pipeline.evaluate(dataset, device=device)
-    if pipeline.chosen is not None:
-        typer.echo(f"the model is that of step {pipeline.chosen.step}: {pipeline.chosen.metric} {pipeline.chosen.value:.4f} on validation")
     for name, value in after.items():
         typer.echo(f"{name:24}{'' if before is None else f'{before[name]:.3f} -> '}{value:.3f}")
     if pipeline.classifies:

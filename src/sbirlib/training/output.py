@@ -25,6 +25,8 @@ def held_by_this_run(folder: Path, model: Model, copies: int) -> Iterator[None]:
 
     Room is needed for `copies` checkpoints of the model with an optimizer's two moments, and one while it is written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is no folder: choose another out=FOLDER")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe.{os.getpid()}"

@@ -66,25 +66,30 @@ def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, An
 
 
 def _check_recipe(path: Path, plan: Plan, training: Training, before: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of another recipe; other steps of the phase it stands in, or of later ones, are told, and trained."""
-    now = plan.recipe.tables()
+    """Refuse a checkpoint of another recipe; more patience, and other steps of the phase it stands in or of later ones, are told and trained."""
     if training.recipe_digest == plan.recipe.digest:
         return
-    keys = [key for key in now.keys() | before.keys() if now.get(key) != before.get(key)]
+    now = plan.recipe.tables()
     phases, former = now["phases"], before.get("phases", [])
-    alike = len(phases) == len(former) and all(
-        {**one, "steps": 0} == {**other, "steps": 0} for one, other in zip(phases, former, strict=True)
-    )
-    unchanged = alike and all(one == other for one, other in zip(phases[: training.position.phase], former, strict=False))
-    if keys != ["phases"] or not unchanged:
+    keys = sorted(key for key in now.keys() | before.keys() if _fixed(now.get(key)) != _fixed(before.get(key)))
+    if keys or len(phases) != len(former) or any(a != b for a, b in zip(phases[: training.position.phase], former, strict=False)):
         raise InputError(
-            f"{path} was made by another recipe (they differ in: {', '.join(sorted(keys))}): train it with that one, or choose another out=FOLDER. "
-            "Steps alone may be others, of the phase it stands in and of later ones: so a run is made longer"
+            f"{path} was made by another recipe (they differ in: {', '.join(keys) or 'phases'}): train it with that one, or choose another "
+            "out=FOLDER. Patience and steps alone may be others, those of the phase it stands in and of later ones: so a run is made longer"
         )
     steps = ", ".join(
         f"phases.{i}.steps {b['steps']} -> {a['steps']}" for i, (a, b) in enumerate(zip(phases, former, strict=True)) if a != b
     )
-    logger.warning("%s was planned otherwise (%s): schedules follow the new plan from here on", path, steps)
+    logger.warning("%s was planned otherwise (%s): schedules follow the new plan from here on", path, steps or "another patience")
+
+
+def _fixed(value: Any) -> Any:
+    """A recipe's value without the settings that a resumed run may change: steps of phases, and the patience of validation."""
+    if isinstance(value, Mapping):
+        return {key: item for key, item in value.items() if key != "patience"}
+    if isinstance(value, list):
+        return [{key: item for key, item in entry.items() if key != "steps"} if isinstance(entry, Mapping) else entry for entry in value]
+    return value
 
 
 def _check_data(path: Path, theirs: Description, about: Mapping[str, Any]) -> None:
