@@ -67,7 +67,7 @@ def measure() -> None:
     for kind, sizes in KINDS.items():
         for size in sizes:
             encoder: Encoder = Rows() if kind == "rows" else part("encoder", "backbone", backbone="mobilenetv2_100", pretrained=False)
-            step = step_of(encoder.train(), size // world_size())
+            step = step_of(encoder.train(), size // world_size(), means=kind == "step")
             ratios, seconds = [], []
             blocks, count = REPEATS[kind, size]
             for _ in range(blocks + 1):
@@ -85,8 +85,8 @@ def measure() -> None:
     leave()
 
 
-def step_of(encoder: Encoder, images: int) -> Callable[[], None]:
-    """A training step on so many images of this process: features of all, MATHM's losses, gradients and their mean."""
+def step_of(encoder: Encoder, images: int, *, means: bool) -> Callable[[], None]:
+    """A training step on so many images of this process: features of all, MATHM's losses, gradients and, with `means`, their mean."""
     generator = torch.Generator().manual_seed(rank())
     labels = torch.arange(images) // 8 + rank() * (images // 8)
     batch = Batch(torch.rand(images, 3, 96, 96, generator=generator), torch.arange(images) % 8 // 4, labels, labels)
@@ -97,7 +97,7 @@ def step_of(encoder: Encoder, images: int) -> Callable[[], None]:
         with whole_batch(draws=True):
             local = encoder(batch)
         features = gather(local, images)
-        with averaged(encoder.parameters(), overlap=False):
+        with averaged(encoder.parameters() if means else [], overlap=False):
             torch.stack(list(loss(Step(features, encoder=encoder, batch=batch, local=local, miner=miner)).values())).sum().backward()
 
     return step
@@ -123,8 +123,9 @@ def alone() -> Iterator[None]:
         for other in every:
             other.copy_(own)
 
-    def all_to_all_single(parts: Tensor, whole: Tensor, sizes: list[int], _: list[int]) -> None:
-        parts.copy_(whole[: sizes[0]].repeat(len(sizes), 1))
+    def all_to_all_single(parts: Tensor, whole: Tensor, *_: list[int]) -> None:
+        own = len(parts) // world_size()
+        parts.copy_(whole[:own].repeat(world_size(), *[1] * (whole.ndim - 1)))
 
     def all_reduce(values: Tensor, async_op: bool = False) -> Done:
         return Done()
