@@ -27,9 +27,8 @@ from sbirlib import synthetic
 from sbirlib.interfaces import SKETCH
 
 RECIPE = """# a small network, from scratch
-miner = "modality_hard"
-losses = { cross_entropy = {}, balanced_triplet = {} }
-validate = { every = 100, metric = "mAP@all", average = "class", patience = 2 }
+losses = { cross_entropy = {} }
+validate = { every = 50, metric = "mAP@all", average = "class", patience = 2 }
 
 [encoder]
 name = "cse"
@@ -47,7 +46,7 @@ per_modality = 4
 
 [[phases]]
 steps = 4000
-optimizer = { lr = 3e-3 }
+optimizer = { lr = 1e-3 }
 schedule = { name = "constant", warmup = 20 }
 """
 CLASSES = 250
@@ -59,12 +58,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for images, runs and pictures")
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--classes", type=int, default=CLASSES)
-    parser.add_argument("--every", type=int, default=100, help="steps between validations")
+    parser.add_argument("--every", type=int, default=50, help="steps between validations")
     options = parser.parse_args()
     print(f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}, Python {platform.python_version()}\n")
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
-    (out / "small.toml").write_text(RECIPE.replace("every = 100", f"every = {options.every}"), encoding="utf-8")
+    (out / "small.toml").write_text(RECIPE.replace("every = 50", f"every = {options.every}"), encoding="utf-8")
     for name in ("runs", "large.pack"):
         if (out / name).is_dir():
             shutil.rmtree(out / name)
@@ -77,7 +76,7 @@ def main() -> None:
     train = f"sbirlib train small.toml {data} --out runs/first --save-every 50"
     kill(out, f"torchrun --standalone --nproc-per-node 2 --no-python {train}")
     run(out, f"{train} --resume")
-    other = f"{data} --set losses.balanced_triplet.weighting=no --set validate.patience=1"
+    other = f"{data} --set sampler.categories=32 --set sampler.per_modality=2"
     run(out, f"torchrun --standalone --nproc-per-node 2 --no-python sbirlib train small.toml {other} --out runs/other")
     run(out, f"sbirlib compare runs/first runs/other {data}")
     run(out, f"sbirlib eval runs/first/model.safetensors {data}")

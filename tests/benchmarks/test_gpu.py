@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--device", "cpu", "--backbone", "test_resnet", "--size", "64", "--images", "16", "--steps", "4", "--warm-up", "1", "--output-stride", "8", "--log-every", "2"]
+SIZES = {
+    "--backbone": "test_resnet",
+    "--size": "64",
+    "--images": "16",
+    "--steps": "4",
+    "--warm-up": "1",
+    "--output-stride": "8",
+    "--log-every": "2",
+}
+SMALL = ["--device", "cpu", *(word for pair in SIZES.items() for word in pair)]
 
 
 @pytest.mark.parametrize(
