@@ -19,8 +19,8 @@ class SketchDecoder(Loss):
         "norm"    L_D = mean over rows of |x_s - D(f)|_2                   (eq. 4 as printed, but for the sum over rows)
 
     A row's target is its own image where that is a sketch, else the last sketch of its instance before it in the batch, or without one the first
-    after it; rows without one are left out, and the loss is zero without any. The decoder belongs to this loss, so it is never exported. Raises InputError for a size that cannot be
-    doubled from 4 pixels or more.
+    after it; rows without one are left out, and the loss is zero without any. The decoder belongs to this loss, so it is never exported. Raises
+    InputError for a size that cannot be doubled from 4 pixels or more.
 
     Args:
         dim: width D of the embedding, which training fills in
