@@ -88,7 +88,10 @@ class Encoder(ModuleComponent):
     provides: frozenset[str] = frozenset()
 
     def forward(self, batch: Batch) -> Features:
-        """Features of N rows for a batch of B images."""
+        """Features of N rows for a batch of B images, this process's share.
+
+        In training a random tensor is drawn row by row, its first dimension being rows, and batch norms see the images of all processes.
+        """
         raise NotImplementedError
 
     def distances(self, features: Features) -> Float[Tensor, "N N"]:
@@ -225,7 +228,7 @@ class Step:
     def again(self, images: Tensor) -> Step:
         """The step of other images [B, 3, H, W] in place of the batch's: encoded anew, with the rows of all processes, and the same labels."""
         batch = replace(self.batch, images=images)
-        with whole_batch(draws=True):
+        with whole_batch(draws=True, norms=False):  # norms are those of the phase, whose mode is around its losses
             local: Features = self.encoder(batch)
         return Step(gather(local, len(batch)), encoder=self.encoder, batch=batch, local=local, miner=self.miner, progress=self.progress)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 PATIENCE = timedelta(minutes=30)  # of an exchange: rank 0 may save or draw meanwhile; a process that ends is noticed at once
-LOST = ("closed by peer", "reset by peer", "refused", "Broken pipe", "Connection")  # in gloo's message about a process that has ended
+LOST = ("Connection", "Broken pipe")  # in gloo's message about a process that has ended
 
 
 def world_size() -> int:

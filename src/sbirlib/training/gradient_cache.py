@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sbirlib.gather import in_order, lengths
 from sbirlib.interfaces import Batch, Features
+from sbirlib.training.randomness import random_state, set_random_state
 
 
 class GradientCache:
@@ -26,11 +27,11 @@ class GradientCache:
     def __init__(self, encode: Callable[[Batch], Features], encoder: nn.Module, batch: Batch, size: int) -> None:
         self.encode, self.encoder = encode, encoder
         self.chunks = [batch[rows] for rows in chunks_of(len(batch), size)]
-        self.states: list[list[Tensor]] = []
+        self.states: list[dict[str, Tensor]] = []
         parts = []
         with torch.no_grad():
             for chunk in self.chunks:
-                self.states.append(_random_state(batch.images.device))
+                self.states.append(random_state(batch.images.device))
                 parts.append(encode(chunk))
         self.counts = [len(part) for part in parts]
         joined, self.order = join(parts, [len(chunk) for chunk in self.chunks])
@@ -48,12 +49,12 @@ class GradientCache:
         if all(leaf.grad is None for leaf in self.leaves):
             return
         device = self.chunks[0].images.device
-        after, buffers = _random_state(device), {name: value.clone() for name, value in self.encoder.named_buffers()}
+        after, buffers = random_state(device), {name: value.clone() for name, value in self.encoder.named_buffers()}
         back = self.order.argsort()
         for number, chunk in enumerate(self.chunks):
-            _set_random_state(self.states[number], device)
+            set_random_state(self.states[number], device)
             self._backward(self.encode(chunk), number, back)
-        _set_random_state(after, device)
+        set_random_state(after, device)
         for name, value in self.encoder.named_buffers():
             value.copy_(buffers[name])
 
@@ -110,13 +111,3 @@ def _map(features: Features, change: Callable[[Tensor], Tensor]) -> Features:
     """The features with `change` applied to every tensor, those of images included, in one order."""
     changed = features.map(change)
     return replace(changed, images={name: change(value) for name, value in features.images.items()})
-
-
-def _random_state(device: torch.device) -> list[Tensor]:
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def _set_random_state(states: list[Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1], device)

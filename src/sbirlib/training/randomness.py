@@ -29,17 +29,17 @@ class RandomStream:
         self.outside: dict[str, Tensor] = {}
 
     def __enter__(self) -> None:
-        self.outside = self._read()
+        self.outside = random_state(self.cuda)
         if self.state:
-            self._write(self.state)
+            set_random_state(self.state, self.cuda)
             return
         torch.default_generator.manual_seed(self.number)  # torch.manual_seed would also touch the devices
         if self.cuda is not None:
             torch.cuda.manual_seed(self.number)
 
     def __exit__(self, *_: object) -> None:
-        self.state = self._read()
-        self._write(self.outside)
+        self.state = random_state(self.cuda)
+        set_random_state(self.outside, self.cuda)
 
     def check(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise InputError where the state "rng.cpu" or "rng.cuda", uint8 of shape [n] each, is missing or none of a generator."""
@@ -67,14 +67,18 @@ class RandomStream:
             )
             self.state = from_first(self.state)
 
-    def _read(self) -> dict[str, Tensor]:
-        state = {"rng.cpu": torch.get_rng_state()}
-        return state | ({} if self.cuda is None else {"rng.cuda": torch.cuda.get_rng_state(self.cuda)})
 
-    def _write(self, state: Mapping[str, Tensor]) -> None:
-        torch.set_rng_state(state["rng.cpu"])
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(state["rng.cuda"], self.cuda)
+def random_state(device: torch.device | None) -> dict[str, Tensor]:
+    """State of torch's global generators, "rng.cpu" and on a GPU "rng.cuda", uint8 of shape [n] each."""
+    state = {"rng.cpu": torch.get_rng_state()}
+    return state | ({"rng.cuda": torch.cuda.get_rng_state(device)} if device is not None and device.type == "cuda" else {})
+
+
+def set_random_state(state: Mapping[str, Tensor], device: torch.device | None) -> None:
+    """Set torch's global generators to a `random_state`, uint8 of shape [n] each."""
+    torch.set_rng_state(state["rng.cpu"])
+    if device is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["rng.cuda"], device)
 
 
 def drawn_from(stream: RandomStream, items: Iterator[T]) -> Iterator[T]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,7 +136,7 @@ class _Update:
         """Encode a batch, and add the gradient of its losses; the mean over processes is taken with the last batch."""
         model, phase, optimizer = self.plan.model, self.this.phase, self.this.optimizers["encoder"]
         step, cache = forward(model, phase, batch, progress=self.count / phase.steps, precision=self.plan.recipe.precision)
-        with record_function("sbirlib:losses"), whole_batch(draws=False, norms=phase.batch_norm == "global"):
+        with record_function("sbirlib:losses"), _whole_batch(phase, draws=False):
             turn = Turn(model, step, terms(model, phase, step), self.where)
             total = weighted_sum(turn.values, phase, step.progress)
         self.steps.append(step)
@@ -163,7 +163,7 @@ class _Update:
         trains = any(parameter.requires_grad for parameter in _parameters(optimizer))  # else a rule freezes them for now
         values: list[Values] = []
         for step in self.steps:
-            with record_function("sbirlib:losses"), whole_batch(draws=False, norms=phase.batch_norm == "global"):
+            with record_function("sbirlib:losses"), _whole_batch(phase, draws=False):
                 turn = Turn(model, alone := step.detach(), discriminator_terms(model, phase, alone), self.where)
             values.append(self._checked(turn))
             if trains:
@@ -209,7 +209,7 @@ def forward(model: Model, phase: Phase, batch: Batch, *, progress: float, precis
     encoder: Encoder = model.encoder.get_submodule(phase.encoder) if phase.encoder else model.encoder  # type: ignore[assignment]
 
     def encode(images: Batch) -> Features:
-        with torch.autocast(images.images.device.type, torch.bfloat16, enabled=precision == "bfloat16"), _whole_batch(phase):
+        with torch.autocast(images.images.device.type, torch.bfloat16, enabled=precision == "bfloat16"), _whole_batch(phase, draws=True):
             features: Features = encoder(images)
         return features
 
@@ -222,8 +222,8 @@ def forward(model: Model, phase: Phase, batch: Batch, *, progress: float, precis
     return Step(features, encoder=model.encoder, batch=batch, local=local, miner=model.miner, progress=progress), cache
 
 
-def _whole_batch(phase: Phase) -> Any:
-    return whole_batch(draws=True, norms=phase.batch_norm == "global")
+def _whole_batch(phase: Phase, *, draws: bool) -> AbstractContextManager[Any]:
+    return whole_batch(draws=draws, norms=phase.batch_norm == "global")
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
