@@ -76,6 +76,16 @@ def check_draws(sizes):
 
 for sizes, shape, frozen, memory in itertools.product(((4, 4), (5, 3), (8, 0)), ((3,), (3, 2, 5)), (False, True), (False, True)):
     check_norms(sizes, shape, frozen, memory)
+def check_nested():
+    images, norm = torch.arange(24.0).view(8, 3).sin(), nn.BatchNorm1d(3)
+    own = shares(images, (4, 4))
+    for norms, expected in ((True, gather_rows(own)), (False, own)):  # an inner mode leaves norms to the outer one
+        with whole_batch(draws=False, norms=norms), whole_batch(draws=True, norms=False):
+            outputs = norm(own)
+        whole = norm(expected)
+        torch.testing.assert_close(gather_rows(outputs.detach()) if norms else outputs, whole.detach() if norms else whole)
+
+check_nested()
 for sizes in ((4, 4), (5, 3), (7, 0)):
     check_draws(sizes)
 leave()

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.phase import Validation
+from sbirlib.retrieval.exact.per_query import CLASS
 from sbirlib.training import checkpoint
 from sbirlib.training.description import Chosen, Training
 from sbirlib.training.model import Model
 
 logger = logging.getLogger(__name__)
-CLASS = "class_"  # begins the name of a metric's mean over classes
 
 
 @dataclass
