@@ -69,6 +69,8 @@ def join() -> None:
         return
     if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise InputError(f"WORLD_SIZE={world} asks for a group of processes, without {' and '.join(missing)}: start it with torchrun")
+    import torch.distributed.nn.functional  # imported later, its default arguments keep the group and its threads past leave()
+
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, rank=own, world_size=world, timeout=PATIENCE)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,25 @@ def test_shares_of_a_last_batch_need_not_have_the_same_chunks(data: Path, tmp_pa
     shuffled = RECIPE.replace("{ categories = 2, per_modality = 2 }", '{ name = "shuffled", size = 22 }')
     (tmp_path / "recipe.toml").write_text(shuffled.replace("steps = 6", "steps = 4, chunk = 10"))
     process = train(2, tmp_path, tmp_path / "run", timeout=100)
+    assert process.returncode == 0, process.stderr
+
+
+LEFT = """
+from pathlib import Path
+from sbirlib import processes
+
+processes.join()
+import torch.distributed.nn.functional
+processes.mean(torch.ones(3))
+processes.leave_together()
+names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+assert not [name for name in names if "gloo" in name], names
+"""
+
+
+def test_no_thread_of_the_group_runs_once_it_is_left() -> None:
+    """A thread of gloo that frees a tensor while the interpreter ends aborts the process."""
+    process = run(2, "--no-python", sys.executable, "-c", LEFT)
     assert process.returncode == 0, process.stderr
 
 
