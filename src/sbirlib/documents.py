@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tomllib
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -126,3 +127,12 @@ def check_digest(content: Mapping[str, Any], where: str) -> None:
 
 def _digest(entries: Mapping[str, Any]) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(entries, sort_keys=True, separators=(",", ":")).encode())
+
+
+def scalar(text: str) -> str | int | float | bool:
+    """A whole number, a number, true or false as such; all else is text."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):  # TOML's own errors, and numbers and tables that Python does not read
+        return text
+    return value if isinstance(value, int | float | bool) else text

@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 POSITION = "sbirlib position"  # key in an image's `info`
 
 
+class PhotoGone(InputError):
+    """A photo that is in an index and no longer where it was."""
+
+
 @dataclass(frozen=True)
 class Hit:
     """One retrieved photo: its rank from 1, its score (larger is nearer), and its record."""
@@ -146,7 +150,7 @@ class SearchIndex:
         ]
         return retrieval_grid(
             [dataset.read(i) for i in range(len(dataset))],
-            [[self._photo(hit.path) for hit in row] for row in hits],
+            [[self.photo(hit.path) for hit in row] for row in hits],
             correct,
             titles=[name or "" for name in titles],
         )
@@ -164,13 +168,14 @@ class SearchIndex:
         self.index.save(folder, about={"encoder": self.digest, "model": model}, attached=attached)
         self._model = model
 
-    def _photo(self, path: str) -> Image.Image:
+    def photo(self, path: str) -> Image.Image:
+        """The photo of that path in the index; raises PhotoGone, an InputError, where its file is no longer there."""
         if path in self._openers:
             return self._openers[path]()
         if (photo := member(path)) is not None:
             return photo
         if not Path(path).is_file():
-            raise InputError(f"{path} is in the index but no longer there: put it back, or let the index forget it with `sbirlib remove`")
+            raise PhotoGone(f"{path} is in the index but no longer there: put it back, or let the index forget it with `sbirlib remove`")
         return open_image(path, max_pixels=sys.maxsize)  # the limit was checked when the photo was added
 
 

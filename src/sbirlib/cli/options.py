@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sbirlib.documents import read_rows
+from sbirlib.documents import read_rows, scalar
 from sbirlib.errors import InputError
 from sbirlib.options import Text
 
@@ -92,12 +91,3 @@ def read_fields(path: Path | None) -> dict[str, dict[str, Any]] | None:
             )
         fields[photo] = {field: scalar(value) for field, value in row.items()}
     return fields
-
-
-def scalar(text: str) -> str | int | float | bool:
-    """A whole number, a number, true or false as such; all else is text."""
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):  # TOML's own errors, and numbers and tables that Python does not read
-        return text
-    return value if isinstance(value, int | float | bool) else text

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from sbirlib.cli.options import Device, Fields, MaxPixels, OfIndex, SkipBad, Verify, pairs, read_fields, scalar, settings
-from sbirlib.documents import decoded
+from sbirlib.cli.options import Device, Fields, MaxPixels, OfIndex, SkipBad, Verify, pairs, read_fields, settings
+from sbirlib.documents import decoded, scalar
 from sbirlib.errors import InputError, printable
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from tests.fuzz.targets.target import Target
 
 from benchmarks.experiments import store
 from sbirlib import build
-from sbirlib.cli.options import pairs, scalar, settings
+from sbirlib.cli.options import pairs, settings
+from sbirlib.documents import scalar
 from sbirlib.training.log import Log
 
 RECIPE = """\

@@ -7,7 +7,8 @@ import re
 import secrets
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -30,6 +31,10 @@ PARTIAL = r"\.\d+(\.[a-z0-9_]+)?\.partial"
 INDEX_FILE = re.compile(
     rf"\.?[a-z]+-[0-9a-f]{{8}}\.(safetensors|faiss)({PARTIAL})?|\.index\.json{PARTIAL}"
 )  # names of new_name, and partial files
+
+
+class UnknownField(InputError):
+    """A filter by a field that no photo has."""
 
 
 def new_name(stem: str) -> str:
@@ -73,12 +78,29 @@ class Index(Component, ABC):
         """
 
     @abstractmethod
-    def records(self, ids: Tensor) -> list[Record]:
-        """The records of the photos with these ids [N]."""
+    def count(self, where: Where | None = None) -> int:
+        """The number of photos that pass a filter, as in `search`."""
 
     @abstractmethod
+    def records(self, ids: Tensor) -> list[Record]:
+        """The records of the photos with these ids [N]; an id of no photo raises InputError."""
+
+    @abstractmethod
+    def all_records(self) -> Iterator[Record]:
+        """The records of all photos, in the order of adding."""
+
     def paths(self) -> list[str]:
         """The paths of all photos, in the order of adding."""
+        return [str(record["path"]) for record in self.all_records()]
+
+    def fields(self, *, most: int = 10_000) -> dict[str, Counter[Value]]:
+        """The values of each field but the path, with the number of photos that have them; a field of more than `most` values is left out."""
+        counts: defaultdict[str, Counter[Value]] = defaultdict(Counter)
+        for record in self.all_records():
+            for field, value in record.items():
+                if field != "path" and len(counts[field]) <= most:
+                    counts[field][value] += 1
+        return {field: values for field, values in counts.items() if len(values) <= most}
 
     @abstractmethod
     def write(self, folder: Path) -> State:

@@ -18,7 +18,7 @@ from sbirlib import sealed
 from sbirlib.documents import Count, Schema, read_object
 from sbirlib.errors import InputError, nearest
 from sbirlib.progress import track
-from sbirlib.retrieval.indexes.base import Index, State, Where, check_records, merged, new_name
+from sbirlib.retrieval.indexes.base import Index, State, UnknownField, Where, check_records, merged, new_name
 from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask, Results, best_allowed
 from sbirlib.retrieval.indexes.fields import Column
 from sbirlib.retrieval.indexes.manifest import FileName
@@ -90,7 +90,7 @@ class Local(Index):
                 column.append(shard.records)
             if column.empty:
                 names = {name for shard in self._shards for record in shard.records for name in record}
-                raise InputError(f"no photo here has a field {field[:80]!r}{nearest(field, names)}")
+                raise UnknownField(f"no photo here has a field {field[:80]!r}{nearest(field, names)}")
             self._columns[field] = column
         return self._columns[field]
 
@@ -130,10 +130,20 @@ class Local(Index):
             )
         return merged(scores.reshape(len(vectors), -1), ids.reshape(len(vectors), -1), k)
 
+    def count(self, where: Where | None = None) -> int:
+        allowed = self._allowed(where)
+        return self.size if allowed is None else int(allowed.sum())
+
     def records(self, ids: Tensor) -> list[Record]:
         """The records of the photos with these ids [N]."""
+        if unknown := [i for i in ids.tolist() if not 0 <= i < self.size or i in self._removed]:
+            raise InputError(f"no photo of this index has the id {unknown[0]}")
         shards = np.searchsorted(self._starts, ids.numpy(), side="right") - 1
         return [self._shards[s].records[i - int(self._starts[s])] for s, i in zip(shards.tolist(), ids.tolist(), strict=True)]
+
+    def all_records(self) -> Iterator[Record]:
+        for start, shard in zip(self._starts.tolist(), self._tracked(), strict=False):
+            yield from (record for i, record in enumerate(shard.records, start) if i not in self._removed)
 
     def paths(self) -> list[str]:
         return list(self._id_of)

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -22,7 +22,7 @@ from torch import Tensor
 from sbirlib.documents import Schema, read_object
 from sbirlib.errors import InputError, nearest, without_secrets
 from sbirlib.progress import track
-from sbirlib.retrieval.indexes.base import Index, State, Where, check_records, merged
+from sbirlib.retrieval.indexes.base import Index, State, UnknownField, Where, check_records, merged
 from sbirlib.retrieval.indexes.shards import Record, Value
 from sbirlib.spec import part
 
@@ -148,11 +148,14 @@ class Milvus(Index):
             self.check_search(k)
             fields = self._fields(where or {})
             if unknown := [field for field in where or {} if field not in fields]:
-                raise InputError(f"no photo here has a field {unknown[0][:80]!r}{nearest(unknown[0], fields)}")
+                raise UnknownField(f"no photo here has a field {unknown[0][:80]!r}{nearest(unknown[0], fields)}")
             k = min(k, self._count(filter))
         if k == 0:
             return torch.empty(len(vectors), 0), torch.empty(len(vectors), 0, dtype=torch.int64)
         return merged(scores.reshape(len(vectors), -1), ids.reshape(len(vectors), -1), k)
+
+    def count(self, where: Where | None = None) -> int:
+        return self._count(_matching(where or {})) if self._dim else 0
 
     def records(self, ids: Tensor) -> list[Record]:
         """The records of the photos with these ids [N]."""
@@ -160,17 +163,19 @@ class Milvus(Index):
         by_id: dict[int, Record] = {}
         for batch in _batches(sorted(set(wanted))):
             by_id |= {row["id"]: row["record"] for row in self._call("query", filter=f"id in {batch}", output_fields=["id", "record"])}
+        if unknown := [i for i in wanted if i not in by_id]:
+            raise InputError(f"no photo of this index has the id {unknown[0]}")
         return [by_id[i] for i in wanted]
 
-    def paths(self) -> list[str]:
+    def all_records(self) -> Iterator[Record]:
         if not self._dim:
-            return []
+            return
         pages = self._call("query_iterator", batch_size=4096, filter="", output_fields=["id", "record"])
-        rows = []
+        rows: dict[int, Record] = {}
         while page := pages.next():
-            rows += [(row["id"], row["record"]["path"]) for row in page]
+            rows |= {row["id"]: row["record"] for row in page}
         pages.close()
-        return [path for _, path in sorted(rows)]
+        yield from (rows[i] for i in sorted(rows))
 
     def write(self, folder: Path) -> State:
         if len(self) == 0:

@@ -1,0 +1,191 @@
+"""Queries of many clients, gathered into one call of the encoder and one search."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from sbirlib.errors import InputError
+from sbirlib.features import Batch
+from sbirlib.retrieval.indexes.shards import Record
+from sbirlib.search import SearchIndex
+from sbirlib.serve.metrics import Meters
+from sbirlib.serve.schemas import Page
+
+T = TypeVar("T")
+MOST = 64  # queries of one call
+PATIENCE = 0.004  # seconds that a query waits for others that are being prepared
+TRIES = 3  # of a search in an index that loses photos meanwhile
+
+
+@dataclass(frozen=True)
+class Part:
+    """A prepared image uint8 [3, S, S] of a modality, and the weight of its score."""
+
+    pixels: Tensor
+    modality: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """Ids and scores of photos, best first, from `offset` on, with the record of each; `total` photos pass the filter."""
+
+    ids: Sequence[int]
+    scores: Sequence[float]
+    records: Sequence[Record]
+    total: int
+
+
+@dataclass(frozen=True)
+class Query:
+    """A search in an index for the sum of the parts' weighted scores."""
+
+    index: SearchIndex
+    parts: Sequence[Part]
+    page: Page
+    answer: Future[Result] = field(default_factory=Future)
+
+
+class Engine:
+    """One thread that encodes and searches; queries that arrive while it works go together into its next call."""
+
+    def __init__(self, index: SearchIndex, device: torch.device, meters: Meters, *, most: int) -> None:
+        self.device, self.meters, self.most = device, meters, most
+        self._queue: SimpleQueue[Query] = SimpleQueue()
+        self._coming, self._lock = 0, Lock()
+        self.take(index)
+        Thread(target=self._work, name="sbirlib-engine", daemon=True).start()
+
+    def take(self, index: SearchIndex) -> None:
+        """Search in this index from now on."""
+        index.encoder.to(self.device).eval()
+        self.index = index
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """A query is being prepared in this block: others wait for it, a few milliseconds."""
+        with self._lock:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._coming -= 1
+
+    def ask(self, index: SearchIndex, parts: Sequence[Part], page: Page) -> Future[Result]:
+        """A part of the ranking of an index's photos, in the future."""
+        query = Query(index, parts, page)
+        self._queue.put(query)
+        return query.answer
+
+    def _work(self) -> None:
+        while True:
+            queries = [query for query in self._next() if query.answer.set_running_or_notify_cancel()]
+            try:
+                if queries:
+                    self._answer(queries)
+            except BaseException as error:  # of one query or of all: each is told, and the thread goes on
+                for query in queries:
+                    if not query.answer.done():
+                        query.answer.set_exception(error)
+
+    def _next(self) -> list[Query]:
+        """The queries that wait, at least one."""
+        queries = [self._queue.get()]
+        end = time.monotonic() + PATIENCE
+        while len(queries) < self.most:
+            left = end - time.monotonic() if self._coming else 0.0
+            try:
+                queries.append(self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait())
+            except Empty:
+                if not self._coming or time.monotonic() >= end:
+                    break
+        return queries
+
+    def _answer(self, queries: Sequence[Query]) -> None:
+        self.meters.batch.observe(len(queries))
+        for of_index in _grouped(queries, [id(query.index) for query in queries]):
+            self._answer_together(of_index)
+
+    def _answer_together(self, queries: Sequence[Query]) -> None:
+        """Answer queries of one index: one call of the encoder, and one search for each filter."""
+        with self.meters.encoding.time():
+            vectors = self._vectors(queries)
+        filters = [(own.shape, repr(sorted(query.page.where.items()))) for own, query in zip(vectors, queries, strict=True)]
+        for numbers in _grouped(range(len(queries)), filters):
+            with self.meters.searching.time():
+                _search([queries[i] for i in numbers], torch.stack([vectors[i] for i in numbers]))
+
+    def _vectors(self, queries: Sequence[Query]) -> list[Tensor]:
+        """The vectors [S, V] of each query of one index, all images encoded in one call."""
+        parts = [part for query in queries for part in query.parts]
+        images = torch.stack([part.pixels for part in parts]).float() / 255
+        none = torch.full((len(parts),), -1)
+        batch = Batch(images, torch.tensor([part.modality for part in parts]), none, none)
+        with torch.inference_mode():
+            every = iter(queries[0].index.encoder.query_vectors(batch.to(self.device)).float().cpu())
+        return [mixture([(next(every), part.weight) for part in query.parts]) for query in queries]
+
+
+def mixture(parts: Sequence[tuple[Tensor, float]]) -> Tensor:
+    """Vectors [S, V] whose score is the weighted sum of the parts' scores; a part is its vectors [S', V] and its weight, which is positive.
+
+    A score is the largest of some inner products, so a sum of scores is the largest of the sums over all choices of one vector from each part.
+    """
+    whole = parts[0][0] * parts[0][1]
+    for vectors, weight in parts[1:]:
+        whole = (whole[:, None] + weight * vectors[None]).flatten(0, 1)
+    return whole
+
+
+def _grouped(items: Iterable[T], keys: Iterable[Any]) -> Iterable[list[T]]:
+    """The items with equal keys together, in their order."""
+    groups: defaultdict[Any, list[T]] = defaultdict(list)
+    for item, key in zip(items, keys, strict=True):
+        groups[key].append(item)
+    return groups.values()
+
+
+def _search(queries: Sequence[Query], vectors: Tensor) -> None:
+    """Answer queries of one index and one filter, with vectors [Q, S, V]."""
+    try:
+        results = _results(queries, vectors)
+    except InputError as error:  # such as an unknown field: the fault of these queries alone
+        for query in queries:
+            query.answer.set_exception(error)
+        return
+    for query, result in zip(queries, results, strict=True):
+        query.answer.set_result(result)
+
+
+def _results(queries: Sequence[Query], vectors: Tensor) -> list[Result]:
+    index, where = queries[0].index.index, queries[0].page.where
+    pages = [slice(query.page.offset, query.page.offset + query.page.k) for query in queries]
+    for tries in range(TRIES):
+        total = index.count(where)
+        if total == 0:
+            return [Result([], [], [], 0)] * len(queries)
+        scores, ids = index.search(vectors, max(page.stop for page in pages), where)
+        own = [row[page][row[page] >= 0] for row, page in zip(ids, pages, strict=True)]
+        try:
+            records = iter(index.records(torch.cat(own)))
+        except InputError:
+            if tries + 1 == TRIES:
+                raise
+            continue  # another process has removed a photo since it was ranked
+        return [
+            Result(these.tolist(), row[page][: len(these)].tolist(), [next(records) for _ in these], total)
+            for these, row, page in zip(own, scores, pages, strict=True)
+        ]
+    raise AssertionError("the last try returns or raises")

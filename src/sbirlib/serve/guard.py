@@ -1,0 +1,230 @@
+"""Guard of an ASGI application: hosts, origins, token, size and time of a body, number of requests, and headers of every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from sbirlib.serve.limits import Limits
+from sbirlib.serve.metrics import Meters
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+COOKIE = "sbirlib"
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",
+        "connect-src 'self'",
+        "font-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "geolocation=(), microphone=(), usb=()",
+}
+
+
+class Refusal(Exception):
+    """A request that is not let through, with its status and the reason."""
+
+    def __init__(self, status: int, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers
+
+
+class Guard:
+    """ASGI middleware. `hosts` are the names in a Host header that are served, beside any IP address; None serves every name.
+
+    Without a token everyone who reaches the port may search. A page of another origin may not, unless it is one of `origins`.
+    `frames` are the origins that may show the page in a frame.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        meters: Meters,
+        limits: Limits,
+        token: str | None = None,
+        hosts: Collection[str] | None = None,
+        origins: Collection[str] = (),
+        frames: Collection[str] = (),
+    ) -> None:
+        self.application, self.meters, self.limits = application, meters, limits
+        self.token, self.hosts, self.origins = token, hosts, origins
+        self.headers = {**HEADERS, "Content-Security-Policy": "; ".join([POLICY, " ".join(["frame-ancestors 'self'", *frames])])}
+        self._at_work = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.application(scope, receive, send)
+            return
+        start, status = time.monotonic(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.lower().encode(), value.encode()) for name, value in self.headers.items() if name.lower().encode() not in own),
+                ]
+            await send(message)
+
+        try:
+            await self._let_through(scope, receive, answer)
+        except Refusal as refusal:
+            if status:  # the answer has begun: the connection is all that can end
+                raise
+            await _refuse(refusal, answer)
+        finally:
+            self._observe(scope, status, time.monotonic() - start)
+
+    async def _let_through(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        self._check_host(headers)
+        self._check_origin(scope, headers)
+        self._check_token(scope, headers)
+        if self._at_work >= self.limits.requests:
+            raise Refusal(503, f"busy: {self.limits.requests} requests are at work; try again in a second", **{"Retry-After": "1"})
+        self._at_work += 1
+        try:
+            body = await self._body(headers, receive)
+            async with asyncio.timeout(self.limits.seconds):
+                await self.application(scope, _replay(body, receive), send)
+        except TimeoutError as error:
+            raise Refusal(504, f"no answer within {self.limits.seconds:g} seconds") from error
+        finally:
+            self._at_work -= 1
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        """Log and count an answer; a drawing is in the body or in the page's fragment, so no log has it."""
+        logger.info("%s %s %d %.0f ms", scope["method"], scope["path"], status, 1000 * seconds)
+        route = getattr(scope.get("route"), "path", "other")  # the pattern, as an id in each name would make endless counters
+        self.meters.requests.labels(scope["method"], route, status).inc()
+        self.meters.seconds.labels(route).observe(seconds)
+
+    def _check_host(self, headers: dict[str, str]) -> None:
+        name = _name(headers.get("host", ""))
+        if self.hosts is not None and name not in self.hosts and not _is_address(name):
+            raise Refusal(421, f"this server is not {name[:100]!r}: start it with --allow-host NAME to be reached by that name")
+
+    def _check_origin(self, scope: Scope, headers: dict[str, str]) -> None:
+        """Refuse requests that a page of another site makes in a visitor's browser."""
+        origin = headers.get("origin")
+        foreign = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
+        if origin is not None and origin != "null":
+            foreign = urlsplit(origin).netloc != headers.get("host")
+        if (foreign or origin == "null") and origin not in self.origins:
+            raise Refusal(403, "a page of another origin may not use this server: start it with --allow-origin ORIGIN if it should")
+
+    def _check_token(self, scope: Scope, headers: dict[str, str]) -> None:
+        if self.token is None or (scope["method"] == "OPTIONS" and headers.get("origin") in self.origins):
+            return
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        tokens = [_cookie(headers.get("cookie", "")), bearer.strip() if scheme.lower() == "bearer" else ""]
+        if query and scope["method"] == "GET":
+            if not _equal(query, self.token):
+                raise Refusal(401, "this token is not the server's: open the address that it printed when it started")
+            secure = "; Secure" if scope.get("scheme") == "https" else ""
+            cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path={scope.get('root_path') or '/'}{secure}"
+            raise Refusal(
+                303, "signed in", Location=f"{scope.get('root_path', '')}/", **{"Set-Cookie": cookie, "Cache-Control": "no-store"}
+            )
+        if not any(_equal(token, self.token) for token in tokens):
+            raise Refusal(
+                401,
+                "a token is needed: open the address that the server printed when it started, or send it as Authorization: Bearer TOKEN",
+                **{"WWW-Authenticate": "Bearer"},
+            )
+
+    async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
+        """The whole body, within the limits of size and time."""
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self.limits.bytes:
+            raise Refusal(413, f"the body is larger than {self.limits.bytes} bytes", Connection="close")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refusal(400, "the client has gone", Connection="close")
+                    body += message.get("body", b"")
+                    if len(body) > self.limits.bytes:
+                        raise Refusal(413, f"the body is larger than {self.limits.bytes} bytes", Connection="close")
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError as error:
+            raise Refusal(408, f"the body did not arrive within {self.limits.body_seconds:g} seconds", Connection="close") from error
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A body that was read already, as an application receives it; then whatever the server says next."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+async def _refuse(refusal: Refusal, send: Send) -> None:
+    content = json.dumps({"detail": refusal.detail}).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **refusal.headers}
+    encoded = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": content})
+
+
+def _name(host: str) -> str:
+    """The name or address in a Host header, without the port."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return host
+
+
+def _is_address(name: str) -> bool:
+    """Whether a host is an IP address, which no other site's name can be made to lead to."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _cookie(header: str) -> str:
+    try:
+        morsel = SimpleCookie(header).get(COOKIE)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""
+
+
+def _equal(one: str, other: str) -> bool:
+    return secrets.compare_digest(one.encode(), other.encode())

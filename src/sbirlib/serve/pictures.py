@@ -1,0 +1,82 @@
+"""Photos and thumbnails as they are served: JPEG, upright, of bounded size, made once and kept in a bounded cache on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+
+from PIL import Image
+
+from sbirlib.data.transforms import on_white
+from sbirlib.files import atomic_write
+from sbirlib.search import SearchIndex
+
+LARGE, SMALL = 2048, 256  # pixels of the longer side
+QUALITY = 85
+BYTES = 2**30  # of the cache
+CHECKED = 256  # new files between two looks at the size of the cache
+
+
+class Pictures:
+    """Photos of an index by path; what is encoded again is free of metadata, such as the place where a photo was taken."""
+
+    def __init__(self, cache: Path | None, *, limit: int = BYTES) -> None:
+        self.cache, self.limit = cache, limit
+        self._new, self._lock = 0, Lock()
+
+    def read(self, index: SearchIndex, path: str, side: int) -> bytes:
+        """The photo as JPEG with at most `side` pixels on its longer side; InputError where it is gone or damaged."""
+        place = self._place(path, side)
+        if place is not None and place.is_file():
+            with suppress(OSError):  # removed meanwhile
+                content = place.read_bytes()
+                os.utime(place)  # the least recently read go first
+                return content
+        content = encoded(index.photo(path), side)
+        if place is not None:
+            with atomic_write(place) as partial:
+                partial.write_bytes(content)
+            self._bound()
+        return content
+
+    def _place(self, path: str, side: int) -> Path | None:
+        """The file of the cache for a photo as it is now; None for a photo without a file."""
+        if self.cache is None:
+            return None
+        try:
+            about = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        name = hashlib.sha256(f"{path}\0{about.st_mtime_ns}\0{about.st_size}\0{side}".encode("utf-8", "surrogateescape")).hexdigest()
+        return self.cache / name[:2] / f"{name}.jpg"
+
+    def _bound(self) -> None:
+        """Remove the files that were read longest ago, where the cache is over its limit."""
+        with self._lock:
+            self._new += 1
+            if self._new % CHECKED != 1 or self.cache is None:
+                return
+            files = []
+            for file in self.cache.glob("*/*.jpg"):
+                with suppress(OSError):
+                    about = file.stat()
+                    files.append((about.st_mtime_ns, about.st_size, file))
+            over = sum(size for _, size, _ in files) - self.limit
+            for _, size, file in sorted(files):
+                if over <= 0:
+                    return
+                file.unlink(missing_ok=True)
+                over -= size
+
+
+def encoded(photo: Image.Image, side: int) -> bytes:
+    """A photo as JPEG, with at most `side` pixels on its longer side."""
+    picture = on_white(photo).convert("RGB")
+    picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()

@@ -1,0 +1,58 @@
+"""The server that runs the application: uvicorn, with a deadline for connections that ask for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from sbirlib.errors import InputError
+
+CONNECTIONS = 1024
+HEADER_SECONDS = 10  # for the head of a request to arrive
+GRACE = 10  # seconds that requests at work have when the server ends
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound to an address; raises InputError where it cannot be had, before anything is served."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"port {port} of {host} cannot be had ({reason}): choose another with --port, or --port 0 for any free one"
+        ) from error
+    return sock
+
+
+def run(application: FastAPI, sock: socket.socket) -> None:
+    """Serve at a socket until Ctrl-C or SIGTERM; requests at work are finished."""
+    config = uvicorn.Config(
+        application,
+        access_log=False,  # the guard's own has no query, in which a token may be
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=GRACE,
+    )
+    config.load()
+    config.http_protocol_class = type("Impatient", (_Deadline, config.http_protocol_class), {})
+    uvicorn.Server(config).run(sockets=[sock])
+
+
+class _Deadline:
+    """Mixin of uvicorn's protocols: a connection whose first request does not begin in time is closed."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)  # type: ignore[misc]
+        asyncio.get_running_loop().call_later(HEADER_SECONDS, self._close_idle, transport)
+
+    def _close_idle(self, transport: Any) -> None:
+        if getattr(self, "cycle", None) is None and not transport.is_closing():
+            transport.close()

@@ -1,0 +1,60 @@
+"""The index that is served: opened from its folder, and opened again when another process has changed it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from sbirlib.errors import InputError
+from sbirlib.opening import open_index
+from sbirlib.retrieval.indexes.manifest import MANIFEST
+from sbirlib.search import SearchIndex
+from sbirlib.serve.engine import Engine
+
+logger = logging.getLogger(__name__)
+EVERY = 1.0  # seconds between two looks at the folder
+
+
+class Source:
+    """The index of an engine. One that was opened from a folder is opened again in the background when the folder's manifest changes."""
+
+    def __init__(self, index: SearchIndex | str | Path, engine: Engine) -> None:
+        self.folder = None if isinstance(index, SearchIndex) else Path(index)
+        self.engine = engine
+        self.version = 0  # of what was read from the index, such as the counts of its fields
+        self._stamp, self._looked = self._stamp_of_folder(), time.monotonic()
+        self._opening: asyncio.Task[None] | None = None
+
+    def follow(self) -> None:
+        """Open the index again if it has changed; called with every request, and looks at the folder once a second at most."""
+        now = time.monotonic()
+        if self.folder is None or now - self._looked < EVERY or (self._opening and not self._opening.done()):
+            return
+        self._looked, stamp = now, self._stamp_of_folder()
+        if stamp not in (None, self._stamp):
+            self._stamp = stamp
+            self._opening = asyncio.create_task(self._open())
+
+    async def _open(self) -> None:
+        assert self.folder is not None
+        try:
+            index = await asyncio.to_thread(open_index, self.folder)
+        except InputError as error:
+            logger.warning("the index has changed and cannot be opened, so the former one is served on: %s", error)
+            return
+        self.engine.take(index)
+        self.version += 1
+        self.engine.meters.reloads.inc()
+        logger.info("the index has changed: %d photos", len(index))
+
+    def _stamp_of_folder(self) -> Any:
+        if self.folder is None:
+            return None
+        try:
+            about = (self.folder / MANIFEST).stat()
+        except OSError:  # gone, or being replaced
+            return None
+        return about.st_mtime_ns, about.st_ino, about.st_size
