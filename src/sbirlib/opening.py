@@ -1,13 +1,15 @@
-"""Saved pipelines and indexes: `load` a model, `open_index` with the encoder that made it."""
+"""Models and indexes: `load` a saved pipeline or an untrained recipe, `open_index` with the encoder that made it."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from sbirlib import recipe_file
-from sbirlib.errors import InputError
-from sbirlib.pipeline import Pipeline
+from sbirlib import recipe_file, registry
+from sbirlib.errors import InputError, nearest
+from sbirlib.files import is_file
+from sbirlib.pipeline import Pipeline, build
 from sbirlib.plugins import announce
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.indexes.base import read_index
@@ -16,12 +18,36 @@ from sbirlib.search import SearchIndex
 from sbirlib.training import checkpoint
 from sbirlib.training.allocation import limited_to
 
+logger = logging.getLogger(__name__)
 
-def load(path: str | Path, **objects: Any) -> Pipeline:
-    """A pipeline as it was saved, exported or checkpointed; nothing is fetched.
 
-    Components that were objects are handed over again by their places in the recipe: `load(path, miner=..., **{"losses.mine": ...})`.
+def load(model: str | Path, **objects: Any) -> Pipeline:
+    """A pipeline as it was saved, exported or checkpointed; or, by a recipe's name or TOML file, as it is before any training.
+
+    For a saved one nothing is fetched, and components that were objects are handed over again by their places in the recipe:
+    `load(file, miner=..., **{"losses.mine": ...})`. A recipe is changed by the same keywords, as in `build`; its pretrained weights are fetched, or
+    read from their file, at first use.
+
+    >>> load("clip", **{"encoder.pretrained": False}).encoder.dim
+    768
     """
+    if not isinstance(model, str | Path):
+        raise InputError(f"a model = {model!r}: expected the path of a file, or a recipe's name")
+    if recipe_file.names_recipe(model):
+        return _untrained(str(model), objects)
+    if not Path(model).suffix and not is_file(model):
+        raise InputError(f"{str(model)!r} is neither the file of a model nor a recipe{nearest(str(model), registry.list_parts('recipe'))}")
+    return _saved(model, objects)
+
+
+def _untrained(name: str, changes: dict[str, Any]) -> Pipeline:
+    pipeline = build(name, **changes)
+    if any(phase.steps for phase in pipeline.recipe.phases):
+        logger.warning("the recipe %s has phases to train, and none was: train it first (sbirlib train %s), and give its model", name, name)
+    return pipeline
+
+
+def _saved(path: str | Path, objects: dict[str, Any]) -> Pipeline:
     tensors, about = checkpoint.read_model(path)
     recipe = Recipe.of(recipe_file.with_objects(about.recipe, objects))
     announce(recipe, path)

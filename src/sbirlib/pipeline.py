@@ -111,8 +111,14 @@ class Pipeline:
     def plan(self, dataset: Dataset) -> Plan:
         """Losses, samplers and optimizers of a training on the dataset, made and checked before an image is read.
 
-        Raises InputError for an empty split, a rule that names no parameter, a loss without its input, and batches that cannot be sampled.
+        Raises InputError for a recipe without phases, an empty split, a rule that names no parameter, a loss without its input, and batches that
+        cannot be sampled.
         """
+        if not self.recipe.phases:
+            raise InputError(
+                f"the recipe {self.recipe.name} has no phases, so there is nothing to train: index photos with it as it is, or add a loss and a "
+                "phase, such as losses=['cross_entropy'], phases=[{'steps': 1000}] (--set losses=cross_entropy --set 'phases=[{steps = 1000}]')"
+            )
         labels = dataset.train
         if len(labels) == 0:
             raise InputError(f"{dataset.name} has no training images in split {dataset.split_name!r}")

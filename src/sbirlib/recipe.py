@@ -28,6 +28,8 @@ LATER: Table = {"compile": False, "validate": None, "accumulate": 1, "chunk": No
 class Recipe:
     """A method, whole, with every default filled in: it rebuilds the pipeline, and is stored as JSON in every checkpoint and result.
 
+    Without phases (`phases = []`) there is nothing to train: the encoder searches as it is, and losses are not needed.
+
     Args:
         encoder: images to vectors
         name: name of the recipe
@@ -81,8 +83,11 @@ class Recipe:
         if not isinstance(version, int) or version != FORMAT:
             raise InputError(f"format = {shown(version)}: this version of sbirlib reads format {FORMAT}: upgrade sbirlib")
         losses = _specs("loss", tables.get("losses"), "losses", faults, supplied=SUPPLIED)
-        if not losses and not faults:
-            faults.append("losses: a recipe needs at least one loss, such as losses=['cross_entropy']")
+        trains = structure(tables.get("phases")) not in ([], ())
+        if trains and not losses and not faults:
+            faults.append(
+                "losses: a recipe needs at least one loss, such as losses=['cross_entropy'], or no phases (phases=[]), where nothing is to be trained"
+            )
         readers: dict[str, Reader] = {
             "encoder": partial(Spec.read, "encoder"),
             "transform": partial(_or_default, "transform"),
@@ -94,9 +99,10 @@ class Recipe:
             "phases": partial(_phases, losses),
         }
         complete = {"transform": {}, "sampler": {}, "losses": {}, **tables}
-        for key, default in (("evaluators", {"category": {"name": "category"}}), ("phases", [{"steps": 1000}])):
-            if _empty(complete.get(key)):
-                complete[key] = default
+        if _empty(complete.get("evaluators")):
+            complete["evaluators"] = {"category": {"name": "category"}}
+        if trains and _empty(complete.get("phases")):
+            complete["phases"] = [{"steps": 1000}]
         if "encoder" not in tables:
             faults.append("encoder: a recipe needs an encoder, such as encoder='backbone'")
         return read_options(cls, complete, "", faults, owner="recipe", readers=readers, supplied=("encoder",))

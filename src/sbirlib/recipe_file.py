@@ -11,6 +11,7 @@ from typing import Any
 from sbirlib import registry
 from sbirlib.documents import read_text
 from sbirlib.errors import InputError
+from sbirlib.files import is_file
 from sbirlib.options import missing_object, shown, structure
 
 Table = dict[str, Any]
@@ -32,6 +33,12 @@ def read(name: str) -> Table:
         return {"name": name, **tomllib.loads(text)}
     except (ValueError, RecursionError) as error:  # TOML's own errors, and numbers and tables that Python does not read
         raise InputError(f"recipe {name!r} is not valid TOML: {error}") from error
+
+
+def names_recipe(model: str | Path) -> bool:
+    """Whether a model's name is that of a recipe, or of its TOML file, and not of a file."""
+    name = str(model)
+    return name.endswith(".toml") or (name.partition("@")[0] in registry.list_parts("recipe") and not is_file(model))
 
 
 def merge(base: Any, change: Any) -> Any:

@@ -1,5 +1,6 @@
 import copy
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,43 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         encoder.load_weights()
     with pytest.raises(InputError, match="not loaded"):
         encoder(batch())
+
+
+def as_clip(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A vision transformer's state under the names of OpenAI's CLIP, with its projection and a tensor of the text tower."""
+    names = [("patch_embed.proj", "conv1"), ("blocks.", "transformer.resblocks."), ("norm_pre", "ln_pre"), ("qkv.", "in_proj_")]
+    names += [("attn.proj", "attn.out_proj"), ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj"), (".norm", ".ln_")]
+    renamed = {"visual.proj": torch.randn(64, 1000), "token_embedding.weight": torch.randn(9, 5)}
+    for name, tensor in state.items():
+        own, value = name, tensor
+        for ours, theirs in names:
+            own = own.replace(ours, theirs)
+        own = re.sub(r"^norm\.", "ln_post.", own)
+        if name == "cls_token":
+            own, value = "class_embedding", tensor[0, 0]
+        if name == "pos_embed":
+            own, value = "positional_embedding", tensor[0]
+        renamed[f"visual.{own}"] = value.clone()
+    return renamed
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_image_tower_of_a_whole_clip_is_taken_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_name: bool) -> None:
+    options: dict[str, Any] = {"backbone": "test_vit.r160_in1k", "dim": 0, "timm_options": {"pre_norm": True}}
+    original = Backbone(**options, pretrained=False)
+    file = str(tmp_path / "open_clip_model.safetensors")
+    save_file(as_clip(original.backbone.state_dict()), file)
+    monkeypatch.setattr(module, "fetch_weights", lambda *_: file)
+    encoder = Backbone(**options) if by_name else Backbone(**options, weights=file)
+    encoder.load_weights()
+    state = encoder.backbone.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in original.backbone.state_dict().items())
+
+
+def test_weights_of_no_such_model_are_named_by_their_own_names(tmp_path: Path) -> None:
+    save_file({"visual.trunk.stem": torch.zeros(2)}, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"not those of this model: .*1 unexpected: visual\.trunk\.stem"):
+        Backbone(backbone=RESNET, weights=str(tmp_path / "w.safetensors")).load_weights()
 
 
 def test_weights_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import nn
 
-from sbirlib.encoders.weights import FILE, fetch_weights, put_weights, read_weights
+from sbirlib.encoders.weights import FILES, fetch_weights, put_weights, read_weights
 from sbirlib.errors import InputError
 
 REPOSITORY = "timm/resnet18.a1_in1k"
@@ -96,24 +98,47 @@ def test_what_does_not_fit_is_named_and_nothing_changes() -> None:
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
 
 
-def test_the_cache_comes_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_the_cache_comes_first(cache: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     snapshot = cache / "models--timm--resnet18.a1_in1k" / "snapshots" / "0123"
     snapshot.mkdir(parents=True)
-    (snapshot / FILE).write_bytes(b"")
+    (snapshot / file).write_bytes(b"")
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("0123")
     addresses = answer(monkeypatch, ConnectionError("no network"))
-    assert fetch_weights("resnet18", REPOSITORY) == str(snapshot / FILE)
+    assert fetch_weights("resnet18", REPOSITORY) == str(snapshot / file)
     assert not addresses
 
 
-@pytest.mark.parametrize("status", [404, 503, ConnectionError("no network")])
-def test_one_request_finds_out_that_they_cannot_be_had(cache: Path, monkeypatch: pytest.MonkeyPatch, status: int | Exception) -> None:
+@pytest.mark.parametrize(("status", "requests"), [(404, 2), (503, 1), (ConnectionError("no network"), 1)])
+def test_one_request_a_file_finds_out_that_they_cannot_be_had(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, status: int | Exception, requests: int
+) -> None:
     addresses = answer(monkeypatch, status)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("tried to download"))
-    with pytest.raises(InputError, match=r"resnet18 are not in the cache.*(404|503|no network).*weights=FILE.*pretrained=False"):
+    with pytest.raises(
+        InputError, match=r"resnet18 are not in the cache.*(none of|503|no network).*weights=FILE.*pretrained=False"
+    ) as caught:
         fetch_weights("resnet18", REPOSITORY)
-    assert addresses == [huggingface_hub.hf_hub_url(REPOSITORY, FILE)]
+    assert addresses == [huggingface_hub.hf_hub_url(REPOSITORY, file) for file in FILES[:requests]]
+    assert f"`hf download {REPOSITORY} --include '*.safetensors' --local-dir weights`" in str(caught.value)
+    assert "--set encoder.weights=FILE" in str(caught.value)
+
+
+def test_the_command_of_the_message_is_one_of_the_hubs_client() -> None:
+    words = [str(Path(sys.executable).with_name("hf")), "download", REPOSITORY, "--include", "*.safetensors", "--local-dir", "weights"]
+    process = subprocess.run([*words, "--help"], capture_output=True, text=True, check=False)
+    assert process.returncode == 0
+    assert all(option in process.stdout for option in ("--include", "--local-dir"))
+
+
+def test_the_weights_of_a_whole_clip_are_fetched_where_there_are_no_others(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def head(url: str, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(status_code=200 if url.endswith(FILES[1]) else 404)
+
+    monkeypatch.setattr(huggingface_hub, "get_session", lambda: SimpleNamespace(head=head))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repository, file: f"{repository}/{file}")
+    assert fetch_weights("clip", REPOSITORY) == f"{REPOSITORY}/open_clip_model.safetensors"
 
 
 def test_offline_mode_is_honoured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +150,7 @@ def test_offline_mode_is_honoured(cache: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_reachable_hub_is_downloaded_from(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, 200)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repository, file: f"{repository}/{file}")
-    assert fetch_weights("resnet18", REPOSITORY) == f"{REPOSITORY}/{FILE}"
+    assert fetch_weights("resnet18", REPOSITORY) == f"{REPOSITORY}/{FILES[0]}"
 
 
 def test_a_download_that_breaks_off(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

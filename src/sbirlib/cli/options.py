@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from sbirlib.options import Text
 
 if TYPE_CHECKING:
     from sbirlib.data.dataset import Dataset
+    from sbirlib.pipeline import Pipeline
 
 DATA = (
     "'synthetic'; a folder with sketch/<class>/ and photo/<class>/, or with manifest.csv; a published one, such as sketchy:FOLDER; "
@@ -26,6 +27,13 @@ Split = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="KEY=VALUE for any key of the recipe, such as losses.balanced_triplet.margin=0.3; repeatable"),
+]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="a saved model, or the name or TOML file of a recipe that needs no training, as clip")
+]
+SetModel = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE for any key of the recipe, where MODEL is one, as encoder.weights=FILE; repeatable"),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one")]
 OfIndex = Annotated[Path, typer.Option(help="a folder made by `sbirlib index`")]
@@ -67,6 +75,18 @@ def _reading(skip_bad: bool, max_pixels: int | None) -> dict[str, Any]:
 def settings(pairs_: list[str] | None) -> dict[str, Any]:
     """KEY=VALUE pairs; a value is read later, as the type of its option says."""
     return {key: Text(text) for key, text in pairs(pairs_, "--set")}
+
+
+def open_model(model: str, changes: Mapping[str, Any]) -> Pipeline:
+    """A saved model, or a recipe by its name or TOML file with these changes."""
+    from sbirlib import load
+    from sbirlib.recipe_file import names_recipe
+
+    if changes and not names_recipe(model):
+        raise InputError(
+            f"{model} is no recipe but a saved model, which stays as it was trained: leave out --set {next(iter(changes))}=..."
+        )
+    return load(model, **changes)
 
 
 def pairs(texts: list[str] | None, option: str, form: str = "KEY=VALUE") -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from sbirlib.cli.options import Device, Fields, MaxPixels, OfIndex, SkipBad, Verify, pairs, read_fields, settings
+from sbirlib.cli.options import (
+    Device,
+    Fields,
+    MaxPixels,
+    ModelName,
+    OfIndex,
+    SetModel,
+    SkipBad,
+    Verify,
+    open_model,
+    pairs,
+    read_fields,
+    settings,
+)
 from sbirlib.documents import decoded, scalar
 from sbirlib.errors import InputError, printable
 
@@ -23,10 +37,11 @@ PATH = 65_536  # bytes of the longest path
 
 
 def encode(
-    checkpoint: Path,
+    model: ModelName,
     images: Path,
     out: Annotated[Path, typer.Option(help="a folder; run the same again after a stop, and it goes on")],
     sketches: Annotated[bool, typer.Option(help="encode as queries, not as gallery")] = False,
+    set_: SetModel = None,
     fields: Fields = None,
     rows: Annotated[int, typer.Option(help="images to a file")] = 8192,
     device: Device = None,
@@ -34,24 +49,26 @@ def encode(
     max_pixels: MaxPixels = None,
 ) -> None:
     """Encode any number of images into files of vectors; under torchrun each process makes its share."""
-    from sbirlib import load
     from sbirlib.encoding import encode_to
 
+    pipeline = open_model(model, settings(set_))
     dataset = _open_images(images, "sketch" if sketches else "photo", skip_bad, max_pixels)
     side: Literal["query", "gallery"] = "query" if sketches else "gallery"
-    files = encode_to(load(checkpoint), dataset, out, side=side, fields=read_fields(fields), rows=rows, device=device)
-    typer.echo(
-        f"{len(dataset)} images, of which this process has {len(files)} files in {out}; index them: sbirlib index {checkpoint} {out} --out INDEX"
-    )
+    files = encode_to(pipeline, dataset, out, side=side, fields=read_fields(fields), rows=rows, device=device)
+    again = shlex.join(["sbirlib", "index", model, str(out), *(word for pair in set_ or () for word in ("--set", pair))])
+    typer.echo(f"{len(dataset)} images, of which this process has {len(files)} files in {out}; index them: {again} --out INDEX")
 
 
 def index(
-    checkpoint: Path,
+    model: ModelName,
     photos: Annotated[Path, typer.Argument(help="a folder of photos, or of vectors made by `sbirlib encode`")],
     out: Annotated[Path, typer.Option(help="folder of the index, which holds all that a search needs")],
     kind: Annotated[str, typer.Option(help="one of `sbirlib list index`")] = "flat",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE for an option of the index, such as nprobe=32; repeatable")
+        list[str] | None,
+        typer.Option(
+            "--set", help="KEY=VALUE for an option of the index, as nprobe=32, or a key of the recipe, as encoder.weights=FILE; repeatable"
+        ),
     ] = None,
     fields: Fields = None,
     device: Device = None,
@@ -59,19 +76,29 @@ def index(
     max_pixels: MaxPixels = None,
 ) -> None:
     """Make a folder of photos searchable."""
-    from sbirlib import load
     from sbirlib.encoding import FILES, index_encoded
 
-    options = {"name": kind, **settings(set_)}
+    of_recipe, of_index = _divided(settings(set_))
+    options = {"name": kind, **of_index}
+    pipeline = open_model(model, of_recipe)
     if any(photos.glob(FILES)):
         if fields is not None:
             raise InputError(f"{photos} holds vectors, whose fields were written with them: give --fields to `sbirlib encode`")
-        search_index = index_encoded(load(checkpoint), photos, kind=options)
+        search_index = index_encoded(pipeline, photos, kind=options)
     else:
         dataset = _open_images(photos, "photo", skip_bad, max_pixels)
-        search_index = load(checkpoint).index(dataset, kind=options, fields=read_fields(fields), device=device)
+        search_index = pipeline.index(dataset, kind=options, fields=read_fields(fields), device=device)
     search_index.save(out)
     typer.echo(f"{len(search_index)} photos indexed in {out}; search them: sbirlib search SKETCH.png --index {out}")
+
+
+def _divided(changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings of a recipe, which are dotted or its own keys, and those of an index."""
+    from sbirlib.options import options_of
+    from sbirlib.recipe import Recipe
+
+    of_recipe = {key: value for key, value in changes.items() if "." in key or key in options_of(Recipe)}
+    return of_recipe, {key: value for key, value in changes.items() if key not in of_recipe}
 
 
 def add(

@@ -117,14 +117,28 @@ class Backbone(Encoder):
         if self.ready:
             return
         cfg: dict[str, Any] = self.backbone.pretrained_cfg  # type: ignore[assignment]
-        if self.weights:
+        file = self.weights or fetch_weights(self.name, cfg.get("hf_hub_id"))
+        tensors = read_weights(file)
+        foreign = tensors.keys().isdisjoint(self.backbone.state_dict())
+        if self.weights or foreign:
             classifier = cfg.get("classifier") or ()
             dropped = (classifier,) if isinstance(classifier, str) else classifier
-            put_weights(self.backbone, read_weights(self.weights), source=self.weights, dropped=dropped)
+            put_weights(self.backbone, self._renamed(tensors, cfg) if foreign else tensors, source=file, dropped=dropped)
         else:  # through timm, which knows how the published file becomes this model's state
-            overlay = {"file": fetch_weights(self.name, cfg.get("hf_hub_id")), "custom_load": False}
+            overlay = {"file": file, "custom_load": False}
             self.backbone.load_state_dict(self.create(pretrained=True, pretrained_cfg_overlay=overlay).state_dict())
         self.ready = True
+
+    def _renamed(self, tensors: dict[str, Tensor], cfg: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Tensors of any shape under timm's names, such as the image tower of a whole CLIP; as they are where timm does not know them."""
+        overlay = {"state_dict": dict(tensors), "custom_load": False}
+        try:  # with the published classifier, for without it timm takes any tensors in silence
+            state: dict[str, Tensor] = self.create(
+                num_classes=cfg["num_classes"], pretrained=True, pretrained_cfg_overlay=overlay
+            ).state_dict()
+        except Exception:  # of any model, any: the caller says how they do not fit
+            return tensors
+        return state
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Count a state that covers the backbone as its pretrained weights, wherever this encoder is nested."""

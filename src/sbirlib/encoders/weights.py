@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from sbirlib.distance import at_least_float32
 from sbirlib.errors import InputError, without_secrets
 
-FILE = "model.safetensors"
-ALTERNATIVES = "give weights=FILE, a local safetensors file, or pretrained=False for a random start"
+FILES = ("model.safetensors", "open_clip_model.safetensors")  # names of weights in a repository of the hub
+ALTERNATIVES = "give weights=FILE, a local safetensors file (--set encoder.weights=FILE), or pretrained=False for a random start"
 PROBE_SECONDS = 2.0
+ABSENT = 404
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -46,25 +47,33 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 def fetch_weights(model: str, repository: str | None) -> str:
     """Path of the weights of a timm `model`, from the hub's cache or else downloaded from its `repository`.
 
-    Raises InputError with the alternatives where there is none or the download fails: one request decides that, because the hub's own
+    Raises InputError with the alternatives where there is none or the download fails: one request a file decides that, because the hub's own
     retries take most of a minute.
     """
     if not repository:
         raise InputError(f"timm has no pretrained safetensors weights of {model}: {ALTERNATIVES}")
-    cached = huggingface_hub.try_to_load_from_cache(repository, FILE)
-    if isinstance(cached, str):
-        return cached
-    url = huggingface_hub.hf_hub_url(repository, FILE)
+    for file in FILES:
+        if isinstance(cached := huggingface_hub.try_to_load_from_cache(repository, file), str):
+            return cached
     try:
-        status = huggingface_hub.get_session().head(url, timeout=PROBE_SECONDS).status_code
-        if status >= 400:
-            raise ConnectionError(f"it answered {status}")
-        return huggingface_hub.hf_hub_download(repository, FILE)
+        return huggingface_hub.hf_hub_download(repository, _published(repository))
     except Exception as error:  # versions of the hub's client raise different classes
-        reason = f"{type(error).__name__}: {without_secrets(error)}"
+        url, reason = huggingface_hub.hf_hub_url(repository, FILES[0]), f"{type(error).__name__}: {without_secrets(error)}"
         raise InputError(
-            f"the pretrained weights of {model} are not in the cache, nor could {url} be had ({reason}): {ALTERNATIVES}"
+            f"the pretrained weights of {model} are not in the cache, nor could {url} be had ({reason}): "
+            f"fetch them where there is a network, by `hf download {repository} --include '*.safetensors' --local-dir weights`, and {ALTERNATIVES}"
         ) from error
+
+
+def _published(repository: str) -> str:
+    """The first of FILES that a repository of the hub has."""
+    for file in FILES:
+        status = huggingface_hub.get_session().head(huggingface_hub.hf_hub_url(repository, file), timeout=PROBE_SECONDS).status_code
+        if status < 400:
+            return file
+        if status != ABSENT:
+            raise ConnectionError(f"it answered {status}")
+    raise ConnectionError(f"it has none of {', '.join(FILES)}")
 
 
 def put_weights(model: nn.Module, tensors: dict[str, Tensor], *, source: str, dropped: Iterable[str] = ()) -> None:

@@ -1,0 +1,1 @@
+"""Recipes of the core, as TOML files."""
