@@ -17,6 +17,7 @@ from sbirlib.errors import InputError
 
 TOKEN = "SBIRLIB_TOKEN"  # environment variable
 NAMES = ("localhost",)
+SHORTEST = 16  # characters of a token
 
 
 def serve(
@@ -37,8 +38,10 @@ def serve(
     from sbirlib import serve as service
 
     local = _is_loopback(host)
-    given = os.environ.get(TOKEN)
-    token = given or (None if local else secrets.token_urlsafe(24))
+    own = os.environ.get(TOKEN)
+    if own is not None and len(own) < SHORTEST:
+        raise InputError(f"the token in {TOKEN} has {len(own)} characters: take {SHORTEST} or more, or leave it out and one is made")
+    token = own or (None if local else secrets.token_urlsafe(24))
     names = [*NAMES, *([] if local else [socket.gethostname(), host]), *(allow_host or [])]
     application = service.app(
         index, token=token, hosts=[name.lower() for name in names], origins=allow_origin or (), feedback=feedback, cache=cache,
@@ -47,10 +50,10 @@ def serve(
     from sbirlib.serve.server import listen, run
 
     with listen(host, port) as sock:
-        own = sock.getsockname()[1]
+        number = sock.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
-        secret = "" if token is None else f"?token={'$' + TOKEN if given else token}"
-        typer.echo(f"{len(application.state.service.index)} photos; draw at http://{shown}:{own}/{secret} (Ctrl-C ends)")
+        secret = "" if token is None else f"?token={'$' + TOKEN if own else token}"
+        typer.echo(f"{len(application.state.service.index)} photos; draw at http://{shown}:{number}/{secret} (Ctrl-C ends)")
         with suppress(KeyboardInterrupt):
             run(application, sock)
     typer.echo("ended")

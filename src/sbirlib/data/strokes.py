@@ -30,6 +30,12 @@ class Stroke(Schema):
     width: Annotated[FiniteFloat, Gt(0), Le(0.5)] = USUAL_WIDTH
     erase: bool = False
 
+    @model_validator(mode="after")
+    def _pressed(self) -> Self:
+        if any(not 0 <= point[2] <= 1 for point in self.points if len(point) == 3):
+            raise ValueError("pressure, the third number of a point, is from 0 to 1")
+        return self
+
 
 class Drawing(Schema):
     """Strokes in the order in which they were drawn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ipaddress
 import json
 import logging
@@ -146,16 +147,15 @@ class Guard:
             return
         query = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        tokens = [_cookie(headers.get("cookie", "")), bearer.strip() if scheme.lower() == "bearer" else ""]
+        cookie = hashlib.sha256(self.token.encode()).hexdigest()  # letters that need no quoting, and not the token itself
         if query and scope["method"] == "GET":
             if not _equal(query, self.token):
                 raise Refusal(401, "this token is not the server's: open the address that it printed when it started")
-            secure = "; Secure" if scope.get("scheme") == "https" else ""
-            cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path={scope.get('root_path') or '/'}{secure}"
-            raise Refusal(
-                303, "signed in", Location=f"{scope.get('root_path', '')}/", **{"Set-Cookie": cookie, "Cache-Control": "no-store"}
-            )
-        if not any(_equal(token, self.token) for token in tokens):
+            root, secure = scope.get("root_path", ""), "; Secure" if scope.get("scheme") == "https" else ""
+            set_cookie = f"{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path={root or '/'}{secure}"
+            raise Refusal(303, "signed in", Location=f"{root}/", **{"Set-Cookie": set_cookie, "Cache-Control": "no-store"})
+        by_header = scheme.lower() == "bearer" and _equal(bearer.strip(), self.token)
+        if not by_header and not _equal(_cookie(headers.get("cookie", "")), cookie):
             raise Refusal(
                 401,
                 "a token is needed: open the address that the server printed when it started, or send it as Authorization: Bearer TOKEN",

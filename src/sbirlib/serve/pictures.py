@@ -26,7 +26,7 @@ class Pictures:
 
     def __init__(self, cache: Path | None, *, limit: int = BYTES) -> None:
         self.cache, self.limit = cache, limit
-        self._new, self._lock = 0, Lock()
+        self._new, self._lock = CHECKED, Lock()
 
     def read(self, index: SearchIndex, path: str, side: int) -> bytes:
         """The photo as JPEG with at most `side` pixels on its longer side; InputError where it is gone or damaged."""
@@ -58,8 +58,9 @@ class Pictures:
         """Remove the files that were read longest ago, where the cache is over its limit."""
         with self._lock:
             self._new += 1
-            if self._new % CHECKED != 1 or self.cache is None:
+            if self._new < CHECKED or self.cache is None:
                 return
+            self._new = 0
             files = []
             for file in self.cache.glob("*/*.jpg"):
                 with suppress(OSError):

@@ -39,7 +39,7 @@ FAULTS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
     """The service of the application, whose index is opened again where it has changed."""
     service: Service = request.app.state.service
     service.source.follow()

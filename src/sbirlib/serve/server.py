@@ -11,18 +11,19 @@ from fastapi import FastAPI
 
 from sbirlib.errors import InputError
 
-CONNECTIONS = 1024
+CONNECTIONS, BACKLOG = 1024, 2048
 HEADER_SECONDS = 10  # for the head of a request to arrive
 GRACE = 10  # seconds that requests at work have when the server ends
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound to an address; raises InputError where it cannot be had, before anything is served."""
+    """A socket that listens at an address; raises InputError where it cannot be had, before anything is served."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
+        sock.listen(BACKLOG)  # so that whoever reads the address can connect at once
     except OSError as error:
         reason = error.strerror or error
         raise InputError(

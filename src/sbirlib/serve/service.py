@@ -118,10 +118,10 @@ class Service:
         index = self.index
         with self.engine.coming():
             parts = [await self._run(lambda s=source, w=weight: self._part(index, s, w)) for source, weight in sources]  # type: ignore[misc]
-            if any(part is None for part in parts):
-                return Hits(hits=[], total=await self._run(lambda: index.index.count(page.where)), offset=page.offset, message=BLANK)
-            answer = self.engine.ask(index, [part for part in parts if part is not None], page)
+            answer = None if None in parts else self.engine.ask(index, [part for part in parts if part is not None], page)
         try:
+            if answer is None:
+                return Hits(hits=[], total=await self._run(lambda: index.index.count(page.where)), offset=page.offset, message=BLANK)
             return _hits(await asyncio.wrap_future(answer), page.offset)
         except UnknownField as error:
             raise HTTPException(400, str(error)) from error
