@@ -56,7 +56,7 @@ def test_a_recipe_without_phases_is_complete_and_without_losses() -> None:
     assert (recipe.phases, recipe.losses) == ((), {})
     assert Recipe.of(json.loads(json.dumps(recipe.tables()))).digest == recipe.digest
     assert Recipe.of({**BARE, "losses": ["cross_entropy"]}).phases[0].steps == 1000
-    assert Recipe.of({**BARE, "losses": ["cross_entropy"], "phases": None}).phases[0].steps == 1000
+    assert Recipe.of({**BARE, "losses": ["cross_entropy"], "phases": []}).phases[0].steps == 1000
     for tables in (BARE, {**BARE, "phases": None}, {**BARE, "phases": [{"steps": 3}]}):
         with pytest.raises(InputError, match=r"needs at least one loss.*or no phases \(phases=\[\]\)"):
             Recipe.of(tables)

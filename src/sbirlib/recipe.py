@@ -28,7 +28,7 @@ LATER: Table = {"compile": False, "validate": None, "accumulate": 1, "chunk": No
 class Recipe:
     """A method, whole, with every default filled in: it rebuilds the pipeline, and is stored as JSON in every checkpoint and result.
 
-    Without phases (`phases = []`) there is nothing to train: the encoder searches as it is, and losses are not needed.
+    With neither losses nor phases (`phases = []`) there is nothing to train: the encoder searches as it is.
 
     Args:
         encoder: images to vectors
@@ -83,7 +83,7 @@ class Recipe:
         if not isinstance(version, int) or version != FORMAT:
             raise InputError(f"format = {shown(version)}: this version of sbirlib reads format {FORMAT}: upgrade sbirlib")
         losses = _specs("loss", tables.get("losses"), "losses", faults, supplied=SUPPLIED)
-        trains = structure(tables.get("phases")) not in ([], ())
+        trains = bool(losses) or structure(tables.get("phases")) not in ([], ())
         if trains and not losses and not faults:
             faults.append(
                 "losses: a recipe needs at least one loss, such as losses=['cross_entropy'], or no phases (phases=[]), where nothing is to be trained"

@@ -87,10 +87,10 @@ def test_the_command_prints_draws_and_fails_on_a_fault(
         return int(ended.value.code or 0), capsys.readouterr().out
 
     output = tmp_path / "batch.png"
-    (tree / "photo/class0/9.heic").touch()
+    (tree / "photo/class0/9.jxl").touch()
     code, printed = run()
     assert code == 0  # a file that is passed over is named, and is no fault
-    assert f"passed over: {tree / 'photo/class0/9.heic'} (HEIF is not supported)" in printed
+    assert f"passed over: {tree / 'photo/class0/9.jxl'} (JPEG XL is not supported)" in printed
     assert "train       7        14        14      2 to 2            2 to 2" in printed
     assert Image.open(output).size[1] > 7 * 16
     for file in (tree / "photo").rglob("*.png"):

@@ -244,21 +244,23 @@ def test_a_folder_of_classes_gives_their_names(tmp_path: Path) -> None:
 
 
 def test_image_files_that_cannot_be_read_are_counted_in_one_warning(tmp_path: Path) -> None:
-    root = tree(tmp_path, "sketch/a/1.png", "sketch/a/2.heic", "photo/a/1.svg", "photo/a/2.TIFF", "photo/a/3.JP2", "photo/a/.x.heic")
-    for read in (folder, images):
+    root = tree(tmp_path, "sketch/a/1.png", "sketch/a/2.jxl", "photo/a/1.svg", "photo/a/2.TIFF", "photo/a/3.JP2", "photo/a/.x.jxl")
+    tree(root, "photo/a/9.SVG")
+    for read, count in ((folder, 3), (images, 2)):
         with pytest.warns(
-            PassedOver, match=r"passed over 2 image files .* such as .*photo/a/1\.svg \(a vector format is not sup"
+            PassedOver, match=rf"passed over {count} image files .*photo/a/1\.svg \(a vector format is not .*; 2 of them\)"
         ) as caught:
             keys = set(read(root).keys)
         assert len(caught) == 1
+        assert ("sketch/a/2.jxl (JPEG XL is not supported)" in str(caught[0].message)) == (read is folder)
         assert {"photo/a/2.TIFF", "photo/a/3.JP2"} <= keys
     shutil.rmtree(root / "sketch")
-    with pytest.warns(PassedOver, match="passed over 1 image file of"):
+    with pytest.warns(PassedOver, match="passed over 2 image files of"):
         assert len(images(root / "photo" / "a")) == 2
 
 
 def test_a_missing_file_is_not_called_a_folder(tmp_path: Path) -> None:
-    for name in ("nothere.png", "nothere.HEIC"):
+    for name in ("nothere.png", "nothere.JXL"):
         with pytest.raises(InputError, match=rf"there is no file .*{name}: check its path") as caught:
             images(tmp_path / name, modality="sketch")
         assert "folder" not in str(caught.value).replace(str(tmp_path), "")

@@ -3,14 +3,17 @@
 import importlib.util
 import io
 import re
+import struct
+import sys
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
-from sbirlib.data.images import FORMATS, check_header, good_images, open_image, plain
+from sbirlib.data.images import FORMATS, check_header, good_images, open_image
 from sbirlib.errors import InputError
 
 
@@ -79,15 +82,93 @@ def test_a_turned_photo_is_upright(tmp_path: Path) -> None:
     assert open_image(tmp_path / "a.jpg").size == (30, 40)
 
 
-def test_a_float_image_is_refused() -> None:
-    with pytest.raises(InputError, match="mode F has no agreed range: convert it to 8 bits"):
-        plain(Image.new("F", (2, 2)))
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "I", "F"])
+@pytest.mark.parametrize("compression", [None, "tiff_deflate"])
+def test_a_turned_tiff_is_upright(tmp_path: Path, mode: str, compression: str | None) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    if mode.startswith("I;16"):
+        levels = np.asarray(gradient("L")).astype(">u2" if mode == "I;16B" else "<u2") << 8
+        picture = Image.frombytes(mode, (40, 30), levels.astype(levels.dtype.newbyteorder(">" if mode == "I;16B" else "<")).tobytes())
+    else:
+        picture = gradient("L").convert(mode) if mode in ("I", "F") else gradient(mode)
+    picture.save(tmp_path / "a.tiff", exif=exif, compression=compression)
+    expected = (gradient("L") if mode in ("I", "F") or mode.startswith("I;16") else picture).convert("RGB").rotate(270, expand=True)
+    error = np.abs(np.asarray(open_image(tmp_path / "a.tiff").convert("RGB"), float) - np.asarray(expected, float))
+    assert error.max() <= 1
 
 
-def test_a_float_image_in_a_file_is_named_and_not_called_damaged(tmp_path: Path) -> None:
-    Image.new("F", (2, 2)).save(tmp_path / "depth.tiff")
-    with pytest.raises(InputError, match=r"depth\.tiff: an image of mode F has no agreed range"):
+def png(samples: int, colour: int) -> bytes:
+    """A PNG file of 16 bits a sample, 2 x 1: black, and 51200 in every sample."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    line = b"\0" + struct.pack(f">{2 * samples}H", *[0] * samples, *[51200] * samples)
+    header = struct.pack(">IIBBBBB", 2, 1, 16, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(line)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("samples", "colour", "modes"), [(1, 0, ("L",)), (3, 2, ("RGB",)), (2, 4, ("LA", "RGBA")), (4, 6, ("RGBA",))])
+def test_a_png_of_sixteen_bits_a_sample_keeps_the_upper_eight(tmp_path: Path, samples: int, colour: int, modes: tuple[str, ...]) -> None:
+    (tmp_path / "a.png").write_bytes(png(samples, colour))
+    opened = open_image(tmp_path / "a.png")
+    assert opened.mode in modes
+    assert np.unique(np.asarray(opened)[0, 1]).tolist() == [200]
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        (np.array([[0, 128, 255]], dtype=np.int32), [0, 128, 255]),  # 8 bits
+        (np.array([[0, 256, 65535]], dtype=np.int32), [0, 1, 255]),  # 16 bits
+        (np.array([[-1000, 0, 1000]], dtype=np.int32), [0, 128, 255]),
+        (np.array([[10**6, 10**6 + 1, 10**6 + 2]], dtype=np.int32), [0, 128, 255]),
+        (np.array([[7 * 10**6] * 3], dtype=np.int32), [0, 0, 0]),
+        (np.array([[0, 0.5, 1]], dtype=np.float32), [0, 128, 255]),
+        (np.array([[0, 12.4, 255]], dtype=np.float32), [0, 12, 255]),
+        (np.array([[2.0, 502.0, 1002.0]], dtype=np.float32), [0, 128, 255]),
+        (np.array([[np.nan, 1, np.inf]], dtype=np.float32), [255, 255, 255]),
+        (np.array([[np.nan, 0, 1]], dtype=np.float32), [0, 0, 255]),
+        (np.array([[-3e38, 0, 3e38]], dtype=np.float32), [0, 128, 255]),
+    ],
+)
+def test_levels_without_an_agreed_range_become_eight_bits(tmp_path: Path, levels: np.ndarray, expected: list[int]) -> None:
+    Image.fromarray(levels).save(tmp_path / "depth.tiff")
+    opened = open_image(tmp_path / "depth.tiff")
+    assert (opened.mode, np.asarray(opened)[0].tolist()) == ("L", expected)
+
+
+def test_an_image_without_a_finite_level_is_named_and_not_called_damaged(tmp_path: Path) -> None:
+    Image.fromarray(np.full((2, 2), np.nan, dtype=np.float32)).save(tmp_path / "depth.tiff")
+    with pytest.raises(InputError, match=r"depth\.tiff: no level of the image is a finite number"):
         open_image(tmp_path / "depth.tiff")
+
+
+def test_heif_is_read_by_its_extra_or_its_files_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sbirlib.data import images
+
+    if "HEIF" in FORMATS:
+        other = gradient().rotate(180)
+        gradient().save(tmp_path / "a.HEIC", format="HEIF", save_all=True, append_images=[other])
+        opened = open_image(tmp_path / "a.HEIC")
+        assert opened.mode == "RGB"
+        assert np.abs(np.asarray(opened, float) - np.asarray(gradient(), float)).mean() < 12
+        (tmp_path / "b.heic").write_bytes((tmp_path / "a.HEIC").read_bytes()[:300])
+        with pytest.raises(InputError, match=r"b\.heic"):
+            open_image(tmp_path / "b.heic")
+        with pytest.raises(InputError, match="over the limit"):
+            open_image(tmp_path / "a.HEIC", max_pixels=100)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    bare = importlib.util.module_from_spec(importlib.util.find_spec(images.__name__))  # type: ignore[arg-type]
+    bare.__spec__.loader.exec_module(bare)  # type: ignore[union-attr]
+    assert "HEIF" not in bare.FORMATS
+    assert "pip install 'sbirlib[heif]'" in bare.UNSUPPORTED[".heic"]
+
+
+def test_a_photo_of_several_pictures_in_one_jpeg_gives_the_first(tmp_path: Path) -> None:
+    gradient().save(tmp_path / "a.MPO", save_all=True, append_images=[Image.new("RGB", (40, 30))])
+    assert np.abs(np.asarray(open_image(tmp_path / "a.MPO"), float) - np.asarray(gradient(), float)).mean() < 12
 
 
 def test_a_format_that_this_pillow_lacks_is_unsupported_not_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +177,7 @@ def test_a_format_that_this_pillow_lacks_is_unsupported_not_unknown(monkeypatch:
     monkeypatch.setattr(features, "get_supported", lambda: ["webp"])
     bare = importlib.util.module_from_spec(importlib.util.find_spec(images.__name__))  # type: ignore[arg-type]
     bare.__spec__.loader.exec_module(bare)  # type: ignore[union-attr]
-    assert "AVIF" not in bare.FORMATS
+    assert {"AVIF", "JPEG2000"}.isdisjoint(bare.FORMATS)
     assert ".webp" in bare.SUFFIXES
     assert bare.UNSUPPORTED[".avif"] == "Pillow was installed without AVIF"
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.images import MAX_PIXELS, SUFFIXES, UNSUPPORTED, Files, MaxPixels, good_images, plain
-from sbirlib.data.layout import MODALITIES, Entry, entries, from_tree
+from sbirlib.data.layout import MODALITIES, Entry, entries, from_manifest, from_tree, has_manifest
 from sbirlib.data.packed import is_packed, packed
 from sbirlib.data.split import split as split_dataset
 from sbirlib.data.texts import Texts
@@ -82,7 +82,7 @@ def images(
     and arrays.
 
     Images have a category where the source tells it: in a dataset's folder (see `folder`), of which those of this modality are taken,
-    and in a folder of classes, `<source>/<class>/<file>`. Elsewhere, at any depth, the category is -1.
+    and in a folder of classes, `<source>/<class>/<file>`. Elsewhere, at any depth, the category is -1. Links to files and to folders are followed.
     """
     if not isinstance(source, str | Path):
         return _listed(source, modality, skip_bad=skip_bad, max_pixels=max_pixels)
@@ -99,8 +99,8 @@ def images(
     root = path.parent if path.is_file() else path
     if path.is_file():
         rows = [Entry(path.name, MODALITIES[modality], "", "")]
-    elif (path / "manifest.csv").is_file() or any((path / modality).glob("*/")):
-        rows = [e for e in entries(path) if e.modality == MODALITIES[modality]]
+    elif has_manifest(path):
+        rows = [e for e in from_manifest(path) if e.modality == MODALITIES[modality]]
     else:
         rows = from_tree(path, MODALITIES[modality])
     rows = _readable(root, rows, skip_bad=skip_bad, max_pixels=max_pixels)

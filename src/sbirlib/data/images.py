@@ -14,19 +14,33 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge
 from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL.TiffImagePlugin import TiffImageFile
 
 from sbirlib.data import jpeg
+from sbirlib.data.levels import eight_bits
 from sbirlib.errors import InputError
 from sbirlib.progress import track
 
+
+def _heif() -> bool:
+    """Whether Pillow opens HEIF, by pillow-heif (the extra `heif`), which is told to it here."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
 MAX_PIXELS = 64_000_000
 MaxPixels = Annotated[int, Ge(1)]
-OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # formats that Pillow may be built without, by Pillow's feature
+OPTIONAL = {"AVIF": "avif", "HEIF": "heif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # formats that may be missing, by Pillow's feature
 READABLE = {
     "AVIF": (".avif", ".avifs"),
     "BMP": (".bmp",),
     "GIF": (".gif",),
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "HEIF": (".heic", ".heif", ".hif"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
     "PNG": (".png", ".apng"),
     "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
@@ -35,18 +49,20 @@ READABLE = {
 }
 UNREADABLE = {
     "a camera's raw format": (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
-    "HEIF": (".heic", ".heif", ".hif"),
     "JPEG XL": (".jxl",),
     "an image editor's format": (".psd", ".xcf"),
     "a format of icons or textures": (".dds", ".icns", ".ico", ".tga"),
     "a rare or outdated format": (".bw", ".dcx", ".dib", ".fits", ".msp", ".pcd", ".pcx", ".pfm", ".qoi", ".ras", ".sgi", ".xbm", ".xpm"),
     "a vector format": (".emf", ".eps", ".svg", ".svgz", ".wmf"),
 }
-_AVAILABLE = features.get_supported()
+_AVAILABLE = [*features.get_supported(), *(["heif"] if _heif() else [])]
 FORMATS = tuple(name for name in READABLE if name not in OPTIONAL or OPTIONAL[name] in _AVAILABLE)  # the only decoders that see a file
 SUFFIXES = frozenset(suffix for name in FORMATS for suffix in READABLE[name])
+MISSING = {name: f"Pillow was installed without {name}" for name in OPTIONAL} | {
+    "HEIF": "HEIF needs the extra heif: pip install 'sbirlib[heif]'"
+}
 UNSUPPORTED = {suffix: f"{name} is not supported" for name, suffixes in UNREADABLE.items() for suffix in suffixes} | {
-    suffix: f"Pillow was installed without {name}" for name in READABLE if name not in FORMATS for suffix in READABLE[name]
+    suffix: MISSING[name] for name in READABLE if name not in FORMATS for suffix in READABLE[name]
 }
 REMEDY = "replace or remove it, or pass skip_bad=True (--skip-bad) to leave such files out"
 
@@ -56,9 +72,20 @@ class PassedOver(UserWarning):
 
     def __init__(self, files: Sequence[tuple[Path, str]]) -> None:
         self.files = tuple(files)
-        path, reason = self.files[0]
+        by_reason: dict[str, list[Path]] = {}
+        for path, reason in self.files:
+            by_reason.setdefault(reason, []).append(path)
+        examples = [f"{paths[0]} ({reason}{f'; {len(paths)} of them' * (len(paths) > 1)})" for reason, paths in by_reason.items()]
         count = f"{len(files)} image file{'s' * (len(files) > 1)}"
-        super().__init__(f"passed over {count} of an unsupported format, such as {path} ({reason}): convert them to PNG or JPEG")
+        super().__init__(f"passed over {count} of an unsupported format, such as {', '.join(examples)}: convert them to PNG or JPEG")
+
+
+class Skipped(UserWarning):
+    """Warning about `count` files, of which those that cannot be read were left out; `reasons` has a line for each, which names it."""
+
+    def __init__(self, reasons: Sequence[str], count: int) -> None:
+        self.reasons = tuple(reason.removesuffix(f": {REMEDY}") for reason in reasons)
+        super().__init__(f"skipped {len(reasons)} of {count} images:\n  " + "\n  ".join(self.reasons))
 
 
 def open_image(path: str | Path, *, max_pixels: MaxPixels = MAX_PIXELS, draft: int = 0) -> Image.Image:
@@ -82,6 +109,8 @@ def upright(image: Image.Image, where: str, *, draft: int = 0) -> Image.Image:
             jpeg.draft(image, draft)
         elif (pixels := jpeg.fast_pixels(image)) is not None:
             return pixels
+        if isinstance(image, TiffImageFile):
+            image.filename = ""  # else Pillow maps the file, and a photo that EXIF turns with its sides exchanged
         image.load()
         return plain(ImageOps.exif_transpose(image))
     except InputError as error:
@@ -117,13 +146,11 @@ def check_header(path: str | Path, *, max_pixels: MaxPixels = MAX_PIXELS) -> Non
 
 
 def plain(image: Image.Image) -> Image.Image:
-    """Convert an image to mode L, LA, RGB or RGBA: 16 bits become 8, palettes and CMYK become RGB, transparency becomes alpha."""
+    """Convert an image to mode L, LA, RGB or RGBA: levels of more bits become 8, palettes and CMYK become RGB, transparency becomes alpha."""
     if image.mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise InputError(f"an image of mode {image.mode} has no agreed range: convert it to 8 bits first, as mode L or RGB")
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return Image.fromarray(eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("L" if image.mode == "1" else "RGB")
@@ -132,7 +159,7 @@ def plain(image: Image.Image) -> Image.Image:
 def good_images(paths: list[Path], *, skip_bad: bool, max_pixels: MaxPixels = MAX_PIXELS) -> list[int]:
     """Positions of the readable files in `paths`.
 
-    The first bad file raises an `InputError`. With `skip_bad` every file is decoded, and one warning lists the bad ones.
+    The first bad file raises an `InputError`. With `skip_bad` every file is decoded, and one warning, `Skipped`, lists the bad ones.
     """
 
     def problem(path: Path) -> str | None:
@@ -141,14 +168,14 @@ def good_images(paths: list[Path], *, skip_bad: bool, max_pixels: MaxPixels = MA
         except InputError as error:
             if not skip_bad:
                 raise
-            return str(error).removesuffix(f": {REMEDY}")
+            return str(error)
         return None
 
     with ThreadPoolExecutor(2) as pool:  # Pillow decodes outside the GIL
         problems = list(track(pool.map(problem, paths), total=len(paths), label="checking images"))
     bad = [p for p in problems if p is not None]
     if bad:
-        warnings.warn(f"skipped {len(bad)} of {len(paths)} images:\n  " + "\n  ".join(bad), stacklevel=3)
+        warnings.warn(Skipped(bad, len(paths)), stacklevel=3)
     return [i for i, p in enumerate(problems) if p is None]
 
 
@@ -167,12 +194,15 @@ def warn_unsupported(files: Sequence[Path]) -> None:
 
 def _header(path: str | Path, max_pixels: int) -> Image.Image:
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):  # to open a pipe would wait for its writer
-            raise InputError(f"{path} is no regular file, but a folder, a pipe or a device: {REMEDY}")
+        if not stat.S_ISREG(mode := os.stat(path).st_mode):  # to open a pipe would wait for its writer
+            kind = "a folder that cannot be listed, or stands for a file" if stat.S_ISDIR(mode) else "a folder, a pipe or a device"
+            raise InputError(f"{path} is no regular file, but {kind}: {REMEDY}")
         image = Image.open(path, formats=FORMATS)
     except InputError:
         raise
     except FileNotFoundError as error:
+        if os.path.islink(path):
+            raise InputError(f"{path} is a link that leads nowhere: {REMEDY}") from error
         raise InputError(f"{path} does not exist: check the path") from error
     except UnidentifiedImageError as error:
         empty = Path(path).stat().st_size == 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from sbirlib.data.collection import collection
 from sbirlib.data.images import SUFFIXES, image_files, warn_unsupported
 from sbirlib.documents import read_rows
 from sbirlib.errors import InputError, nearest
@@ -16,6 +16,7 @@ from sbirlib.interfaces import PHOTO, SKETCH
 MODALITIES = {"sketch": SKETCH, "photo": PHOTO}
 LAYOUT = "<root>/{sketch,photo}/<class>/<file>, or a manifest.csv with the columns path, modality, class, instance_id"
 COLUMNS = ("path", "modality", "class", "instance_id")
+MAX_HEADER = 65_536  # letters of a manifest's first line
 NUMBERED = re.compile(r"(.+)[-_]\d+")
 
 
@@ -57,18 +58,35 @@ def from_folders(root: Path) -> list[Entry]:
 
 
 def from_tree(root: Path, modality: int) -> list[Entry]:
-    """The entries of every image below `root`, sorted; hidden folders and links to folders are ignored.
+    """The entries of every image below `root`, sorted; see `collection`. Paths that lead to no image are entries too, and fail when they are read.
 
-    An image in <root>/<class>/ has that folder's name as its category; an image elsewhere has none.
+    An image in <root>/<class>/ has that folder's name as its category, and one in <root>/{sketch,photo}/<class>/ too; an image elsewhere has none.
+    Where `root` has both folders `sketch` and `photo`, the one of the other modality is left out.
     """
-    files: list[Path] = []
-    unsupported: list[Path] = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [f for f in subfolders if not f.startswith(".")]
-        files += image_files((Path(folder) / n for n in names), unsupported)
-    warn_unsupported(unsupported)
-    keys = [f.relative_to(root) for f in sorted(files)]
-    return [Entry(key.as_posix(), modality, key.parent.name if len(key.parts) == 2 else "", "") for key in keys]
+    own, other = sorted(MODALITIES, key=lambda name: MODALITIES[name] != modality)
+    sides = all((root / name).is_dir() for name in MODALITIES)
+    inside = collection(root, without=other if sides else "")
+    warn_unsupported([root / name for name in inside.unsupported])
+    return [
+        Entry(path, modality, _category(path, own), "")
+        for path in sorted([*inside.files, *inside.faults], key=lambda path: path.split("/"))
+    ]
+
+
+def _category(path: str, modality: str) -> str:
+    """The category of an image in a collection, by the folders of its path."""
+    folders = path.split("/")[:-1]
+    return folders[-1] if len(folders) == 1 or (len(folders) == 2 and folders[0] == modality) else ""
+
+
+def has_manifest(root: Path) -> bool:
+    """Whether the folder's manifest.csv is a dataset's, and no other program's: its first line names the columns `path` and `modality`."""
+    file = root / "manifest.csv"
+    if not is_file(file):
+        return False
+    with open(file, encoding="utf-8-sig", errors="replace") as text:
+        columns = {column.strip().strip('"') for column in text.readline(MAX_HEADER).split(",")}
+    return {"path", "modality"} <= columns
 
 
 def paired(rows: list[Entry]) -> list[Entry]:
