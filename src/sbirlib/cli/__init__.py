@@ -7,13 +7,14 @@ import sys
 import typer
 from tqdm import tqdm
 
-from sbirlib.cli import components, data, method, pack, photos, runs, saved, serve
+from sbirlib.cli import adapt, components, data, exchange, method, pack, photos, runs, saved, serve
 from sbirlib.errors import InputError, printable
 from sbirlib.memory import keep_freed_memory
 from sbirlib.processes import first_to_fail, join, launched, leave_together, lost, world_size
 
 LONGEST = 20_000  # characters of a message
-ALONE = ("add", "remove", "upgrade", "pack", "plugins", "serve")  # commands that write files which processes would write over each other
+# commands that write files which processes would write over each other
+ALONE = ("add", "remove", "upgrade", "pack", "plugins", "serve", "export", "push")
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -34,6 +35,9 @@ for verb in (photos.encode, photos.index, photos.add, photos.remove, photos.sear
     app.command()(verb)
 app.command()(pack.pack)
 app.command()(serve.serve)
+app.command()(adapt.adapt)
+app.command()(exchange.export)
+app.command()(exchange.push)
 
 plugins_app = typer.Typer(add_completion=False)
 plugins_app.callback(invoke_without_command=True)(components.plugins)

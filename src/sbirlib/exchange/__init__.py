@@ -1,0 +1,1 @@
+"""Models for others: encoders as ONNX files, and pipelines on the Hugging Face Hub."""
