@@ -5,10 +5,19 @@ import { byId } from "./dom.js";
 export function closeDialogs() {
   for (const dialog of document.querySelectorAll("dialog")) {
     byId(`${dialog.id}-close`).addEventListener("click", () => dialog.close());
-    let outside = false; // where the click began: selecting text may end outside
-    dialog.addEventListener("pointerdown", ({ target }) => { outside = target === dialog; });
-    dialog.addEventListener("click", ({ target }) => {
-      if (outside && target === dialog) dialog.close();
+    let began = false; // outside: selecting text may end there
+    dialog.addEventListener("pointerdown", (event) => { began = isOutside(dialog, event); });
+    dialog.addEventListener("click", (event) => {
+      if (began && event.detail > 0 && isOutside(dialog, event)) dialog.close(); // a key's click is nowhere
     });
   }
+}
+
+/**
+ * @param {HTMLDialogElement} dialog
+ * @param {MouseEvent} event
+ */
+function isOutside(dialog, { clientX, clientY }) {
+  const { left, right, top, bottom } = dialog.getBoundingClientRect();
+  return clientX < left || clientX > right || clientY < top || clientY > bottom;
 }

@@ -25,9 +25,9 @@ export class Feedback {
     card.node.querySelector(".feedback")?.remove();
     if (!this.wanted || strokes.length === 0) return;
     const buttons = /** @type {const} */ (["yes", "no"]).map((answer) => {
-      const label = `${answer === "yes" ? "Yes, I drew this" : "No, I did not draw this"}: ${title(card.hit)}`;
-      const text = answer === "yes" ? "Yes" : "No";
-      const button = element("button", { type: "button", className: "quiet small", "aria-label": `${text}: ${label}`, "aria-pressed": false }, text);
+      const [text, label] = answer === "yes" ? ["Yes", "Yes: I drew this"] : ["No", "No: I did not draw this"];
+      const names = { "aria-label": `${label}, ${title(card.hit)}`, "aria-pressed": false };
+      const button = element("button", { type: "button", className: "quiet small", ...names }, text);
       button.addEventListener("click", () => send(answer));
       return button;
     });

@@ -10,6 +10,7 @@ import { Reader, Writer } from "./bytes.js";
 
 const VERSION = 1;
 const PLACES = 1023, WIDTHS = 8191, PRESSURES = 63; // steps of a coordinate, a width, a pressure
+const WIDEST = 0.5;
 const ERASE = 1, PRESSURE = 2; // flags of a stroke
 
 /**
@@ -82,6 +83,7 @@ export function decode(text) {
     const flags = reader.unsigned();
     const width = share(reader.unsigned(), WIDTHS);
     const count = reader.unsigned();
+    if (width === 0 || width > WIDEST) throw new RangeError("a stroke has a width that nobody draws");
     if (count === 0 || count > reader.left) throw new RangeError("a stroke has more points than the text has bytes");
     const numbers = flags & PRESSURE ? 3 : 2;
     const points = Array.from({ length: count }, () => {

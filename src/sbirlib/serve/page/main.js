@@ -50,7 +50,7 @@ byId("skip").addEventListener("click", (event) => {
 
 sheet.addEventListener("change", () => {
   const { content } = sheet;
-  let { reference } = search.query;
+  let { reference } = search.wanted;
   if (content.picture) reference = null; // only strokes can be mixed with a photo
   else if (reference?.share === 0 && content.strokes.length > 0) reference = { ...reference, share: 0.5 }; // someone draws to change the photos
   search.soon({ content, reference });
@@ -61,7 +61,7 @@ filters.addEventListener("change", () => search.now({ where: filters.where }));
 function restore({ strokes, where, reference }) {
   sheet.replace([...strokes]);
   filters.restore(where);
-  search.now({ content: sheet.content, where, reference });
+  search.now({ content: sheet.content, where: filters.where, reference });
 }
 
 async function begin() {
@@ -71,7 +71,7 @@ async function begin() {
     byId("about").textContent = photos(about.photos);
     tool.setUsual(about.stroke_width);
     sheet.limits = about.limits;
-    search.limit = about.limits.depth;
+    search.limits = about.limits;
     feedback.wanted = about.feedback;
     const { fields } = /** @type {{fields: Fields}} */ (await server.get("fields"));
     filters.offer(fields);

@@ -5,6 +5,7 @@
 /** @import { Tool } from "./tool.js" */
 
 const PRIMARY = 0, PEN_ERASER = 5; // values of event.button
+const DRAWING = 1 | 32; // the same buttons, as bits of event.buttons
 
 /**
  * One pointer draws at a time: a second finger is ignored, and a pen that comes while a finger draws takes over, for that finger was a palm.
@@ -15,29 +16,35 @@ const PRIMARY = 0, PEN_ERASER = 5; // values of event.button
 export function drawWithPointer(canvas, sheet, tool) {
   /** @type {{id: number, type: string, stroke: Stroke} | null} */
   let active = null;
+  let last = { clientX: NaN, clientY: NaN };
+  const end = (/** @type {PointerEvent} */ event) => {
+    if (event.pointerId !== active?.id) return;
+    const { stroke } = active;
+    active = null;
+    sheet.end(stroke);
+  };
 
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button !== PRIMARY && event.button !== PEN_ERASER) return;
-    if (active) {
+    if (active && active.id !== event.pointerId) {
       if (active.type !== "touch" || event.pointerType !== "pen") return;
       sheet.cancel(active.stroke);
     }
     canvas.setPointerCapture(event.pointerId);
+    last = event;
     const erase = tool.erase || event.button === PEN_ERASER;
     const stroke = sheet.begin(point(canvas, event), { width: tool.width, erase });
     active = { id: event.pointerId, type: event.pointerType, stroke };
   });
   canvas.addEventListener("pointermove", (event) => {
     if (event.pointerId !== active?.id) return;
+    if (!(event.buttons & DRAWING)) return end(event); // another button is held on
+    if (event.clientX === last.clientX && event.clientY === last.clientY) return; // the page moved below a pointer at rest
+    last = event;
     const events = event.getCoalescedEvents?.() ?? []; // all positions since the last frame: a fast curve stays round
     sheet.extend(active.stroke, (events.length > 0 ? events : [event]).map((each) => point(canvas, each)));
   });
-  canvas.addEventListener("pointerup", (event) => {
-    if (event.pointerId !== active?.id) return;
-    const { stroke } = active;
-    active = null;
-    sheet.end(stroke);
-  });
+  canvas.addEventListener("pointerup", end);
   for (const type of ["pointercancel", "lostpointercapture"]) { // the system took the pointer; a capture that a pointerup ends is no loss
     canvas.addEventListener(type, (event) => {
       if (/** @type {PointerEvent} */ (event).pointerId !== active?.id) return;
@@ -46,7 +53,9 @@ export function drawWithPointer(canvas, sheet, tool) {
       sheet.cancel(stroke);
     });
   }
-  canvas.addEventListener("contextmenu", (event) => event.preventDefault()); // a finger that rests draws
+  canvas.addEventListener("contextmenu", (event) => {
+    if (active) event.preventDefault(); // a finger that rests draws
+  });
 }
 
 /**

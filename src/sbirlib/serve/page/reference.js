@@ -15,7 +15,7 @@ export function showReference(search, server) {
   let shownId = "";
 
   const show = () => {
-    const { reference, content } = search.query;
+    const { reference, content } = search.wanted;
     byId("reference").hidden = !reference;
     if (!reference) return;
     if (reference.id !== shownId) {
@@ -34,7 +34,7 @@ export function showReference(search, server) {
 
   search.addEventListener("query", show);
   slider.addEventListener("input", () => {
-    const { reference } = search.query;
+    const { reference } = search.wanted;
     if (!reference) return;
     search.soon({ reference: { ...reference, share: slider.valueAsNumber / 100 } });
     show();

@@ -99,7 +99,7 @@ export class Results extends EventTarget {
 
   /** How many photos are shown, and the words where there are none. */
   #describe() {
-    const { answer, hasMore, isBlank, limit } = this.#search;
+    const { answer, hasMore, isBlank, limits } = this.#search;
     const total = answer?.total ?? 0;
     const count = this.hits.length;
     byId("start").hidden = !isBlank;
@@ -108,7 +108,7 @@ export class Results extends EventTarget {
     this.#end.disconnect(); // and looks afresh, for the end may be in sight still
     if (hasMore) this.#end.observe(this.#more);
     byId("end").hidden = hasMore || count < total || count === 0;
-    byId("end").textContent = count < total ? `These are the best ${readable(limit)}. Draw more, or filter, to see others.` : "That is all.";
+    byId("end").textContent = count < total ? `These are the best ${readable(limits.depth)}. Draw more, or filter, to see others.` : "That is all.";
     const none = answer && total === 0 ? "No photo passes these filters." : "No photo was found.";
     this.#say(answer && count === 0 ? answer.message ?? none : "");
   }

@@ -9,21 +9,23 @@ import { Refusal } from "./server.js";
 
 /** @typedef {{content: Content, where: Where, reference: Reference | null}} Query */
 
-const PAGE = 24; // photos of one answer: a multiple of 2, 3, 4 and 6 columns
+const PAGE = 24; // photos of one answer, where the server allows so many: a multiple of 2, 3, 4 and 6 columns
 const QUIET = 150; // milliseconds after the last stroke
 
 /**
  * Fires "query" when a search begins, "answer" with its first photos, "more" with further ones, "failure" when the server refuses it, and
- * "busy" when work begins or ends. A request is aborted once its query is an old one, and its answer is never shown.
+ * "busy" when the wait for the first photos begins or ends. A request is aborted once its query is an old one, and its answer is never shown.
  */
 export class Search extends EventTarget {
-  /** @type {Query} */ query = { content: EMPTY, where: {}, reference: null };
+  /** @type {Query} */ wanted = { content: EMPTY, where: {}, reference: null }; // the next search
+  /** @type {Query} */ query = this.wanted; // of the present answer, or of the one that is being waited for
   /** @type {Answer | null} */ answer = null; // the latest
   /** @type {Refusal | null} */ refusal = null;
-  limit = 200; // photos that scrolling reaches
-  busy = false;
+  limits = { k: PAGE, depth: PAGE }; // until the server tells them: photos of one answer, and photos that scrolling reaches
+  busy = false; // with the first photos of a search
   #server;
   #shown = 0;
+  #growing = false; // a request for further photos is on its way
   #current = new AbortController();
   #timer = 0;
 
@@ -41,7 +43,7 @@ export class Search extends EventTarget {
 
   /** Whether scrolling brings further photos. */
   get hasMore() {
-    return this.answer !== null && this.answer.hits.length > 0 && this.#shown < Math.min(this.answer.total, this.limit);
+    return this.answer !== null && this.answer.hits.length > 0 && this.#shown < Math.min(this.answer.total, this.limits.depth);
   }
 
   /**
@@ -49,7 +51,7 @@ export class Search extends EventTarget {
    * @param {Partial<Query>} changes
    */
   soon(changes) {
-    this.query = { ...this.query, ...changes };
+    this.wanted = { ...this.wanted, ...changes };
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#run(), QUIET);
   }
@@ -59,13 +61,14 @@ export class Search extends EventTarget {
    * @param {Partial<Query>} changes
    */
   now(changes) {
-    this.query = { ...this.query, ...changes };
+    this.wanted = { ...this.wanted, ...changes };
     this.#run();
   }
 
   /** The next photos of the present search. */
   async more() {
-    if (this.busy || !this.hasMore) return;
+    if (this.#growing || !this.hasMore) return;
+    this.#growing = true;
     await this.#ask(this.#shown, "more");
   }
 
@@ -74,10 +77,12 @@ export class Search extends EventTarget {
     this.#current.abort();
     this.#current = new AbortController();
     this.#shown = 0;
+    this.#growing = false;
     this.answer = this.refusal = null;
+    this.query = this.wanted;
     this.dispatchEvent(new Event("query"));
-    if (this.isBlank) this.#setBusy(false);
-    else await this.#ask(0, "answer");
+    this.#setBusy(!this.isBlank);
+    if (!this.isBlank) await this.#ask(0, "answer");
   }
 
   /**
@@ -86,21 +91,26 @@ export class Search extends EventTarget {
    */
   async #ask(offset, type) {
     const { signal } = this.#current;
-    this.#setBusy(true);
+    const { k, depth } = this.limits;
     try {
-      const { path, body } = request(this.query, offset, Math.min(PAGE, this.limit - offset));
+      const { path, body } = request(this.query, offset, Math.min(PAGE, k, depth - offset));
       const answer = await this.#server.post(path, body, signal);
       if (signal.aborted) return;
-      this.#setBusy(false);
+      this.#rest();
       this.answer = answer;
       this.#shown = offset + answer.hits.length;
       this.dispatchEvent(new Event(type));
     } catch (error) {
-      if (signal.aborted) return; // of an old query: the new one is busy now
-      this.#setBusy(false);
+      if (signal.aborted) return; // of an old query: the new one is at work now
+      this.#rest();
       this.refusal = error instanceof Refusal ? error : new Refusal(0, "Something went wrong on this page. Please load it anew.");
       this.dispatchEvent(new Event("failure"));
     }
+  }
+
+  #rest() {
+    this.#growing = false;
+    this.#setBusy(false);
   }
 
   #setBusy(/** @type {boolean} */ busy) {

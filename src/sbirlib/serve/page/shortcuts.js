@@ -40,7 +40,7 @@ export function listenToKeys(sheet, tool, filters) {
     } else if (key === "delete" || key === "backspace") {
       sheet.clear();
     } else if (single.checked && key in characters) {
-      characters[key]();
+      if (!event.repeat || "[]".includes(key)) characters[key]();
     } else return;
     event.preventDefault();
   });

@@ -10,6 +10,7 @@
  */
 
 const TOLERANCE = 0.001; // of the side: less than a pixel of the image that the server makes
+const TAPER = 0.002; // of the side: a segment has one width, so its ends may not differ by more
 
 /**
  * A stroke as it was drawn, in any number of points and beyond the sheet, to the strokes that are kept: parts on the sheet, in few points.
@@ -53,6 +54,8 @@ export function simplify(points, width) {
       const distance = fromSegment(points[i], points[first], points[last], width);
       if (distance > most) [farthest, most] = [i, distance];
     }
+    const taper = Math.abs((points[first][2] ?? 0) - (points[last][2] ?? 0)) * width;
+    if (farthest === first && taper > TAPER && last - first > 1) farthest = (first + last) >> 1;
     if (farthest === first) continue;
     keep.add(farthest);
     open.push([first, farthest], [farthest, last]);

@@ -27,7 +27,7 @@ export function showPhotos(results, search, server) {
   const show = (/** @type {number} */ number) => {
     hit = results.hits[number] ?? hit;
     if (!hit) return;
-    const { content } = search.query;
+    const { content } = search.wanted;
     byId("photo-name").replaceChildren(...breakable(hit.name));
     byId("photo-picture").replaceChildren(photoFrame(hit, "photo", server));
     byId("photo-record").replaceChildren(...record(hit));
@@ -50,14 +50,13 @@ export function showPhotos(results, search, server) {
     show(/** @type {CustomEvent<number>} */ (event).detail);
     dialog.showModal();
   });
-  search.addEventListener("more", arrows);
+  for (const type of ["answer", "more"]) search.addEventListener(type, arrows);
   previous.addEventListener("click", () => show(place() - 1));
   next.addEventListener("click", () => show(place() + 1));
   dialog.addEventListener("keydown", ({ key }) => {
     if (key === "ArrowLeft") previous.click();
     if (key === "ArrowRight") next.click();
   });
-  dialog.addEventListener("close", () => byId("photo-picture").replaceChildren()); // a large photo that still loads is let go
   byId("photo-similar").addEventListener("click", () => begin(0));
   mixed.addEventListener("click", () => begin(0.5));
 }
