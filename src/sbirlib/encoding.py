@@ -18,6 +18,8 @@ from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.indexes.shards import Shard, Value, read_shard, write_shard
 from sbirlib.search import SearchIndex, records
 from sbirlib.spec import part
+from sbirlib.sync.intake import Intake
+from sbirlib.sync.source import STEM, read_sources, write_sources
 
 FILES = "part-*-of-*.safetensors"
 
@@ -63,10 +65,12 @@ def encode_to(
         batch = slice(number * rows, (number + 1) * rows)
         path = folder / _name(number, count)
         if not _complete(path, entries[batch], digest):
-            subset = dataset.subset(batch)
+            intake = Intake(dataset.subset(batch))
             encoded = encode(
-                pipeline.encoder, subset, pipeline.transform, side=side, batch_size=batch_size, device=place, progress=progress
+                pipeline.encoder, intake.dataset, pipeline.transform, side=side, batch_size=batch_size, device=place, progress=progress
             )
+            if side == "gallery":
+                write_sources(_beside(path), intake.sources)  # before the vectors, whose file says that all is complete
             write_shard(path, Shard(encoded.vectors.numpy(), entries[batch], digest))
         files.append(path)
     return files
@@ -98,7 +102,14 @@ def index_encoded(pipeline: Pipeline, folder: str | Path, *, kind: str | Mapping
     search_index = pipeline.search_index(part("index", kind))
     for shard in read_encoded(folder, digest=search_index.digest):
         search_index.index.add(torch.from_numpy(shard.vectors.copy()), shard.records)
+        if shard.source and (sources := _beside(shard.source)).is_file():
+            search_index.sources.update(read_sources(sources))
     return search_index
+
+
+def _beside(shard: Path) -> Path:
+    """The file of the sources of a shard's photos."""
+    return shard.with_name(shard.name.replace("part", STEM, 1))
 
 
 def _name(number: int, count: int) -> str:

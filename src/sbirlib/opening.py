@@ -15,6 +15,7 @@ from sbirlib.recipe import Recipe
 from sbirlib.retrieval.indexes.base import read_index
 from sbirlib.retrieval.indexes.manifest import read_manifest
 from sbirlib.search import SearchIndex
+from sbirlib.sync.source import STEM
 from sbirlib.training import checkpoint
 from sbirlib.training.allocation import limited_to
 
@@ -80,4 +81,7 @@ def open_index(folder: str | Path, *, verify: bool | None = None) -> SearchIndex
     digest = pipeline.encoder_digest()
     if digest != about.encoder:
         raise InputError(f"{model} is not the encoder that made this index ({about.encoder[:12]}): index the photos again")
-    return SearchIndex(pipeline.encoder, pipeline.transform, index, digest=digest, export=pipeline.export, model=about.model)
+    sources = next((name for name in about.files if name.startswith(f"{STEM}-")), None)
+    return SearchIndex(
+        pipeline.encoder, pipeline.transform, index, digest=digest, export=pipeline.export, model=about.model, sources=sources
+    )

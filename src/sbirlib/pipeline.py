@@ -267,22 +267,22 @@ class Pipeline:
         *,
         kind: str | Mapping[str, Any] | Index = "flat",
         fields: Mapping[str, Mapping[str, Any]] | None = None,
+        skip_bad: bool = False,
         device: str | None = None,
         batch_size: int = 128,
         progress: bool = True,
     ) -> SearchIndex:
         """An index over photos: a dataset, a folder, or a list of paths and PIL images.
 
-        `kind` is an index by name, a table of its name and options, or an object; `fields` has more of each photo, by path, to filter by.
+        `kind` is an index by name, a table of its name and options, or an object; `fields` has more of each photo, by path, to filter by. With
+        `skip_bad` photos that cannot be read are left out, and listed in one warning at the end.
 
         >>> len(pipeline.index("photos", kind={"name": "hnsw", "efSearch": 256}, progress=False))
         36
         """
-        structure = kind if isinstance(kind, Index) else part("index", kind)
-        dataset = photos if isinstance(photos, Dataset) else images(photos)
-        search_index = self.search_index(structure)
-        vectors = self.encode_images(dataset.photos, device=device, batch_size=batch_size, progress=progress)
-        search_index.add(dataset, fields=fields, vectors=vectors)
+        search_index = self.search_index(kind if isinstance(kind, Index) else part("index", kind))
+        place = self._moved(device)
+        search_index.add(photos, fields=fields, skip_bad=skip_bad, device=place, batch_size=batch_size, progress=progress, shared=True)
         return search_index
 
     def search_index(self, index: Index) -> SearchIndex:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
-from sbirlib.data.images import open_image
+from sbirlib.data.images import MAX_PIXELS, MaxPixels, Skipped, good_images, open_image
 from sbirlib.data.packed import member
+from sbirlib.data.readers import BlankCheck, DecodedOnce, Numbered
 from sbirlib.device import find_device
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Encoder, Transform
@@ -24,10 +28,14 @@ from sbirlib.processes import rank
 from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.indexes.base import Index, Where, new_name
 from sbirlib.retrieval.indexes.shards import Record, Value
+from sbirlib.sync.changes import Changes, compare
+from sbirlib.sync.intake import Intake, check_name
+from sbirlib.sync.replacement import renewed, replacement
+from sbirlib.sync.source import STEM, Source, read_sources, write_sources
 from sbirlib.visual.grid import retrieval_grid
 
 logger = logging.getLogger(__name__)
-POSITION = "sbirlib position"  # key in an image's `info`
+ROWS = 8192  # photos that are encoded between two saves
 
 
 class PhotoGone(InputError):
@@ -72,13 +80,28 @@ class SearchIndex:
         digest: str,
         export: Callable[[Path], None],
         model: str | None = None,
+        sources: str | None = None,
     ) -> None:
         self.encoder, self.transform, self.index, self.digest, self.export = encoder, transform, index, digest, export
         self._model = model  # the encoder's file in the folder the index was opened from or saved in
+        self._sources_file = sources  # that of the photos' sources there, if it still holds
+        self._sources: dict[str, Source] | None = None  # not read yet
         self._openers: dict[str, Callable[[], Image.Image]] = {}  # of photos without a file
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """The size, time and digest of each photo's file, by path, as it was encoded, as far as they are known; read when they are asked for."""
+        if self._sources is None:
+            origin, file = self.index.origin, self._sources_file
+            if origin and file and not (origin[0] / file).is_file():
+                raise InputError(
+                    f"{origin[0]} was changed by another process since it was opened here: open it again and repeat the change"
+                )
+            self._sources = read_sources(origin[0] / file) if origin and file else {}
+        return self._sources
 
     def add(
         self,
@@ -86,29 +109,129 @@ class SearchIndex:
         *,
         fields: Mapping[str, Mapping[str, Value]] | None = None,
         vectors: Tensor | None = None,
+        skip_bad: bool = False,
         device: str | None = None,
+        batch_size: int = 128,
         progress: bool = True,
+        shared: bool = False,
     ) -> None:
         """Add photos: a dataset, a folder, or a list of paths and PIL images. `fields` gives more fields of each, by path, for filters.
 
-        `vectors` [N, V], if they are known already, are those of the photos in order.
+        `vectors` [N, V], if they are known already, are those of the photos in order. With `skip_bad` photos that cannot be read are left out, and
+        listed in one warning at the end. If `shared`, all processes call this, and each encodes a share.
         """
-        dataset = (photos if isinstance(photos, Dataset) else images(photos)).photos
+        dataset = (photos if isinstance(photos, Dataset) else images(photos, check=not skip_bad)).photos
         entries = records(dataset, fields)
-        if vectors is None:
-            vectors = encode(self.encoder, dataset, self.transform, side="gallery", device=find_device(device), progress=progress).vectors
+        if vectors is not None or not skip_bad:
+            for record in entries:
+                check_name(str(record["path"]))
+        if vectors is not None:
+            self._insert(dataset, entries, vectors, {})
+            return
+        vectors, intake = self._encode(dataset, skip_bad=skip_bad, device=device, batch_size=batch_size, progress=progress, shared=shared)
+        good = intake.good
+        if not good.any():
+            raise InputError(f"none of the {len(dataset)} photos can be read: {next(iter(intake.bad.values()))}")
+        self._insert(dataset.subset(good), [e for e, fine in zip(entries, good, strict=True) if fine], vectors[good], intake.sources)
+        if intake.bad:
+            warnings.warn(Skipped([*intake.bad.values()], len(dataset)), stacklevel=2)
+
+    def _encode(
+        self, photos: Dataset, *, skip_bad: bool, device: str | None, batch_size: int = 128, progress: bool, shared: bool = False
+    ) -> tuple[Tensor, Intake]:
+        """Vectors [N, V] of photos, and notes on their files; a photo that cannot be read has a vector too, which means nothing."""
+        intake = Intake(photos, skip_bad=skip_bad)
+        how: dict[str, Any] = {"batch_size": batch_size, "device": find_device(device), "progress": progress, "shared": shared}
+        vectors = encode(self.encoder, intake.dataset, self.transform, side="gallery", **how).vectors
+        if shared:
+            intake.gather()
+        return vectors, intake
+
+    def _insert(self, photos: Dataset, entries: Sequence[Record], vectors: Tensor, sources: Mapping[str, Source]) -> None:
         self.index.add(vectors, entries)
+        self._note({**{str(record["path"]): None for record in entries}, **sources})
         for i, record in enumerate(entries):
             path = str(record["path"])
             if not Path(path).is_file():
-                self._openers[path] = lambda i=i: dataset.read(i)  # type: ignore[misc]
+                self._openers[path] = lambda i=i: photos.read(i)  # type: ignore[misc]
+
+    def _note(self, sources: Mapping[str, Source | None]) -> None:
+        """Keep the sources of photos, by path, or forget them where they are None."""
+        for path, source in sources.items():
+            if source is not None:
+                self.sources[path] = source
+            else:
+                self.sources.pop(path, None)
+            self._sources_file = None
 
     def remove(self, paths: Collection[str]) -> None:
         """Remove photos by path, absolute as a search gives it or relative, all or none: an unknown path raises InputError."""
         try:
             self.index.remove(paths)
         except InputError:
-            self.index.remove([os.path.abspath(path) for path in paths])
+            paths = [os.path.abspath(path) for path in paths]
+            self.index.remove(paths)
+        self._note(dict.fromkeys(paths))
+
+    def sync(
+        self,
+        folder: str | Path,
+        *,
+        out: str | Path | None = None,
+        skip_bad: bool = False,
+        dry_run: bool = False,
+        max_pixels: MaxPixels = MAX_PIXELS,
+        device: str | None = None,
+        progress: bool = True,
+    ) -> Changes:
+        """Bring the index in step with a folder: add its new photos, remove those that are gone, encode those anew that have changed.
+
+        Photos from elsewhere stay. Files are told apart by size and time of change, and by their content where these differ. With `out`, the
+        index's folder, it is saved there after every 8,192 photos and at the end, so that a stop loses little, and the next call goes on. With
+        `skip_bad` files that cannot be read are left out, and listed in one warning. With `dry_run` nothing is done.
+
+        >>> index = pipeline.index("photos", progress=False)
+        >>> changes = index.sync("photos", progress=False)
+        >>> len(changes.added), len(changes.removed), len(changes.changed), changes.kept
+        (0, 0, 0, 36)
+        """
+        place = Path(folder).expanduser().resolve()
+        if not place.is_dir():
+            raise InputError(f"{folder} is no folder: `sbirlib sync` takes a whole folder of photos, `sbirlib add` one photo too")
+        photos = images(place, max_pixels=max_pixels, check=False)
+        indexed = {str(record["path"]): record for record in self.index.all_records()}
+        changes, touched = compare(photos, str(place), indexed, self.sources)
+        if dry_run:
+            return changes
+        if changes.unknown:
+            logger.info("%d photos were indexed without a note of their files: they are encoded once more, and compared", len(changes.unknown))
+        rows = changes.rows(photos)
+        if not skip_bad:
+            good_images([Path(photos.path(i)) for i in rows], skip_bad=False, max_pixels=max_pixels)
+        if changes.removed:
+            self.remove(changes.removed)
+        for start in range(0, len(rows), ROWS):
+            self._renew(photos.subset(rows[start : start + ROWS]), indexed, changes, skip_bad=skip_bad, device=device, progress=progress)
+            if out is not None and len(self) and start + ROWS < len(rows):
+                self.save(out)
+        self._note(touched)
+        if out is not None and not (self._in(out) and self._sources_file):
+            self.save(out)
+        if changes.bad:
+            warnings.warn(Skipped(changes.bad, len(photos)), stacklevel=2)
+        return changes
+
+    def _renew(self, photos: Dataset, indexed: Mapping[str, Record], changes: Changes, *, skip_bad: bool, **how: Any) -> None:
+        """Encode photos, and put them in the place of themselves where the index has them."""
+        vectors, intake = self._encode(photos, skip_bad=skip_bad, **how)
+        entries = [renewed(e, indexed.get(str(e["path"])), self.sources.get(str(e["path"]))) for e in records(photos)]
+        step = replacement(self.index, [str(e["path"]) for e in entries], vectors, intake, changes)
+        if step.leaving:
+            self.remove(step.leaving)
+        rows = np.flatnonzero(step.entering)
+        if len(rows):
+            self.index.add(vectors[rows], [entries[i] for i in rows])
+        self._note(intake.sources)
 
     def search(self, sketch: Any, k: int = 10, where: Where | None = None) -> list[Hit]:
         """The k best photos for one sketch (a path or a PIL image), best first; `where` filters, as in where={"category": ["cat", "dog"]}."""
@@ -120,8 +243,8 @@ class SearchIndex:
         Sketches are encoded on `device`, the GPU if there is one.
         """
         dataset = _sketches(sketches)
-        transform = _BlankCheck(self.transform)
-        numbered = replace(dataset, reader=_Numbered(dataset.reader, dataset.threads))
+        transform = BlankCheck(self.transform)
+        numbered = replace(dataset, reader=Numbered(dataset.reader, dataset.threads))
         vectors = encode(self.encoder, numbered, transform, side="query", device=find_device(device)).vectors
         for i, position in enumerate(dataset.index.tolist()):
             if position in transform.blank:
@@ -162,11 +285,20 @@ class SearchIndex:
         """
         if rank() > 0:
             return
-        here = self.index.origin is not None and self.index.origin[0] == Path(folder).resolve()
+        here = self._in(folder)
         model = self._model if here and self._model else new_name("model")
-        attached = {model: None if here and model == self._model else self.export}
+        attached: dict[str, Callable[[Path], None] | None] = {model: None if here and model == self._model else self.export}
+        file = self._sources_file if here else None
+        if file is not None:
+            attached[file] = None
+        elif self.sources:
+            attached[file := new_name(STEM)] = partial(write_sources, sources=self.sources)
         self.index.save(folder, about={"encoder": self.digest, "model": model}, attached=attached)
-        self._model = model
+        self._model, self._sources_file = model, file
+
+    def _in(self, folder: str | Path) -> bool:
+        """Whether the index was opened from this folder, or saved in it last."""
+        return self.index.origin is not None and self.index.origin[0] == Path(folder).resolve()
 
     def photo(self, path: str) -> Image.Image:
         """The photo of that path in the index; raises PhotoGone, an InputError, where its file is no longer there."""
@@ -195,58 +327,10 @@ def records(photos: Dataset, fields: Mapping[str, Mapping[str, Value]] | None = 
 def decoded_once(sketches: Dataset, count: int | None = None) -> Dataset:
     """The same dataset, with its first `count` images (all, by default) kept in memory once they have been decoded."""
     positions = frozenset(sketches.index[:count].tolist())
-    return replace(sketches, reader=_DecodedOnce(sketches.reader, sketches.threads, positions))
+    return replace(sketches, reader=DecodedOnce(sketches.reader, sketches.threads, positions))
 
 
 def _sketches(source: Any) -> Dataset:
     if isinstance(source, Dataset):
         return source.sketches
     return images(source if isinstance(source, str | Path) else list(source), modality="sketch")
-
-
-@dataclass(frozen=True)
-class _DecodedOnce:
-    """Reader that keeps the decoded images of `positions`."""
-
-    reader: Callable[[int], Image.Image]
-    threads: int
-    positions: frozenset[int]
-    decoded: dict[int, Image.Image] = field(default_factory=dict)
-
-    def __call__(self, position: int) -> Image.Image:
-        image = self.decoded[position] if position in self.decoded else self.reader(position)
-        if position in self.positions:
-            self.decoded[position] = image
-        return image
-
-
-@dataclass(frozen=True)
-class _Numbered:
-    """Reader whose images carry their position, so that a transform can tell which image it prepares."""
-
-    reader: Callable[[int], Image.Image]
-    threads: int
-
-    def __call__(self, position: int) -> Image.Image:
-        image = self.reader(position).copy()  # the image may be the caller's, and may be in the list twice
-        image.info[POSITION] = position
-        return image
-
-
-class _BlankCheck:
-    """Transform that records in `blank` the positions of images without ink: those of which all prepared pixels are equal."""
-
-    def __init__(self, transform: Transform) -> None:
-        self.transform, self.size = transform, transform.size
-        self.blank: set[int] = set()
-
-    def prepare(self, image: Image.Image, modality: int) -> Tensor:
-        """The prepared image, uint8 [3, S, S]."""
-        pixels = self.transform.prepare(image, modality)
-        if bool(pixels.min() == pixels.max()):
-            self.blank.add(image.info[POSITION])
-        return pixels
-
-    def augment(self, image: Tensor, modality: int) -> Tensor:
-        """The augmented image, uint8 [3, S, S]."""
-        return self.transform.augment(image, modality)

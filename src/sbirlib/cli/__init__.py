@@ -14,7 +14,7 @@ from sbirlib.processes import first_to_fail, join, launched, leave_together, los
 
 LONGEST = 20_000  # characters of a message
 # commands that write files which processes would write over each other
-ALONE = ("add", "remove", "upgrade", "pack", "plugins", "serve", "export", "push")
+ALONE = ("add", "remove", "sync", "upgrade", "pack", "plugins", "serve", "export", "push")
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -31,7 +31,7 @@ app.command()(method.ensemble)
 app.command()(runs.compare)
 app.command("tune-lr")(runs.tune_lr)
 app.command()(runs.profile)
-for verb in (photos.encode, photos.index, photos.add, photos.remove, photos.search, saved.verify, saved.upgrade):
+for verb in (photos.encode, photos.index, photos.add, photos.remove, photos.sync, photos.search, saved.verify, saved.upgrade):
     app.command()(verb)
 app.command()(pack.pack)
 app.command()(serve.serve)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
@@ -77,17 +79,23 @@ def index(
 ) -> None:
     """Make a folder of photos searchable."""
     from sbirlib.encoding import FILES, index_encoded
+    from sbirlib.retrieval.indexes.manifest import MANIFEST
 
     of_recipe, of_index = _divided(settings(set_))
     options = {"name": kind, **of_index}
+    encoded = any(photos.glob(FILES))
+    if (out / MANIFEST).is_file():
+        way = "" if encoded else f": `{shlex.join(['sbirlib', 'sync', str(photos), '--index', str(out)])}` takes in what is new and drops what is gone"
+        raise InputError(f"{out} is an index already{way}; to index anew, choose another folder, or remove this one first")
     pipeline = open_model(model, of_recipe)
-    if any(photos.glob(FILES)):
+    if encoded:
         if fields is not None:
             raise InputError(f"{photos} holds vectors, whose fields were written with them: give --fields to `sbirlib encode`")
         search_index = index_encoded(pipeline, photos, kind=options)
     else:
-        dataset = _open_images(photos, "photo", skip_bad, max_pixels)
-        search_index = pipeline.index(dataset, kind=options, fields=read_fields(fields), device=device)
+        with _warnings_last():
+            dataset = _open_images(photos, "photo", skip_bad, max_pixels, check=not skip_bad)
+            search_index = pipeline.index(dataset, kind=options, fields=read_fields(fields), skip_bad=skip_bad, device=device)
     search_index.save(out)
     typer.echo(f"{len(search_index)} photos indexed in {out}; search them: sbirlib search SKETCH.png --index {out}")
 
@@ -113,15 +121,47 @@ def add(
     """Make more photos searchable; those that are in the index already are ignored."""
     from sbirlib import open_index
 
-    search_index, dataset = open_index(index, verify=verify), _open_images(photos, "photo", skip_bad, max_pixels)
-    present = set(search_index.index.paths())
-    old = {name for i in range(len(dataset)) if dataset.path(i) in present for name in (dataset.path(i), dataset.key(i))}
-    new = [i for i in range(len(dataset)) if dataset.path(i) not in present]
-    if new:
-        more = {path: own for path, own in (read_fields(fields) or {}).items() if path not in old}
-        search_index.add(dataset.subset(new), fields=more, device=device)
-        search_index.save(index)
-    typer.echo(f"{len(new)} photos added, {len(dataset) - len(new)} were there already; {len(search_index)} in {index}")
+    search_index = open_index(index, verify=verify)
+    with _warnings_last():
+        dataset = _open_images(photos, "photo", skip_bad, max_pixels, check=not skip_bad)
+        before, present = len(search_index), set(search_index.index.paths())
+        old = {name for i in range(len(dataset)) if dataset.path(i) in present for name in (dataset.path(i), dataset.key(i))}
+        new = [i for i in range(len(dataset)) if dataset.path(i) not in present]
+        if new:
+            more = {path: own for path, own in (read_fields(fields) or {}).items() if path not in old}
+            search_index.add(dataset.subset(new), fields=more, skip_bad=skip_bad, device=device)
+            search_index.save(index)
+    typer.echo(f"{len(search_index) - before} photos added, {len(dataset) - len(new)} were there already; {len(search_index)} in {index}")
+
+
+def sync(
+    photos: Annotated[Path, typer.Argument(help="the folder of photos")],
+    index: OfIndex,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would change, and change nothing")] = False,
+    verify: Verify = None,
+    device: Device = None,
+    skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
+) -> None:
+    """Bring an index in step with its folder: add new photos, remove those that are gone, encode changed ones anew."""
+    from sbirlib import open_index
+    from sbirlib.data.images import MAX_PIXELS
+
+    search_index = open_index(index, verify=verify)
+    with _warnings_last():
+        changes = search_index.sync(
+            photos, out=index, skip_bad=skip_bad, dry_run=dry_run, max_pixels=max_pixels or MAX_PIXELS, device=device
+        )
+    counts = {"added": changes.added, "removed": changes.removed, "changed": changes.changed}
+    if dry_run:
+        counts["to be looked at, of which nothing is known"] = changes.unknown
+        for name, paths in counts.items():
+            for path in paths:
+                typer.echo(printable(f"{name.partition(',')[0]}: {path}"))
+    summary = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items() if paths or name in ("added", "removed", "changed"))
+    bad = f", {len(changes.bad)} bad" if changes.bad else ""
+    end = "nothing was done (--dry-run)" if dry_run else f"{len(search_index)} in {index}"
+    typer.echo(f"{summary}, {changes.kept} kept{bad}; {end}")
 
 
 def remove(
@@ -194,11 +234,25 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _open_images(source: Path, modality: Literal["sketch", "photo"], skip_bad: bool, max_pixels: int | None) -> Dataset:
+def _open_images(
+    source: Path, modality: Literal["sketch", "photo"], skip_bad: bool, max_pixels: int | None, *, check: bool = True
+) -> Dataset:
     from sbirlib.data.folder import images
     from sbirlib.data.images import MAX_PIXELS
 
-    return images(source, modality=modality, skip_bad=skip_bad, max_pixels=max_pixels or MAX_PIXELS)
+    return images(source, modality=modality, skip_bad=skip_bad, max_pixels=max_pixels or MAX_PIXELS, check=check)
+
+
+@contextmanager
+def _warnings_last() -> Iterator[None]:
+    """Print the warnings of the block when it ends, with the lists of files that were left out."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                typer.echo(f"sbirlib: {printable(str(warning.message), lines=True)}", err=True)
 
 
 def _print_hits(sketches: Dataset, hits: list[list[Hit]], as_json: bool) -> None:

@@ -77,15 +77,17 @@ def images(
     modality: Literal["sketch", "photo"] = "photo",
     skip_bad: bool = False,
     max_pixels: MaxPixels = MAX_PIXELS,
+    check: bool = True,
 ) -> Dataset:
     """A dataset of photos for a gallery, or of sketches for queries: a folder, one file, a packed dataset, or a list of paths, PIL images
     and arrays.
 
     Images have a category where the source tells it: in a dataset's folder (see `folder`), of which those of this modality are taken,
     and in a folder of classes, `<source>/<class>/<file>`. Elsewhere, at any depth, the category is -1. Links to files and to folders are followed.
+    Without `check` no file is opened before its image is read.
     """
     if not isinstance(source, str | Path):
-        return _listed(source, modality, skip_bad=skip_bad, max_pixels=max_pixels)
+        return _listed(source, modality, skip_bad=skip_bad, max_pixels=max_pixels, check=check)
     path = Path(source).expanduser().resolve()
     if is_packed(path) and not path.is_dir():
         data = packed(path, skip_bad=skip_bad, max_pixels=max_pixels)
@@ -103,7 +105,7 @@ def images(
         rows = [e for e in from_manifest(path) if e.modality == MODALITIES[modality]]
     else:
         rows = from_tree(path, MODALITIES[modality])
-    rows = _readable(root, rows, skip_bad=skip_bad, max_pixels=max_pixels)
+    rows = _readable(root, rows, skip_bad=skip_bad, max_pixels=max_pixels) if check else rows
     if not rows:
         raise InputError(f"no {modality} in {source!s}: expected files that end in {', '.join(sorted(SUFFIXES))}")
     return _dataset(path.name, rows, max_pixels, root=str(root))
@@ -138,10 +140,10 @@ def from_lists(
     return _dataset(name, entry_rows, max_pixels, pictures=pictures)
 
 
-def _listed(source: Sequence[Any], modality: Literal["sketch", "photo"], *, skip_bad: bool, max_pixels: int) -> Dataset:
+def _listed(source: Sequence[Any], modality: Literal["sketch", "photo"], *, skip_bad: bool, max_pixels: int, check: bool) -> Dataset:
     """The dataset of a list of paths, PIL images and arrays, without categories."""
     pictures = [_picture(image, f"{modality}[{i}]") for i, image in enumerate(source)]
-    good = _good_pictures(pictures, skip_bad=skip_bad, max_pixels=max_pixels)
+    good = _good_pictures(pictures, skip_bad=skip_bad, max_pixels=max_pixels) if check else range(len(pictures))
     if not good:
         raise InputError(f"no {modality} was given: expected paths, PIL images or arrays")
     keys = [(p if isinstance(p, str) else f"{modality}[{i}]", p) for i, p in enumerate(pictures) if i in good]
