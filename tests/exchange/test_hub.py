@@ -65,11 +65,11 @@ def test_the_card_has_the_record(pipeline: Pipeline, evaluation: Path, tmp_path:
 
 def test_the_card_names_the_training_data_that_a_file_describes(pipeline: Pipeline) -> None:
     about = Description(recipe=pipeline.recipe.tables(), categories=["a", "b"], instances=2, exported=True)
-    assert "| training data | not recorded in the model's file |" in model_card(about, encoder="cd" * 32)
+    assert "| training data | not recorded in the model's file |" in model_card(pipeline.recipe, about, encoder="cd" * 32)
     trained = about.model_copy(
         update={"data": Data(name="my`set", split="seed:1", digest="ef" * 32), "chosen": Chosen(step=70, metric="mAP@all", value=0.5)}
     )
-    text = model_card(trained, encoder="cd" * 32)
+    text = model_card(pipeline.recipe, trained, encoder="cd" * 32)
     rows = ("training data | my'set", "split | seed:1", f"SHA-256 of data and split | {'ef' * 32}", "training categories | 2")
     assert [row for row in rows if f"| {row} |" not in text] == []
     assert "| weights | of step 70, by validation: mAP@all 0.5000 |" in text

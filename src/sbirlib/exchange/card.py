@@ -52,6 +52,7 @@ def read_evaluation(path: str) -> EvaluationRecord:
 
 
 def model_card(
+    recipe: Recipe,
     about: Description,
     *,
     encoder: str,
@@ -59,8 +60,7 @@ def model_card(
     licence: str | None = None,
     evaluation: EvaluationRecord | None = None,
 ) -> str:
-    """The card of a model: how to load it, its record, its metrics and its recipe; `encoder` is the encoder's SHA-256."""
-    recipe = Recipe.of(about.recipe)
+    """The card of a model of a recipe: how to load it, its record, its metrics and the recipe; `encoder` is the encoder's SHA-256."""
     tags = ["sketch-based-image-retrieval", "image-retrieval", "sketch", recipe.name]
     head = ModelCardData(license=licence, library_name=LIBRARY, pipeline_tag=TASK, tags=tags)
     parts = [
@@ -73,7 +73,7 @@ def model_card(
         _table(("", ""), _record(recipe, about, encoder)),
         *([] if evaluation is None else _metrics(evaluation)),
         "## Recipe",
-        f"```json\n{json.dumps(about.recipe, indent=1)}\n```",
+        f"```json\n{json.dumps(recipe.tables(), indent=1)}\n```",
     ]
     return "\n\n".join(parts) + "\n"
 

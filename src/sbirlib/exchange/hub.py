@@ -42,7 +42,7 @@ def save_pretrained(
     encoder = pipeline.encoder_digest()
     (pipeline.save if pipeline.classifies else pipeline.export)(model)
     _, about = checkpoint.read_model(model)
-    card = model_card(about, encoder=encoder, repository=repository, licence=licence, evaluation=metrics)
+    card = model_card(pipeline.recipe, about, encoder=encoder, repository=repository, licence=licence, evaluation=metrics)
     with atomic_write(readme) as partial:
         partial.write_text(card, encoding="utf-8")
     return [model, readme]
