@@ -1,10 +1,12 @@
 """Search without training: recipes in the place of models, in Python and on the command line."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -151,3 +153,12 @@ def test_photos_of_the_kind_of_a_sketch_are_found_untrained(data_folder: Path) -
     sketches = sorted((data_folder / "qdphoto" / "sketch" / "cannon").iterdir())[:5]
     names = [Path(hit.path).parent.name for hits in index.search_all(sketches, k=5) for hit in hits]
     assert names.count("cannon") >= 8
+
+
+def test_the_recipe_of_the_page_on_search_is_complete(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "search.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(re.findall(r"^```toml\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)[0])
+    recipe = Recipe.of(read(str(tmp_path / "mine.toml")))
+    assert recipe.phases == ()
+    assert timm.is_model_pretrained(str(recipe.encoder.options["backbone"]))
+    assert timm.get_pretrained_cfg(recipe.encoder.options["backbone"]).input_size[-1] == recipe.transform.options["size"]
