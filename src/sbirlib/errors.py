@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterable
 
-SECRETS = ("SBIRLIB_MILVUS_TOKEN", "SBIRLIB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # environment variables that no message may hold the value of
+SECRETS = ("SBIRLIB_MILVUS_TOKEN", "SBIRLIB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # variables whose values no message may hold
 
 
 class InputError(ValueError):

@@ -14,11 +14,11 @@ from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
+from sbirlib.data.judgements import Judgements
 from sbirlib.device import find_device
 from sbirlib.opening import open_index
 from sbirlib.search import SearchIndex
 from sbirlib.serve.engine import MOST, Engine
-from sbirlib.serve.feedback import Feedback
 from sbirlib.serve.guard import Guard
 from sbirlib.serve.limits import Limits
 from sbirlib.serve.metrics import Meters
@@ -96,7 +96,7 @@ def _service(
     opened = index if isinstance(index, SearchIndex) else open_index(index, verify=verify)
     engine = Engine(opened, find_device(device), Meters(), most=MOST if gather else 1)
     pictures = Pictures(Path(cache) if cache is not None else user_cache() / "pictures")
-    return Service(engine, Source(index, engine), pictures, None if feedback is None else Feedback(feedback), limits)
+    return Service(engine, Source(index, engine), pictures, None if feedback is None else Judgements(feedback), limits)
 
 
 def user_cache() -> Path:

@@ -8,6 +8,7 @@ from annotated_types import Ge, Interval, Le, MaxLen
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Default
 
+from sbirlib.data.judgements import Verdict
 from sbirlib.data.strokes import Drawing
 from sbirlib.documents import Schema
 from sbirlib.retrieval.indexes.shards import Value
@@ -44,7 +45,7 @@ class FeedbackRequest(Schema):
 
     drawing: Drawing
     id: Text
-    answer: Literal["yes", "no"]
+    answer: Verdict
 
 
 class Answer(BaseModel):

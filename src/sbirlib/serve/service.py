@@ -16,6 +16,7 @@ from fastapi import HTTPException
 from PIL import Image
 
 from sbirlib.data.images import FORMATS, upright
+from sbirlib.data.judgements import Judgements, Verdict
 from sbirlib.data.strokes import Drawing, render
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
@@ -23,7 +24,6 @@ from sbirlib.retrieval.indexes.base import UnknownField
 from sbirlib.retrieval.indexes.shards import Record
 from sbirlib.search import PhotoGone, SearchIndex
 from sbirlib.serve.engine import Engine, Part, Result
-from sbirlib.serve.feedback import Feedback
 from sbirlib.serve.limits import Limits
 from sbirlib.serve.pictures import Pictures
 from sbirlib.serve.schemas import Field, Fields, Hit, Hits, Page, ValueCount
@@ -44,7 +44,7 @@ class Service:
     engine: Engine
     source: Source
     pictures: Pictures
-    feedback: Feedback | None
+    feedback: Judgements | None
     limits: Limits
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "sbirlib-prepare"))
     _fields: tuple[tuple[int, int], Fields] | None = None
@@ -105,12 +105,12 @@ class Service:
         self.engine.meters.photos.set(count)
         return count
 
-    async def judge(self, drawing: Drawing, id_: str, answer: str) -> None:
+    async def judge(self, drawing: Drawing, id_: str, answer: Verdict) -> None:
         """Keep a judgement of a result."""
         if self.feedback is None:
             raise HTTPException(404, "this server keeps no judgements: start it with --feedback FILE.jsonl")
         path, feedback, digest = str((await self.record(id_))["path"]), self.feedback, self.index.digest
-        await self._run(lambda: feedback.keep(drawing, path, answer, digest))  # type: ignore[arg-type]
+        await self._run(lambda: feedback.keep(drawing, path, answer, digest))
 
     async def _hits(self, page: Page, sources: list[tuple[Drawing | bytes | str, float]]) -> Hits:
         if page.k > self.limits.k or page.offset + page.k > self.limits.depth:

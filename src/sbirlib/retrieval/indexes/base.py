@@ -89,6 +89,10 @@ class Index(Component, ABC):
     def all_records(self) -> Iterator[Record]:
         """The records of all photos, in the order of adding."""
 
+    @abstractmethod
+    def vectors(self, paths: Sequence[str]) -> Tensor:
+        """The vectors [N, V] of photos by path; an unknown path raises InputError."""
+
     def paths(self) -> list[str]:
         """The paths of all photos, in the order of adding."""
         return [str(record["path"]) for record in self.all_records()]

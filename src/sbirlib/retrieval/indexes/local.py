@@ -145,6 +145,11 @@ class Local(Index):
         for start, shard in zip(self._starts.tolist(), self._tracked(), strict=False):
             yield from (record for i, record in enumerate(shard.records, start) if i not in self._removed)
 
+    def vectors(self, paths: Sequence[str]) -> Tensor:
+        if unknown := [path for path in paths if path not in self._id_of]:
+            raise InputError(f"{unknown[0]!r} is not in the index")
+        return torch.from_numpy(self.rows(np.array([self._id_of[path] for path in paths], dtype=np.int64)).copy())
+
     def paths(self) -> list[str]:
         return list(self._id_of)
 

@@ -167,6 +167,16 @@ class Milvus(Index):
             raise InputError(f"no photo of this index has the id {unknown[0]}")
         return [by_id[i] for i in wanted]
 
+    def vectors(self, paths: Sequence[str]) -> Tensor:
+        ids, by_id = self._ids(paths), dict[int, Any]()
+        if unknown := [path for path in paths if path not in ids]:
+            raise InputError(f"{unknown[0]!r} is not in the index")
+        step = max(1, MESSAGE // (4 * max(self._dim, 1)))
+        for i in range(0, len(paths), step):
+            batch = [ids[path] for path in paths[i : i + step]]
+            by_id |= {row["id"]: row["vector"] for row in self._call("query", filter=f"id in {batch}", output_fields=["id", "vector"])}
+        return torch.from_numpy(np.array([by_id[ids[path]] for path in paths], dtype=np.float32).reshape(len(paths), -1))
+
     def all_records(self) -> Iterator[Record]:
         if not self._dim:
             return

@@ -1,0 +1,208 @@
+"""The service under load: many clients that draw at once, with queries gathered and without, and one user who waits for pictures.
+
+    python -m benchmarks.speed.serve                        # 64 clients, 60 s, 100,000 photos; --seconds N, --clients N, --photos N
+
+A server process over a flat index of random unit vectors [100,000, 512], with MobileNetV2 at 96 px as encoder (its weights do not matter to
+time), and a process of clients on loopback that share the two cores with it. Each client sends its own drawing, waits for the answer, holds it
+against the answer that it got alone, and sends the next. "One batch" is the time that the idle server takes to encode 64 images in one call.
+The single user's time runs from the request, which the page sends 150 ms after the last stroke, until 24 thumbnails, made for the first time
+from photos of 640 x 480, have arrived over 6 connections, as a browser loads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.speed.timing import processor, seconds
+from sbirlib import build, open_index
+from sbirlib.features import Batch
+from sbirlib.memory import keep_freed_memory
+
+DIM, SIDE, BATCH, USERS = 512, 96, 64, 40
+FILES = 200  # different photos, each under many names
+
+
+def main() -> None:
+    options = parse_options()
+    if options.server:
+        serve(Path(options.server), gather=not options.single)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make_index(Path(folder), options.photos)
+        results = {name: load(Path(folder), options, single=single) for name, single in (("gathered", False), ("one by one", True))}
+    about = {"photos": options.photos, "clients": options.clients, "seconds": options.seconds, "dim": DIM, "pixels": SIDE}
+    versions = {"processor": processor(), "torch": torch.__version__, "python": platform.python_version(), "cores": os.cpu_count()}
+    ratio = results["gathered"]["answers_a_second"] / results["one by one"]["answers_a_second"]
+    print(json.dumps({**results, "throughput_ratio": round(ratio, 2), **about, **versions}, indent=1))
+
+
+def make_index(folder: Path, photos: int) -> None:
+    """Write an index of random vectors over so many photos into folder/index."""
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for i in range(min(FILES, photos)):
+        smooth = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+        smooth.save(folder / "photos" / f"{i}.jpg", quality=90)
+    for i in range(FILES, photos):
+        os.link(folder / "photos" / f"{i % FILES}.jpg", folder / "photos" / f"{i}.jpg")
+    encoder = {"name": "backbone", "backbone": "mobilenetv2_100", "dim": DIM, "pretrained": False}
+    index = build(encoder=encoder, losses=["cross_entropy"], transform={"size": SIDE}).index(
+        [folder / "photos" / "0.jpg"], progress=False
+    )  # the photo is removed again: an index cannot be saved without one
+    vectors = torch.nn.functional.normalize(torch.randn(photos - 1, DIM, generator=torch.Generator().manual_seed(0)), dim=1)
+    index.index.add(vectors, [{"path": str(folder / "photos" / f"{i}.jpg"), "category": f"class{i % 50}"} for i in range(1, photos)])
+    index.save(folder / "index")
+
+
+def serve(folder: Path, *, gather: bool) -> None:
+    """Serve the index on a free port, as `sbirlib serve` does, and print the port and the time of one batch."""
+    from sbirlib.serve import app
+    from sbirlib.serve.server import listen, run
+
+    keep_freed_memory()
+    index = open_index(folder / "index")
+    batch = Batch(torch.rand(BATCH, 3, SIDE, SIDE), *(torch.zeros(BATCH, dtype=torch.int64) for _ in range(3)))
+    with torch.inference_mode():
+        index.encoder.eval()
+        times = [seconds(lambda: index.encoder.query_vectors(batch)) for _ in range(15)]
+    with tempfile.TemporaryDirectory() as cache, listen("127.0.0.1", 0) as sock:
+        print(json.dumps({"port": sock.getsockname()[1], "batch": median(times[5:])}), flush=True)
+        run(app(folder / "index", gather=gather, cache=cache), sock)
+
+
+def load(folder: Path, options: argparse.Namespace, *, single: bool) -> dict[str, Any]:
+    """The figures of one server."""
+    line = [sys.executable, "-m", "benchmarks.speed.serve", "--server", str(folder), *(["--single"] if single else [])]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            about = json.loads(server.stdout.readline())
+            user = asyncio.run(one_user(about["port"]))
+            figures = asyncio.run(clients(about["port"], options.clients, options.seconds, server.pid))
+        finally:
+            server.terminate()
+    batch = round(1000 * about["batch"], 1)
+    figures |= {"one_batch_ms": batch, "p95_over_one_batch": round(figures["p95_ms"] / batch, 2), "one_user_to_pictures_ms": user}
+    print(f"{'one by one' if single else 'gathered'}: {figures}", file=sys.stderr)
+    return figures
+
+
+async def clients(port: int, count: int, duration: float, server: int) -> dict[str, Any]:
+    """Load from so many clients; latencies, answers that differ from those alone, and the server's memory at 10 s and at the end."""
+    bodies = [search_body(i) for i in range(count)]
+    connection = await asyncio.open_connection("127.0.0.1", port)
+    alone = [json.loads((await request(connection, "POST", "/search", body))[1]) for body in bodies]
+    latencies: list[float] = []
+    wrong = errors = 0
+    memory: list[int] = []
+    start = time.monotonic()
+
+    async def client(i: int) -> None:
+        nonlocal wrong, errors
+        own = await asyncio.open_connection("127.0.0.1", port)
+        while time.monotonic() - start < duration:
+            begin = time.monotonic()
+            status, content = await request(own, "POST", "/search", bodies[i])
+            latencies.append(time.monotonic() - begin)
+            errors += status != 200
+            wrong += status == 200 and not same(json.loads(content), alone[i])
+
+    async def watch() -> None:
+        await asyncio.sleep(min(10.0, duration / 2))
+        memory.append(resident(server))
+        await asyncio.sleep(max(0.0, duration - 1 - (time.monotonic() - start)))
+        memory.append(resident(server))
+
+    await asyncio.gather(watch(), *(client(i) for i in range(count)))
+    p50, p95 = np.percentile(latencies, [50, 95]) * 1000
+    return {
+        "answers_a_second": round(len(latencies) / (time.monotonic() - start), 1),
+        "p50_ms": round(float(p50), 1),
+        "p95_ms": round(float(p95), 1),
+        "answers": len(latencies),
+        "errors": errors,
+        "wrong": wrong,
+        "memory_mib": [round(value / 2**20) for value in memory],
+    }
+
+
+async def one_user(port: int) -> float:
+    """Median milliseconds from a request to its 24 pictures."""
+    connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(6)]
+    times = []
+    for i in range(USERS):
+        start = time.monotonic()
+        hits = json.loads((await request(connections[0], "POST", "/search", search_body(1000 + i)))[1])["hits"]
+        ids = iter([hit["id"] for hit in hits])
+
+        async def pictures(own: Any, ids: Any = ids) -> None:
+            for id_ in ids:
+                status, _ = await request(own, "GET", f"/thumbnail/{id_}")
+                assert status == 200, status
+
+        await asyncio.gather(*(pictures(own) for own in connections))
+        times.append(1000 * (time.monotonic() - start))
+    return round(median(times[5:]), 1)
+
+
+def search_body(seed: int) -> bytes:
+    """A drawing of five curves of 40 points."""
+    rng = np.random.default_rng(seed)
+    strokes = []
+    for _ in range(5):
+        x, y, radius, turn = rng.uniform(0.2, 0.8, 4)
+        points = [[x + radius / 3 * math.cos(turn + t / 8), y + radius / 3 * math.sin(turn + t / 6)] for t in range(40)]
+        strokes.append({"points": np.clip(points, 0, 1).round(3).tolist()})
+    return json.dumps({"drawing": {"strokes": strokes}}).encode()
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two answers have the same scores; photos of nearly equal scores may change places with the size of a batch."""
+    scores = [np.array([hit["score"] for hit in answer["hits"]]) for answer in (one, other)]
+    return len(scores[0]) == len(scores[1]) and np.abs(scores[0] - scores[1]).max() < 1e-4
+
+
+async def request(connection: Any, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """One request on an open connection: status and content."""
+    reader, writer = connection
+    head = [f"{method} {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
+    writer.write("\r\n".join(head).encode() + body)
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+    length = int(answer.split("content-length:")[1].split("\r\n")[0])
+    return int(answer.split(" ", 2)[1]), await reader.readexactly(length)
+
+
+def resident(process: int) -> int:
+    """Bytes of a process in memory."""
+    with open(f"/proc/{process}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--photos", type=int, default=100_000)
+    parser.add_argument("--server", help=argparse.SUPPRESS)
+    parser.add_argument("--single", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
