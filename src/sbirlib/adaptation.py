@@ -206,7 +206,8 @@ def _with_head(pipeline: Pipeline, head: Head) -> Pipeline:
     encoder = adapted.encoder
     assert isinstance(encoder, QueryHead)
     encoder.encoder.load_state_dict(pipeline.encoder.state_dict())
-    encoder.head.load_state_dict({"weight": head[0], "bias": head[1]})
+    encoder.weight.copy_(head[0])
+    encoder.bias.copy_(head[1])
     return adapted
 
 

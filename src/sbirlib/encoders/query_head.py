@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
@@ -13,23 +14,25 @@ from sbirlib.interfaces import Batch, Encoder, Wrapper
 class QueryHead(Wrapper):
     """Queries q of `encoder` become q + A q + b, at the length of q; photos keep their vectors, so that an index of them stays valid.
 
-    A and b begin at zero. `sbirlib.adaptation` learns them from judgements of results.
+    A and b begin at zero. `sbirlib.adaptation` learns them from judgements of results; no loss trains them, so they are buffers.
 
     Args:
         encoder: encoder that made the gallery
         width: length V of a query vector; 0 is the encoder's `vector_dim`
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, *, encoder: Encoder, width: Annotated[int, Ge(0)] = 0) -> None:
         super().__init__(encoder)
         width = width or encoder.vector_dim
-        self.head = nn.Linear(width, width)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.register_buffer("weight", torch.zeros(width, width))
+        self.register_buffer("bias", torch.zeros(width))
 
     def query_vectors(self, batch: Batch) -> Tensor:
         """Vectors of queries [Q, S, V]."""
-        return headed(self.encoder.query_vectors(batch), self.head.weight, self.head.bias)
+        return headed(self.encoder.query_vectors(batch), self.weight, self.bias)
 
 
 def headed(queries: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

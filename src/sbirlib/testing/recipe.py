@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sbirlib import recipe_file, registry
+from sbirlib.opening import load
 from sbirlib.options import options_of
 from sbirlib.pipeline import Pipeline, build
 from sbirlib.recipe import Recipe
@@ -50,8 +51,16 @@ def is_complete_as_it_stands(subject: Subject) -> None:
 
 
 def learns_what_can_be_told_apart(subject: Subject) -> None:
-    """Some steps on stripes of six directions, else three times as many, raise the retrieval of stripes it was trained on."""
+    """Some steps on stripes of six directions, else three times as many, raise the retrieval of stripes it was trained on.
+
+    A recipe without phases ranks all photos of an index.
+    """
     data = separable()
+    if not small(subject).recipe.phases:
+        photos = data.photos
+        hits = small(subject).index(photos, progress=False).search(photos.read(0), k=len(photos))
+        require(len(hits) == len(photos), f"{subject.id}: a search returns {len(hits)} of {len(photos)} photos")
+        return
     for steps in (STEPS, 3 * STEPS):  # a generator trained from scratch needs more
         pipeline = small(subject, steps=steps)
         before = pipeline.evaluate(data, device="cpu", progress=False)["mAP@all"]
@@ -63,8 +72,14 @@ def learns_what_can_be_told_apart(subject: Subject) -> None:
 
 
 def resumes_where_it_stopped(subject: Subject) -> None:
-    """Stopped in the middle, loaded and resumed, it ends bit-equal to a run that was not stopped."""
+    """Stopped in the middle, loaded and resumed, it ends bit-equal to a run that was not stopped; without phases, a saved model is as before."""
     data = separable()
+    if not (untrained := small(subject)).recipe.phases:
+        with tempfile.TemporaryDirectory() as folder:
+            untrained.save(file := Path(folder) / "model.safetensors")
+            same = load(file).encoder_digest() == untrained.encoder_digest()
+        require(same, f"{subject.id}: a saved model is another when it is loaded")
+        return
     fit: dict[str, Any] = {"device": "cpu", "progress": False, "tensorboard": False, "save_every": 1}
     with tempfile.TemporaryDirectory() as folder:
         whole = small(subject, steps=3).fit(data, out=Path(folder) / "whole", **fit)
