@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,25 @@ def demo(out: Path, *, seed: int = 0) -> None:
         typer.echo(f"{name:14}{random[name]:>10.3f}{before[name]:>10.3f}{after[name]:>10.3f}")
     picture = out / "found.png"
     save_picture(best_photos(pipeline, dataset), picture)
+    index = searchable(pipeline, dataset.test.photos, out)
     typer.echo(f"\nten best photos for a sketch of each of six of them (green: right category): {picture}")
     typer.echo(f"trained, measured and drawn in {time.monotonic() - start:.0f} s")
+    command = "sbirlib" if shutil.which("sbirlib") else sys.argv[0]
+    typer.echo(f"draw yourself, and the photos of those categories come back: {command} serve {index}")
     typer.echo("on your own photos: sbirlib train mathm --data FOLDER, where FOLDER holds sketch/<class>/ and photo/<class>/")
+
+
+def searchable(pipeline: Pipeline, photos: Dataset, out: Path) -> Path:
+    """An index of the photos, which are written into out/photos/<category>/; the folder that `sbirlib serve` takes."""
+    folder, index = out / "photos", out / "index"
+    for old in (folder, index):
+        shutil.rmtree(old, ignore_errors=True)
+    for i in range(len(photos)):
+        path = folder / photos.categories[photos.category[i]] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photos.read(i).save(path)
+    pipeline.index(folder, progress=False).save(index)
+    return index
 
 
 def _labels(dataset: Dataset) -> Encoded:
