@@ -60,18 +60,18 @@ def test_sides_that_are_the_same_share_a_file_and_others_do_not(tmp_path: Path) 
 
     export_onnx(of(Own("one")), tmp_path)
     assert names() == {"encoder.onnx", "preparation.json"}
-    export_onnx(of({"name": "branches", "sharing": "heterogeneous", "encoder": Own("one")}), tmp_path)
+    export_onnx(of(Own("layers")), tmp_path)
     assert names() == {"query.onnx", "gallery.onnx", "preparation.json"}  # those of the export before are gone
 
 
 class Own(Encoder):
-    """An encoder whose course depends on the values of images, on their number, on the modality alone, or is one."""
+    """An encoder whose course depends on the values of images, on their number, on the modality (by pixels, or by layers), or is one."""
 
     def __init__(self, course: str) -> None:
         super().__init__()
         self.course = course
         self.dim = self.vector_dim = 4
-        self.layer = torch.nn.Linear(3, 4)
+        self.layer, self.other = torch.nn.Linear(3, 4), torch.nn.Linear(3, 4)
 
     def forward(self, batch: Batch) -> Features:
         pixels = batch.images.mean((2, 3))
@@ -84,7 +84,8 @@ class Own(Encoder):
             pixels = pixels.clone()
             pixels[photo] = pixels[photo] * torch.tensor([1.0, -2.0, 3.0])
             pixels = pixels if bool(photo.any()) else pixels.square()
-        return Features.of(batch, self.layer(pixels))
+        layer = self.other if self.course == "layers" and bool((batch.modality == 1).all()) else self.layer
+        return Features.of(batch, layer(pixels))
 
 
 def of(encoder: Any) -> Pipeline:
