@@ -37,7 +37,8 @@ def test_links_are_followed_once_and_end(tmp_path: Path) -> None:
     os.symlink(elsewhere, root / "z" / "again")
     os.symlink("../z", root / "z" / "itself")
     os.symlink("..", root / "z" / "up")
-    os.symlink(tmp_path, root / "out")  # holds the root: a loop
+    os.symlink(tmp_path, root / "out")  # holds the root: a loop, and others' photos
+    tree(tmp_path / "others", "5.png")
     os.symlink(root / "a-link", elsewhere / "back")
     os.symlink(root / "2.png", root / "same.png")
     assert collection(root).files == ["2.png", "a-link/3.png", "a-link/deep/4.png", "same.png", "z/1.png"]

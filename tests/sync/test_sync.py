@@ -72,6 +72,15 @@ def test_another_content_of_the_same_size_and_a_time_too_close_to_tell_is_notice
     assert synced(index, photos) == (0, 0, 1, 0, 5)
 
 
+def test_another_size_is_noticed_whatever_the_time_says(index: SearchIndex, photos: Path) -> None:
+    path = photos / "class0" / "0.png"
+    time = path.stat()
+    Image.new("RGB", (9, 9)).save(path)
+    os.utime(path, ns=(time.st_atime_ns, time.st_mtime_ns))
+    assert path.stat().st_size != time.st_size
+    assert synced(index, photos) == (0, 0, 1, 0, 5)
+
+
 def test_photos_from_elsewhere_and_in_packed_files_stay(index: SearchIndex, photos: Path, dataset: Dataset, tmp_path: Path) -> None:
     index.add([put(dataset, 9, tmp_path / "photos-of-others" / "9.png")], progress=False)
     (photos / "holiday.sbir").write_bytes(b"a packed file")
@@ -129,6 +138,8 @@ def test_an_index_of_an_earlier_version_is_compared_by_its_vectors_once(
     caplog.set_level("INFO")
     assert synced(opened, photos, out=out) == (0, 0, 1, 0, 5)
     assert "6 photos were indexed without a note of their files" in caplog.text
+    rows: Any = opened.index
+    assert rows.size == 7  # those of the five stay where they are
     caplog.clear()
     again = open_index(out)
     assert synced(again, photos, out=out) == (0, 0, 0, 0, 6)
@@ -181,5 +192,8 @@ def test_notes_follow_photos_that_are_added_removed_and_saved_elsewhere(
     assert str(tmp_path / "9.png") not in index.sources
     closed()
     assert synced(open_index(tmp_path / "copy"), photos) == (0, 0, 0, 0, 6)
+    again = open_index(tmp_path / "copy")
+    again.save(tmp_path / "copy")
+    assert len(open_index(tmp_path / "copy").sources) == 6
     names = [file.name for file in (tmp_path / "copy").iterdir() if file.name.startswith("sources-")]
     assert len(names) == 1
