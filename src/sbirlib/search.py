@@ -204,7 +204,9 @@ class SearchIndex:
         if dry_run:
             return changes
         if changes.unknown:
-            logger.info("%d photos were indexed without a note of their files: they are encoded once more, and compared", len(changes.unknown))
+            logger.info(
+                "%d photos were indexed without a note of their files: they are encoded once more, and compared", len(changes.unknown)
+            )
         rows = changes.rows(photos)
         if not skip_bad:
             good_images([Path(photos.path(i)) for i in rows], skip_bad=False, max_pixels=max_pixels)

@@ -29,6 +29,7 @@ from sbirlib.cli.options import (
 )
 from sbirlib.documents import decoded, scalar
 from sbirlib.errors import InputError, printable
+from sbirlib.processes import rank
 
 if TYPE_CHECKING:
     from sbirlib.data.dataset import Dataset
@@ -85,7 +86,8 @@ def index(
     options = {"name": kind, **of_index}
     encoded = any(photos.glob(FILES))
     if (out / MANIFEST).is_file():
-        way = "" if encoded else f": `{shlex.join(['sbirlib', 'sync', str(photos), '--index', str(out)])}` takes in what is new and drops what is gone"
+        command = shlex.join(["sbirlib", "sync", str(photos), "--index", str(out)])
+        way = "" if encoded else f": `{command}` takes in what is new and drops what is gone"
         raise InputError(f"{out} is an index already{way}; to index anew, choose another folder, or remove this one first")
     pipeline = open_model(model, of_recipe)
     if encoded:
@@ -251,7 +253,7 @@ def _warnings_last() -> Iterator[None]:
         try:
             yield
         finally:
-            for warning in caught:
+            for warning in caught if rank() == 0 else ():
                 typer.echo(f"sbirlib: {printable(str(warning.message), lines=True)}", err=True)
 
 
