@@ -31,6 +31,7 @@ class Intake:
 
     Where `skip_bad`, it notes why an image cannot be read, and reads a blank one in its place.
 
+    >>> from sbirlib.data.folder import images
     >>> intake = Intake(images("photos"))
     >>> _ = intake.dataset.read(0)
     >>> [source.bytes > 0 for source in intake.sources.values()]
