@@ -21,9 +21,9 @@ export class Feedback {
    * @param {Card} card
    * @param {Query} query
    */
-  attach(card, { content: { strokes } }) {
+  attach(card, { content: { strokes }, reference }) {
     card.node.querySelector(".feedback")?.remove();
-    if (!this.wanted || strokes.length === 0) return;
+    if (!this.wanted || strokes.length === 0 || reference?.share === 0) return;
     const buttons = /** @type {const} */ (["yes", "no"]).map((answer) => {
       const [text, label] = answer === "yes" ? ["Yes", "Yes: I drew this"] : ["No", "No: I did not draw this"];
       const names = { "aria-label": `${label}, ${title(card.hit)}`, "aria-pressed": false };

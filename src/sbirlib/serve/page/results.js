@@ -134,7 +134,7 @@ export class Results extends EventTarget {
     if (!busy || isBlank || this.#grid.childElementCount > 0) return;
     byId("start").hidden = true;
     this.#say("");
-    const skeleton = () => element("li", { className: "card skeleton", ariaHidden: "true" }, element("span", { className: "frame loading" }));
+    const skeleton = () => element("li", { className: "card skeleton", "aria-hidden": true }, element("span", { className: "frame loading" }));
     this.#grid.replaceChildren(...Array.from({ length: SKELETONS }, skeleton));
   }
 }

@@ -121,8 +121,8 @@ export class Sheet extends EventTarget {
       if (!this.isEmpty) this.#push({ ...content, strokes: mirror(content.strokes) });
       return;
     }
-    const picture = await mirrored(content.picture);
-    if (content === this.content) this.#push({ strokes: [], picture }); // nothing else was done meanwhile
+    const picture = await mirrored(content.picture).catch(() => null); // where memory is short
+    if (picture && content === this.content) this.#push({ strokes: [], picture }); // nothing else was done meanwhile
   }
 
   /** @param {Picture} picture */

@@ -20,7 +20,7 @@ export class Tool extends EventTarget {
   }
 
   get width() {
-    return Math.min(0.5, this.usual * 2 ** (this.#step / 2));
+    return Math.round(1e4 * Math.min(0.5, this.usual * 2 ** (this.#step / 2))) / 1e4;
   }
 
   /** @param {number} width */

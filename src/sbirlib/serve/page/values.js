@@ -22,7 +22,7 @@ export class ValueList extends EventTarget {
     this.#field = field;
     const label = name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
     this.summary = element("summary", {}, label, this.#badge);
-    const panel = element("div", { className: "panel", role: "group", ariaLabel: label }, this.#list);
+    const panel = element("div", { className: "panel", role: "group", "aria-label": label }, this.#list);
     this.node = element("details", { className: "filter", name: "filter" }, this.summary, panel);
     if (field.distinct > FEW) panel.prepend(this.#search(label));
     for (const { value, count } of field.values) this.#add(value, readable(count));
@@ -85,7 +85,7 @@ export class ValueList extends EventTarget {
   /** @param {string} label */
   #search(label) {
     const { distinct, values } = this.#field;
-    const input = element("input", { type: "search", placeholder: `Search ${readable(distinct)} values`, ariaLabel: `Search in ${label}` });
+    const input = element("input", { type: "search", placeholder: `Search ${readable(distinct)} values`, "aria-label": `Search in ${label}` });
     const rest = distinct > values.length
       ? element("p", { className: "muted" }, `The ${readable(values.length)} most frequent are listed. For another, type its whole name and press Enter.`)
       : "";
