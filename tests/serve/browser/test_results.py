@@ -15,6 +15,7 @@ from tests.serve.browser.hands import CIRCLE, SQUARE, begins, body, draw, expect
 
 from sbirlib.search import SearchIndex
 from sbirlib.serve import app
+from sbirlib.serve.limits import Limits
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
@@ -85,6 +86,26 @@ def test_scrolling_brings_all_photos_once_and_in_order(address: str, open_page: 
     page.get_by_text("That is all.").wait_for()
 
 
+def test_limits_and_wishes_that_are_told_after_the_photos_are_followed(
+    page: Page, serve: Callable[..., str], tmp_path: Path, open_page: Callable[..., Page]
+) -> None:
+    draw(page, CIRCLE)
+    expect_first(page, "circle")
+    fragment = page.url.partition("#")[2]
+    address = serve(limits=Limits(depth=30), feedback=tmp_path / "feedback.jsonl")
+    other = open_page(address)
+    held: list[Route] = []
+    other.route("**/about", lambda route: held.append(route))
+    other.goto(f"{address}?again#{fragment}")
+    expect_first(other, "circle")
+    assert other.locator(".feedback").count() == 0
+    held[0].continue_()
+    other.get_by_text("Your yes or no is kept, with your drawing").wait_for()
+    other.keyboard.press("End")
+    other.get_by_text("These are the best 30.").wait_for()
+    assert len(labels(other)) == 30
+
+
 def test_a_photo_is_seen_large_with_its_record(page: Page) -> None:
     open_first(page, "circle")
     dialog = page.get_by_role("dialog")
@@ -93,7 +114,7 @@ def test_a_photo_is_seen_large_with_its_record(page: Page) -> None:
     assert (record["place"], record["category"]) == ("1", "shape")
     assert re.fullmatch(r"0\.\d{3}", record["score"])
     assert dialog.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
-    assert dialog.get_by_role("button", name="Previous photo").is_disabled()
+    assert dialog.get_by_role("button", name="Previous photo").get_attribute("aria-disabled") == "true"
     page.keyboard.press("ArrowRight")
     assert page.locator("#photo-name").inner_text() != "circle.png"
     page.keyboard.press("ArrowLeft")

@@ -73,6 +73,7 @@ async function begin() {
     sheet.limits = about.limits;
     search.limits = about.limits;
     feedback.wanted = about.feedback;
+    results.refresh();
     const { fields } = /** @type {{fields: Fields}} */ (await server.get("fields"));
     filters.offer(fields);
   } catch (error) {

@@ -50,6 +50,12 @@ export class Results extends EventTarget {
     this.#scrollBack();
   }
 
+  /** Follow what the server has told about itself since the photos came. */
+  refresh() {
+    for (const card of this.#cards.values()) this.#feedback.attach(card, this.#search.query);
+    if (this.#search.answer) this.#describe();
+  }
+
   /** Scroll to the first photos, where they have been scrolled away. */
   #scrollBack() {
     if (byId("results").getBoundingClientRect().top < 0) byId("results").scrollIntoView();
@@ -99,16 +105,16 @@ export class Results extends EventTarget {
 
   /** How many photos are shown, and the words where there are none. */
   #describe() {
-    const { answer, hasMore, isBlank, limits } = this.#search;
+    const { answer, hasMore, isBlank } = this.#search;
     const total = answer?.total ?? 0;
     const count = this.hits.length;
     byId("start").hidden = !isBlank;
-    byId("count").textContent = count === 0 ? "" : count < total ? `${readable(count)} of ${photos(total)}, best first` : `${photos(total)}, best first`;
+    byId("count").textContent = count === 0 ? "" : `${count < total ? `${readable(count)} of ` : ""}${photos(total)}, best first`;
     this.#more.hidden = !hasMore;
     this.#end.disconnect(); // and looks afresh, for the end may be in sight still
     if (hasMore) this.#end.observe(this.#more);
-    byId("end").hidden = hasMore || count < total || count === 0;
-    byId("end").textContent = count < total ? `These are the best ${readable(limits.depth)}. Draw more, or filter, to see others.` : "That is all.";
+    byId("end").hidden = hasMore || count === 0;
+    byId("end").textContent = count < total ? `These are the best ${readable(count)}. Draw more, or filter, to see others.` : "That is all.";
     const none = answer && total === 0 ? "No photo passes these filters." : "No photo was found.";
     this.#say(answer && count === 0 ? answer.message ?? none : "");
   }

@@ -9,9 +9,12 @@ import { countPoints, finished, mirror } from "./strokes.js";
 /** @import { Content } from "./history.js" */
 /** @import { Picture } from "./picture.js" */
 
-/** Fires "change" when the content is another, "draw" when a stroke begins, "cancel" when it comes to nothing, and "full" when a stroke no longer fits the limits. */
+/**
+ * Fires "change" when the content is another, "draw" when a stroke begins, "cancel" when it comes to nothing, and "full" when it no longer fits
+ * the limits.
+ */
 export class Sheet extends EventTarget {
-  limits = { strokes: 2000, points: 50000 };
+  limits = { strokes: 2000, points: 20000 };
   #canvas;
   #context;
   #history = new History();

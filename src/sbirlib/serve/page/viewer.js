@@ -14,19 +14,19 @@ import { photoFrame } from "./photo.js";
  */
 export function showPhotos(results, search, server) {
   const dialog = /** @type {HTMLDialogElement} */ (byId("photo"));
-  const previous = /** @type {HTMLButtonElement} */ (byId("photo-previous"));
-  const next = /** @type {HTMLButtonElement} */ (byId("photo-next"));
+  const previous = byId("photo-previous");
+  const next = byId("photo-next");
   const mixed = /** @type {HTMLButtonElement} */ (byId("photo-mixed"));
   /** @type {Hit | null} */ let hit = null;
 
   const place = () => results.hits.findIndex(({ id }) => id === hit?.id);
-  const arrows = () => {
-    previous.disabled = place() <= 0;
-    next.disabled = place() + 1 >= results.hits.length;
+  const arrows = () => { // not disabled: a button that is would lose the focus
+    previous.setAttribute("aria-disabled", String(place() <= 0));
+    next.setAttribute("aria-disabled", String(place() + 1 >= results.hits.length));
   };
   const show = (/** @type {number} */ number) => {
-    hit = results.hits[number] ?? hit;
-    if (!hit) return;
+    if (!results.hits[number]) return;
+    hit = results.hits[number];
     const { content } = search.wanted;
     byId("photo-name").replaceChildren(...breakable(hit.name));
     byId("photo-picture").replaceChildren(photoFrame(hit, "photo", server));
