@@ -90,7 +90,7 @@ class Own(Encoder):
         if self.course == "number":
             pixels = torch.cat([pixels[i : i + 1] for i in range(len(batch))])
         if self.course == "modality":
-            photo = ~(batch.modality == 0)
+            photo = ~(batch.modality == 0) & batch.modality.bool()
             pixels = pixels.clone()
             pixels[photo] = pixels[photo] * torch.tensor([1.0, -2.0, 3.0])
             pixels = pixels if bool(photo.any()) else pixels.square()

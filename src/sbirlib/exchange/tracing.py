@@ -29,6 +29,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("and", "bitwise_and", "logical_and"), operator.and_),
     **dict.fromkeys(("or", "bitwise_or", "logical_or"), operator.or_),
     **dict.fromkeys(("invert", "bitwise_not", "logical_not"), lambda value: not value if isinstance(value, bool) else ~value),
+    "bool": bool,
     "maximum": max,
     "minimum": min,
 }
@@ -102,12 +103,13 @@ class OneSide(TorchFunctionMode):
         builtins.len = plain_len
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        options, name = kwargs or {}, getattr(func, "__name__", "").strip("_")
+        options, own_name = kwargs or {}, getattr(func, "__name__", "")
+        name = own_name.strip("_")
         if func in SUBSTITUTES:
             return SUBSTITUTES[func](*args, **options)
         first: Any = args[0] if args else None
         value = self._value(first)
-        if name in ("bool", "int", "item") and value is not None:
+        if own_name in ("__bool__", "__int__", "item") and value is not None:
             return value
         if name == "nonzero" and isinstance(value, bool) and first.ndim == 1 and not options:
             return torch.arange(first.shape[0] if value else 0, device=first.device)[:, None]
