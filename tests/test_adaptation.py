@@ -56,14 +56,14 @@ def index(whole: Path, tmp_path: Path) -> Path:
 
 def judged(whole: Path, file: Path, *, meaning: bool) -> Path:
     """Judgements by users who mean the class of their drawing, or any photo at all."""
-    kept, random = Judgements(file), np.random.default_rng(0)
+    judgements, random = Judgements(file), np.random.default_rng(0)
     for c in range(CLASSES):
         for i in range(PHOTOS):
             right = c if meaning else int(random.integers(CLASSES))
             wrong = random.choice([other for other in range(CLASSES) if other != right])
             for answer, kind in (("yes", right), ("no", wrong), ("no", wrong)):
                 number = i if answer == "yes" else int(random.integers(PHOTOS))
-                kept.keep(drawing(c, i), str(whole / "photos" / f"class{kind}" / f"{number}.png"), answer, "")  # type: ignore[arg-type]
+                judgements.keep(drawing(c, i), str(whole / "photos" / f"class{kind}" / f"{number}.png"), answer, "")  # type: ignore[arg-type]
     return file
 
 
@@ -106,17 +106,17 @@ def test_judgements_without_meaning_change_nothing(index: Path, whole: Path, tmp
 def test_too_few_judgements_damaged_lines_and_photos_that_left_the_index(
     index: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = Judgements(tmp_path / "kept.jsonl")
+    judgements = Judgements(tmp_path / "kept.jsonl")
     for i in range(PHOTOS):
-        kept.keep(drawing(0, i), str(whole / "photos" / "class0" / f"{i}.png"), "yes", "")
-        kept.keep(drawing(0, i), str(whole / "photos" / "class1" / f"{i}.png"), "no", "")
-        kept.keep(drawing(1, i), f"elsewhere/{i}.png", "yes", "")
+        judgements.keep(drawing(0, i), str(whole / "photos" / "class0" / f"{i}.png"), "yes", "")
+        judgements.keep(drawing(0, i), str(whole / "photos" / "class1" / f"{i}.png"), "no", "")
+        judgements.keep(drawing(1, i), f"elsewhere/{i}.png", "yes", "")
     with pytest.raises(InputError, match="name 16 right photos of this index, and 20 are needed"):
-        adapt(index, kept.path, progress=False)
-    lines = kept.path.read_bytes()
-    kept.path.write_bytes(lines[:-30])  # a power cut
-    Judgements(kept.path).keep(drawing(2, 0), "elsewhere/0.png", "no", "")
-    assert len(read_judgements(kept.path)) == 3 * PHOTOS
+        adapt(index, judgements.path, progress=False)
+    lines = judgements.path.read_bytes()
+    judgements.path.write_bytes(lines[:-30])  # a power cut
+    Judgements(judgements.path).keep(drawing(2, 0), "elsewhere/0.png", "no", "")
+    assert len(read_judgements(judgements.path)) == 3 * PHOTOS
     assert "line 48 of" in caplog.text
     with pytest.raises(InputError, match="there is no file"):
         adapt(index, tmp_path / "none.jsonl")

@@ -202,7 +202,7 @@ def _folds(answers: Sequence[Answer], seed: int) -> list[list[int]]:
 def _with_head(pipeline: Pipeline, head: Head) -> Pipeline:
     tables = pipeline.recipe.tables()
     adapted = build({**tables, "encoder": {"name": "query_head", "encoder": tables["encoder"], "width": len(head[1])}})
-    adapted.categories, adapted.chosen = pipeline.categories, pipeline.chosen
+    _describe(adapted, pipeline)
     encoder = adapted.encoder
     assert isinstance(encoder, QueryHead)
     encoder.encoder.load_state_dict(pipeline.encoder.state_dict())
@@ -218,9 +218,13 @@ def _without_head(pipeline: Pipeline) -> Pipeline:
         return pipeline
     tables = pipeline.recipe.tables()
     plain = build({**tables, "encoder": tables["encoder"]["encoder"]})
-    plain.categories, plain.chosen = pipeline.categories, pipeline.chosen
+    _describe(plain, pipeline)
     plain.encoder.load_state_dict(encoder.encoder.state_dict())
     return plain
+
+
+def _describe(pipeline: Pipeline, as_of: Pipeline) -> None:
+    pipeline.categories, pipeline.chosen, pipeline.stroke_width = as_of.categories, as_of.chosen, as_of.stroke_width
 
 
 def _save(folder: str | Path, store: Index, pipeline: Pipeline) -> None:

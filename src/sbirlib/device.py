@@ -7,7 +7,7 @@ import os
 import torch
 
 from sbirlib.errors import InputError
-from sbirlib.processes import launched
+from sbirlib.processes import join, launched
 
 
 def find_device(name: str | None) -> torch.device:
@@ -25,6 +25,15 @@ def find_device(name: str | None) -> torch.device:
         raise InputError(f"device = {name!r}: expected 'cpu', 'cuda' or 'cuda:N' ({str(error).splitlines()[0]})") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {name!r} was asked for, but torch finds no GPU of that number: leave it out, or say device='cpu'")
+    return device
+
+
+def joined_device(name: str | None) -> torch.device:
+    """The device of that name, see `find_device`, in the group of processes that the launcher asks for."""
+    join()
+    device = find_device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 

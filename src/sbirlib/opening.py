@@ -54,7 +54,7 @@ def _saved(path: str | Path, objects: dict[str, Any]) -> Pipeline:
     announce(recipe, path)
     with limited_to(tensors, path):
         pipeline = Pipeline(recipe, categories=about.categories)
-        pipeline.chosen = about.chosen
+        pipeline.chosen, pipeline.stroke_width = about.chosen, about.stroke_width
         if not about.exported and about.categories:  # a pipeline that was never trained has no losses yet
             pipeline.make_losses(about.categories, about.instances)
     try:
@@ -83,5 +83,12 @@ def open_index(folder: str | Path, *, verify: bool | None = None) -> SearchIndex
         raise InputError(f"{model} is not the encoder that made this index ({about.encoder[:12]}): index the photos again")
     sources = next((name for name in about.files if name.startswith(f"{STEM}-")), None)
     return SearchIndex(
-        pipeline.encoder, pipeline.transform, index, digest=digest, export=pipeline.export, model=about.model, sources=sources
+        pipeline.encoder,
+        pipeline.transform,
+        index,
+        digest=digest,
+        export=pipeline.export,
+        stroke_width=pipeline.stroke_width,
+        model=about.model,
+        sources=sources,
     )

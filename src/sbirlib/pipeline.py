@@ -17,10 +17,11 @@ from sbirlib.build_call import build_call
 from sbirlib.data.batches import Prepared
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
-from sbirlib.device import find_device
+from sbirlib.data.strokes import usual_width
+from sbirlib.device import joined_device
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Classifier, Encoded, Encoder, Evaluator, Loss, Transform
-from sbirlib.processes import join, on_first, rank
+from sbirlib.processes import on_first, rank
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
 from sbirlib.retrieval.indexes.base import Index
@@ -63,6 +64,7 @@ class Pipeline:
         self.categories = tuple(categories)
         self.instances = 0
         self.chosen: Chosen | None = None
+        self.stroke_width: float | None = None  # of training sketches, as a share of the drawing's side
         specs = {"encoder": recipe.encoder, "transform": recipe.transform, "sampler": recipe.sampler, "miner": recipe.miner}
         components = make_all(specs | {f"evaluators.{name}": spec for name, spec in recipe.evaluators.items()}, recipe.seed)
         self.encoder: Encoder = components["encoder"]
@@ -145,7 +147,7 @@ class Pipeline:
         1 2 ['balanced_triplet.cross', 'balanced_triplet.hybrid', 'balanced_triplet.within', 'cross_entropy']
         2 2 ['balanced_triplet.cross', 'balanced_triplet.hybrid', 'balanced_triplet.within', 'cross_entropy']
         """
-        plan, source, stream = self._start(dataset, _placed(device), workers, fresh=True, progress=False)
+        plan, source, stream = self._start(dataset, joined_device(device), workers, fresh=True, progress=False)
         yield from drawn_from(stream, steps(plan, source, Position()))
         self.model.eval()
 
@@ -172,14 +174,11 @@ class Pipeline:
         each step. On the CPU a resumed run ends bit-identical to one that was never stopped. Ctrl-C finishes the step, saves, and says how to go
         on. Under torchrun every process calls this, and trains on its share of each batch.
         """
-        folder, place = None if out is None else Path(out), _placed(device)
+        folder, place = None if out is None else Path(out), joined_device(device)
         run = Run(out=folder, resume=resume, device=place, workers=workers, save_every=save_every, save_minutes=save_minutes, keep=keep,
                   log_every=log_every, progress=progress, tensorboard=tensorboard)  # fmt: skip
-        if run.checkpoint is not None and not resume and on_first(run.checkpoint.exists):
-            raise InputError(
-                f"{run.out} holds the checkpoint of an earlier run: resume=True (--resume) goes on with it; "
-                "a new run needs another out=FOLDER (--out)"
-            )
+        run.check_new()
+        self.stroke_width = usual_width(dataset.train.sketches, self.transform)
         plan, source, stream = self._start(dataset, place, workers, fresh=not run.resumes, progress=progress)
         validation = dataset.validation
         if self.recipe.validate and (fault := uninformative(validation.sketches, validation.photos, self.evaluators.values())):
@@ -287,7 +286,9 @@ class Pipeline:
 
     def search_index(self, index: Index) -> SearchIndex:
         """An index of vectors of this pipeline's encoder, to be searched with sketches."""
-        return SearchIndex(self.encoder, self.transform, index, digest=self.encoder_digest(), export=self.export)
+        return SearchIndex(
+            self.encoder, self.transform, index, digest=self.encoder_digest(), export=self.export, stroke_width=self.stroke_width
+        )
 
     def encoder_digest(self) -> str:
         """SHA-256 of encoder, weights and transform: vectors of equal digests can be compared."""
@@ -332,19 +333,11 @@ class Pipeline:
 
     def _about(self, *, exported: bool) -> dict[str, Any]:
         about = {"recipe": self.recipe.tables(), "categories": list(self.categories), "instances": self.instances, "exported": exported}
-        return about | ({} if self.chosen is None else {"chosen": self.chosen.model_dump()})
+        later = {"chosen": self.chosen and self.chosen.model_dump(), "stroke_width": self.stroke_width}
+        return about | {name: value for name, value in later.items() if value is not None}
 
     def _moved(self, device: str | None) -> str:
         """The device of that name, to which the model is moved."""
-        place = _placed(device)
+        place = joined_device(device)
         self.model.to(place)
         return str(place)
-
-
-def _placed(device: str | None) -> torch.device:
-    """The device of that name, in the group of processes that the launcher asks for."""
-    join()
-    place = find_device(device)
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
-    return place

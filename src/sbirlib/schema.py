@@ -32,7 +32,7 @@ def recipe_schema() -> Schema:
             "validate": _or_none(_table(Validation, "", {}, required=["every"])),
             "phases": {"type": "array", "items": _phase()},
         }),
-        "required": ["encoder", "losses"],
+        "required": ["encoder"],
         "$defs": {kind: _component(kind) for kind in KINDS},
     }  # fmt: skip
 

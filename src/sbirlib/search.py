@@ -64,7 +64,8 @@ class Hit:
 class SearchIndex:
     """An index that is searched with sketches; made by `Pipeline.index`, opened by `open_index`.
 
-    `index` holds the vectors and the records of the photos, `digest` identifies the encoder, and `export` writes it to a file.
+    `index` holds the vectors and the records of the photos, `digest` identifies the encoder, and `export` writes it to a file. `stroke_width` is
+    that of the encoder's training sketches, as a share of the drawing's side, where it is known.
 
     >>> search_index = pipeline.index("photos", progress=False)
     >>> [(hit.rank, hit.path) for hit in search_index.search("sketch.png", k=2)]
@@ -79,10 +80,12 @@ class SearchIndex:
         *,
         digest: str,
         export: Callable[[Path], None],
+        stroke_width: float | None = None,
         model: str | None = None,
         sources: str | None = None,
     ) -> None:
         self.encoder, self.transform, self.index, self.digest, self.export = encoder, transform, index, digest, export
+        self.stroke_width = stroke_width
         self._model = model  # the encoder's file in the folder the index was opened from or saved in
         self._sources_file = sources  # that of the photos' sources there, if it still holds
         self._sources: dict[str, Source] | None = None  # not read yet

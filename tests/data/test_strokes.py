@@ -1,17 +1,33 @@
 """Strokes: rendered like training sketches, and their width measured."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from PIL import Image
 from pydantic import ValidationError
+from tests.conftest import figure
 
-from sbirlib.data.strokes import POINTS, SIDE, Drawing, Stroke, render, stroke_width
+from sbirlib import build, load
+from sbirlib.data.dataset import Dataset
+from sbirlib.data.folder import images
+from sbirlib.data.split import split
+from sbirlib.data.strokes import POINTS, SIDE, Drawing, Stroke, render, stroke_width, usual_width
 from sbirlib.data.transforms import Sbir
 from sbirlib.interfaces import SKETCH
+from sbirlib.serve import app
+
+SMALL: dict[str, Any] = {
+    "encoder": {"backbone": "resnet10t", "dim": 8, "pretrained": False},
+    "transform": {"size": 32},
+    "sampler": {"categories": 2, "per_modality": 2},
+    "phases.0.steps": 2,
+    "phases.0.parameters": [],
+}
 
 
 def ring(x: float, y: float, radius: float, width: float) -> Drawing:
@@ -87,3 +103,17 @@ def test_a_drawing_has_a_bounded_number_of_points() -> None:
     Drawing.model_validate({"strokes": [long]})
     with pytest.raises(ValidationError, match=f"at most {POINTS} points"):
         Drawing.model_validate({"strokes": [long, long]})
+
+
+def test_training_keeps_the_width_of_its_sketches_for_those_who_draw_later(dataset: Dataset, tmp_path: Path) -> None:
+    pipeline = build("mathm", **SMALL).fit(split(dataset, "class0,class1"), progress=False, tensorboard=False)
+    expected = np.median([stroke_width(pipeline.transform.prepare(figure(c, i, True), SKETCH)) for c in range(2, 6) for i in range(6)])
+    assert pipeline.stroke_width == pytest.approx(expected, rel=0.05)
+    pipeline.export(tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors")
+    assert again.stroke_width == pipeline.stroke_width
+    again.index(dataset.photos, progress=False).save(tmp_path / "index")
+    with TestClient(app(tmp_path / "index")) as client:
+        assert client.get("/about").json()["stroke_width"] == pipeline.stroke_width
+    blank = [Image.new("L", (32, 32), 255)]
+    assert usual_width(images(blank, modality="sketch"), Sbir(size=32)) is None

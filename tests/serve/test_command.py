@@ -69,10 +69,10 @@ def test_it_serves_until_it_is_interrupted(folder: Path, tmp_path: Path) -> None
 
 
 def test_a_port_in_use_and_an_index_that_is_gone_are_told(folder: Path, tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
         process = subprocess.run([*SERVE, str(folder), "--port", port], capture_output=True, text=True, check=False)
     assert process.returncode == 2
     assert re.fullmatch(

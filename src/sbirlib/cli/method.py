@@ -8,7 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from sbirlib.cli.options import Data, Device, MaxPixels, Set, SkipBad, Split, open_dataset, pairs, settings, table
+from sbirlib.cli.options import (
+    Data,
+    Device,
+    MaxPixels,
+    ModelName,
+    Set,
+    SetModel,
+    SkipBad,
+    Split,
+    open_dataset,
+    open_model,
+    pairs,
+    settings,
+    table,
+)
 
 
 def demo(out: Annotated[Path, typer.Option(help="where the model and the picture go")] = Path("demo"), seed: int = 0) -> None:
@@ -106,9 +120,10 @@ def ensemble(
 
 
 def eval_(
-    checkpoint: Path,
+    model: ModelName,
     data: Data,
     split: Split = None,
+    set_: SetModel = None,
     metrics: Annotated[list[str] | None, typer.Option(help="by name, such as mAP@200; repeatable; the recipe's own unless given")] = None,
     device: Device = None,
     out: Annotated[Path | None, typer.Option(help="also write it all as JSON, class by class too")] = None,
@@ -116,20 +131,19 @@ def eval_(
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Evaluate a saved model: each metric with its definition, its interval over classes and queries, and the queries left out."""
-    from sbirlib import load
+    """Evaluate a model, or a recipe as it is: each metric with its definition, its interval over classes and queries, and the queries left out."""
     from sbirlib.evaluation import evaluation, worst_queries
     from sbirlib.files import atomic_write
     from sbirlib.visual.layout import save_picture
 
     dataset = open_dataset(data, split, skip_bad, max_pixels)
-    pipeline = load(checkpoint)
+    pipeline = open_model(model, settings(set_))
     typer.echo(dataset.describe())
     result = evaluation(pipeline, dataset, metrics=metrics, device=device)
     heads = ("evaluator", "metric", "value", "95 % interval", "left out", "definition")
     table(heads, [line.cells() for line in result.lines])
     if out is not None:
-        about = {"checkpoint": str(checkpoint), "data": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}
+        about = {"checkpoint": model, "data": dataset.name, "split": dataset.split_name, "digest": dataset.split_digest}
         with atomic_write(out) as partial:
             partial.write_text(json.dumps({**about, **result.tables()}, indent=1) + "\n", encoding="utf-8")
     if worst is not None:

@@ -11,11 +11,14 @@ from PIL import Image, ImageDraw
 from pydantic import FiniteFloat, model_validator
 from torch import Tensor
 
+from sbirlib.data.dataset import Dataset
 from sbirlib.documents import Schema
+from sbirlib.interfaces import SKETCH, Transform
 
 SIDE = 512  # pixels of a rendered sheet
 FINE = 2  # drawn larger by this factor, for smooth edges
 USUAL_WIDTH = 0.016  # of a stroke, as a share of the side, where no training sketch tells; QuickDraw has 0.018, QMUL shoes 0.014
+SAMPLE = 64  # sketches whose strokes are measured
 STROKES, POINTS = 2_000, 20_000  # most of one drawing
 FAINT = 16 / 255  # least ink that belongs to a stroke
 SMALLEST = 1 / 64  # extent of a drawing, as a share of the sheet, below which it is not enlarged further
@@ -84,6 +87,13 @@ def stroke_width(pixels: Tensor) -> float:
     down, right = np.diff(padded, axis=0)[:, :-1], np.diff(padded, axis=1)[:-1]
     contour = float(np.hypot(down, right).sum())
     return 2 * float(ink.sum()) / contour / side
+
+
+def usual_width(sketches: Dataset, transform: Transform) -> float | None:
+    """Median width of the strokes of prepared sketches, of at most `SAMPLE` of them; None without any ink."""
+    chosen = np.unique(np.linspace(0, len(sketches) - 1, min(SAMPLE, len(sketches))).astype(int))
+    widths = [stroke_width(transform.prepare(sketches.read(i), SKETCH)) for i in chosen.tolist()]
+    return float(np.median([width for width in widths if width])) if any(widths) else None
 
 
 def _box(drawing: Drawing) -> tuple[float, float, float]:

@@ -37,5 +37,6 @@ class QueryHead(Wrapper):
 
 def headed(queries: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Queries q [..., V] as q + A q + b, at the length of q, with the matrix A [V, V] and b [V]."""
-    changed = queries + nn.functional.linear(queries, weight, bias)
-    return changed * (queries.norm(dim=-1, keepdim=True) / changed.norm(dim=-1, keepdim=True).clamp(min=1e-12))
+    changed: Tensor = queries + nn.functional.linear(queries, weight, bias)
+    scaled: Tensor = changed * (queries.norm(dim=-1, keepdim=True) / changed.norm(dim=-1, keepdim=True).clamp(min=1e-12))
+    return scaled

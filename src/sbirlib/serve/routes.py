@@ -74,7 +74,7 @@ async def about(service: Served) -> About:
     """What a client needs to know before it searches."""
     return About(
         photos=await service.photos(),
-        stroke_width=getattr(service.index, "stroke_width", None) or USUAL_WIDTH,
+        stroke_width=service.index.stroke_width or USUAL_WIDTH,
         feedback=service.feedback is not None,
         limits={"k": service.limits.k, "depth": service.limits.depth, "bytes": service.limits.bytes, "strokes": STROKES, "points": POINTS},
         version=version("sbirlib"),

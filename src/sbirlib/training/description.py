@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import MaxLen
+from annotated_types import Gt, Lt, MaxLen
 from pydantic import TypeAdapter
 
 from sbirlib.documents import Count, Name, Schema
@@ -62,7 +62,7 @@ class Data(Schema):
 class Description(Schema):
     """Description of a model: its recipe, its training categories, the step that validation chose, and, in a checkpoint, its data and its training.
 
-    `xxh3` is the file's digest.
+    `stroke_width` is that of its training sketches, as a share of the drawing's side; `xxh3` is the file's digest.
     """
 
     xxh3: Word = ""
@@ -71,6 +71,7 @@ class Description(Schema):
     instances: Count
     exported: bool
     chosen: Chosen | None = None
+    stroke_width: Annotated[float, Gt(0), Lt(1)] | None = None
     data: Data | None = None
     training: Training | None = None
 

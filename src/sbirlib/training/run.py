@@ -66,6 +66,14 @@ class Run:
         path = self.checkpoint
         return self.resume and path is not None and bool(on_first(path.is_file))
 
+    def check_new(self) -> None:
+        """Raise InputError where a new run would write over an earlier one."""
+        if self.checkpoint is not None and not self.resume and on_first(self.checkpoint.exists):
+            raise InputError(
+                f"{self.out} holds the checkpoint of an earlier run: resume=True (--resume) goes on with it; "
+                "a new run needs another out=FOLDER (--out)"
+            )
+
 
 def train(
     plan: Plan,
