@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from sbirlib import build, folder, part
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.packed import pack
+from sbirlib.exchange.hub import save_pretrained
 from sbirlib.interfaces import SKETCH, Encoder, Features, Step
 from sbirlib.pipeline import Pipeline
 from sbirlib.testing.world import batch as noise
@@ -34,6 +35,7 @@ def world_of_examples(root: Path) -> dict[str, Any]:
     pack(folder(root / "my-data"), root / "my-data.pack", progress=False)
     trained = _pipeline(0).fit(dataset, out=root / "runs" / "mathm", progress=False, tensorboard=False, log_every=1)
     trained.save(root / "runs" / "mathm" / "model.safetensors")
+    save_pretrained(trained, root / "pretrained")
     sketches, photos = trained.encode(dataset, progress=False)
     step = _step(trained, dataset)
     features: Features = step.features

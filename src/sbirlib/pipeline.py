@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sbirlib import recipe_file
+from sbirlib import html, recipe_file
 from sbirlib.build_call import build_call
 from sbirlib.data.batches import Prepared
 from sbirlib.data.dataset import Dataset
@@ -75,6 +75,11 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return build_call(self.recipe)
+
+    def _repr_html_(self) -> str:
+        parts = [("encoder", self.recipe.encoder), ("transform", self.recipe.transform), ("miner", self.recipe.miner)]
+        parts += [(f"loss {name}", spec) for name, spec in self.recipe.losses.items()]
+        return html.preformatted(repr(self)) + html.table((kind, spec.name, spec.table()) for kind, spec in parts if spec)
 
     @property
     def losses(self) -> dict[str, Loss]:

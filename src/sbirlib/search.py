@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sbirlib.data.packed import member
 from sbirlib.data.readers import BlankCheck, DecodedOnce, Numbered
 from sbirlib.device import find_device
 from sbirlib.errors import InputError
+from sbirlib.hits import Hit, Hits
 from sbirlib.interfaces import Encoder, Transform
 from sbirlib.processes import rank
 from sbirlib.retrieval.encode import encode
@@ -40,25 +41,6 @@ ROWS = 8192  # photos that are encoded between two saves
 
 class PhotoGone(InputError):
     """A photo that is in an index and no longer where it was."""
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One retrieved photo: its rank from 1, its score (larger is nearer), and its record."""
-
-    rank: int
-    score: float
-    record: Record
-
-    @property
-    def path(self) -> str:
-        """The path of the photo, as it was indexed."""
-        return str(self.record["path"])
-
-    @property
-    def category(self) -> Value:
-        """The category of the photo, or None."""
-        return self.record.get("category")
 
 
 class SearchIndex:
@@ -238,11 +220,11 @@ class SearchIndex:
             self.index.add(vectors[rows], [entries[i] for i in rows])
         self._note(intake.sources)
 
-    def search(self, sketch: Any, k: int = 10, where: Where | None = None) -> list[Hit]:
+    def search(self, sketch: Any, k: int = 10, where: Where | None = None) -> Hits:
         """The k best photos for one sketch (a path or a PIL image), best first; `where` filters, as in where={"category": ["cat", "dog"]}."""
         return self.search_all([sketch], k, where)[0]
 
-    def search_all(self, sketches: Any, k: int = 10, where: Where | None = None, *, device: str | None = None) -> list[list[Hit]]:
+    def search_all(self, sketches: Any, k: int = 10, where: Where | None = None, *, device: str | None = None) -> list[Hits]:
         """The k best photos for each sketch of a dataset, a folder, or a list of paths and PIL images; a blank sketch is logged as a warning.
 
         Sketches are encoded on `device`, the GPU if there is one.
@@ -256,12 +238,12 @@ class SearchIndex:
                 logger.warning("the sketch %s is blank, so its hits mean nothing: draw dark lines on a light sheet", dataset.path(i))
         return self.search_vectors(vectors, k, where)
 
-    def search_vectors(self, queries: Tensor, k: int = 10, where: Where | None = None) -> list[list[Hit]]:
+    def search_vectors(self, queries: Tensor, k: int = 10, where: Where | None = None) -> list[Hits]:
         """The k best photos for query vectors [Q, S, V']."""
         scores, ids = self.index.search(queries, k, where)
         entries = iter(self.index.records(ids[ids >= 0]))  # of all queries at once, because a server answers each call with a delay
         rows = (score[row >= 0].tolist() for score, row in zip(scores, ids, strict=True))
-        return [[Hit(rank, score, next(entries)) for rank, score in enumerate(row, 1)] for row in rows]
+        return [Hits([Hit(rank, score, next(entries)) for rank, score in enumerate(row, 1)], self.photo) for row in rows]
 
     def grid(self, sketches: Any, categories: Sequence[str | None] | None = None, k: int = 10, where: Where | None = None) -> Image.Image:
         """Search, and draw a row for each sketch with its k best photos, framed green or red where `categories` gives the right answer."""
@@ -282,6 +264,12 @@ class SearchIndex:
             correct,
             titles=[name or "" for name in titles],
         )
+
+    def draw(self) -> Any:
+        """Open a page to draw on over this index, which a notebook shows in a frame; its `url` for a browser, `close()` ends it. Needs `serve`."""
+        from sbirlib.serve import window
+
+        return window(self)
 
     def save(self, folder: str | Path) -> None:
         """Save vectors, records and the encoder as one folder; after a failure, or a kill, the folder is as it was before.

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
@@ -33,7 +33,7 @@ from sbirlib.processes import rank
 
 if TYPE_CHECKING:
     from sbirlib.data.dataset import Dataset
-    from sbirlib.search import Hit
+    from sbirlib.hits import Hit
 
 GRID = 50  # sketches in one picture
 PATH = 65_536  # bytes of the longest path
@@ -257,7 +257,7 @@ def _warnings_last() -> Iterator[None]:
                 typer.echo(f"sbirlib: {printable(str(warning.message), lines=True)}", err=True)
 
 
-def _print_hits(sketches: Dataset, hits: list[list[Hit]], as_json: bool) -> None:
+def _print_hits(sketches: Dataset, hits: Sequence[Sequence[Hit]], as_json: bool) -> None:
     """Print the hits of each sketch, as lines of JSON or as a table."""
     for i, row in enumerate(hits):
         if as_json:

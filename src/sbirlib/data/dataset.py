@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sbirlib import html
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 
 IntArray = NDArray[np.int64]
+SHOWN = 12  # images in a notebook
 SPLITS = ("train", "validation", "test")
 
 
@@ -72,6 +74,12 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"<{self.describe()}>"
+
+    def _repr_html_(self) -> str:
+        """The counts, and a strip of images from all over the dataset."""
+        rows = np.linspace(0, len(self) - 1, min(SHOWN, len(self))).astype(int).tolist()
+        names = [self.categories[c] if c >= 0 else "" for c in self.category[rows]]
+        return html.preformatted(self.describe()) + html.strip((self.read(i), name) for i, name in zip(rows, names, strict=True))
 
     def __len__(self) -> int:
         return len(self.index)

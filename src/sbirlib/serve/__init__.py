@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sbirlib.errors import InputError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from sbirlib.search import SearchIndex
+    from sbirlib.serve.notebook import Window
 
 
 def app(index: Any, **options: Any) -> FastAPI:
@@ -18,8 +23,21 @@ def app(index: Any, **options: Any) -> FastAPI:
     >>> client.get("/health").json()
     {'status': 'ok', 'photos': 36}
     """
-    try:
+    with _extra():
         from sbirlib.serve.application import make
+    return make(index, **options)
+
+
+def window(index: SearchIndex) -> Window:
+    """The page over an index in this process, for a notebook: `SearchIndex.draw`."""
+    with _extra():
+        from sbirlib.serve.notebook import Window
+    return Window(index)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         raise InputError(f"the service needs more packages ({error.name} is missing): pip install 'sbirlib[serve]'") from error
-    return make(index, **options)

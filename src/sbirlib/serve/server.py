@@ -34,6 +34,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(application: FastAPI, sock: socket.socket) -> None:
     """Serve at a socket until Ctrl-C or SIGTERM; requests at work are finished."""
+    server_of(application).run(sockets=[sock])
+
+
+def server_of(application: FastAPI) -> uvicorn.Server:
+    """The server of an application, which `run(sockets=...)` starts and `should_exit = True` ends."""
     config = uvicorn.Config(
         application,
         access_log=False,  # the guard's own has no query, in which a token may be
@@ -44,7 +49,7 @@ def run(application: FastAPI, sock: socket.socket) -> None:
     )
     config.load()
     config.http_protocol_class = type("Impatient", (_Deadline, config.http_protocol_class), {})
-    uvicorn.Server(config).run(sockets=[sock])
+    return uvicorn.Server(config)
 
 
 class _Deadline:
