@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,8 @@ from sbirlib.gather import gather_rows
 from sbirlib.interfaces import Batch, Classifier, Encoded, Encoder, Features, Transform
 from sbirlib.processes import everyone, rank, world_size
 from sbirlib.progress import track
+
+_LOCKS: WeakKeyDictionary[Encoder, RLock] = WeakKeyDictionary()
 
 
 def encode(
@@ -50,14 +54,20 @@ def encode(
     with torch.inference_mode(), _eval_mode(components), _cached_features(encoder) as features_of:
         for batch in batches:
             on_device = batch.to(device)
-            vectors.append(vectors_of(on_device).float().cpu())
-            if classifier is not None:
-                logits.append(classifier.logits(features_of(on_device)).float().cpu())
+            with lock_of(encoder):
+                vectors.append(vectors_of(on_device).float().cpu())
+                if classifier is not None:
+                    logits.append(classifier.logits(features_of(on_device)).float().cpu())
     rows = torch.cat(
         [torch.arange(start, min(start + batch_size, len(dataset))) for start in starts] or [torch.empty(0, dtype=torch.int64)]
     )
     vectors, logits = ([_of_all(values, rows)] if world > 1 else values for values in (vectors, logits))
     return Encoded(torch.cat(vectors), *_labels(dataset, slice(None)), logits=torch.cat(logits) if classifier is not None else None)
+
+
+def lock_of(encoder: Encoder) -> RLock:
+    """The lock under which threads encode: an encoder may keep the modality of a batch, or another state, while it encodes it."""
+    return _LOCKS.setdefault(encoder, RLock())
 
 
 def _of_all(batches: list[Tensor], rows: Tensor) -> Tensor:

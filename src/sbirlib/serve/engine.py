@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sbirlib.errors import InputError
 from sbirlib.features import Batch
+from sbirlib.retrieval.encode import lock_of
 from sbirlib.retrieval.indexes.shards import Record
 from sbirlib.search import SearchIndex
 from sbirlib.serve.metrics import Meters
@@ -133,8 +134,9 @@ class Engine:
         images = torch.stack([part.pixels for part in parts]).float() / 255
         none = torch.full((len(parts),), -1)
         batch = Batch(images, torch.tensor([part.modality for part in parts]), none, none)
-        with torch.inference_mode():
-            every = iter(queries[0].index.encoder.query_vectors(batch.to(self.device)).float().cpu())
+        encoder = queries[0].index.encoder
+        with torch.inference_mode(), lock_of(encoder):
+            every = iter(encoder.query_vectors(batch.to(self.device)).float().cpu())
         return [mixture([(next(every), part.weight) for part in query.parts]) for query in queries]
 
 
