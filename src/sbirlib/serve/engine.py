@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -65,8 +65,8 @@ class Engine:
         self.device, self.meters, self.most = device, meters, most
         self._queue: SimpleQueue[Query] = SimpleQueue()
         self._coming, self._lock = 0, Lock()
+        self._thread = ThreadPoolExecutor(1, "sbirlib-engine")
         self.take(index)
-        Thread(target=self._work, name="sbirlib-engine", daemon=True).start()
 
     def take(self, index: SearchIndex) -> None:
         """Search in this index from now on."""
@@ -88,29 +88,30 @@ class Engine:
         """A part of the ranking of an index's photos, in the future."""
         query = Query(index, parts, page)
         self._queue.put(query)
+        self._thread.submit(self._work)
         return query.answer
 
     def _work(self) -> None:
-        while True:
-            queries = [query for query in self._next() if query.answer.set_running_or_notify_cancel()]
-            try:
-                if queries:
-                    self._answer(queries)
-            except BaseException as error:  # of one query or of all: each is told, and the thread goes on
-                for query in queries:
-                    if not query.answer.done():
-                        query.answer.set_exception(error)
+        """Answer the queries that wait; an earlier call may have answered them all."""
+        queries = [query for query in self._waiting() if query.answer.set_running_or_notify_cancel()]
+        try:
+            if queries:
+                self._answer(queries)
+        except BaseException as error:  # of one query or of all: each is told
+            for query in queries:
+                if not query.answer.done():
+                    query.answer.set_exception(error)
 
-    def _next(self) -> list[Query]:
-        """The queries that wait, at least one."""
-        queries = [self._queue.get()]
+    def _waiting(self) -> list[Query]:
+        """The queries that wait, and those that come while others are being prepared."""
+        queries: list[Query] = []
         end = time.monotonic() + PATIENCE
         while len(queries) < self.most:
-            left = end - time.monotonic() if self._coming else 0.0
+            left = end - time.monotonic() if queries and self._coming else 0.0
             try:
                 queries.append(self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait())
             except Empty:
-                if not self._coming or time.monotonic() >= end:
+                if not queries or not self._coming or time.monotonic() >= end:
                     break
         return queries
 
