@@ -224,7 +224,8 @@ def _without_head(pipeline: Pipeline) -> Pipeline:
 
 
 def _describe(pipeline: Pipeline, as_of: Pipeline) -> None:
-    pipeline.categories, pipeline.chosen, pipeline.stroke_width = as_of.categories, as_of.chosen, as_of.stroke_width
+    for name in ("categories", "chosen", "data", "stroke_width"):
+        setattr(pipeline, name, getattr(as_of, name))
 
 
 def _save(folder: str | Path, store: Index, pipeline: Pipeline) -> None:

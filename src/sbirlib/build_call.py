@@ -1,4 +1,4 @@
-"""The shortest `build` call that makes a recipe."""
+"""A recipe in short: the shortest `build` call that makes it, and its parts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,3 +40,10 @@ def difference(base: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
         else:
             changes[path] = value
     return changes
+
+
+def parts_of(recipe: Recipe) -> list[tuple[str, str, dict[str, Any]]]:
+    """The kind, name and options of the components that make vectors, triplets and losses."""
+    specs = {"encoder": recipe.encoder, "transform": recipe.transform, "miner": recipe.miner}
+    specs |= {f"loss {name}": spec for name, spec in recipe.losses.items()}
+    return [(kind, spec.name, spec.table()) for kind, spec in specs.items() if spec is not None]

@@ -9,6 +9,7 @@ from typing import Any
 from sbirlib import recipe_file, registry
 from sbirlib.errors import InputError, nearest
 from sbirlib.files import is_file
+from sbirlib.hub import hub_file, is_hub_name
 from sbirlib.pipeline import Pipeline, build
 from sbirlib.plugins import announce
 from sbirlib.recipe import Recipe
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 def load(model: str | Path, **objects: Any) -> Pipeline:
     """A pipeline as it was saved, exported or checkpointed; or, by a recipe's name or TOML file, as it is before any training.
 
-    For a saved one nothing is fetched, and components that were objects are handed over again by their places in the recipe:
+    A saved one is a file, or on the Hugging Face Hub ("hf:owner/name"). For a file nothing is fetched, and components that were objects are handed over again by their places in the recipe:
     `load(file, miner=..., **{"losses.mine": ...})`. A recipe is changed by the same keywords, as in `build`; its pretrained weights are fetched, or
     read from their file, at first use.
 
@@ -34,6 +35,8 @@ def load(model: str | Path, **objects: Any) -> Pipeline:
     """
     if not isinstance(model, str | Path):
         raise InputError(f"a model = {model!r}: expected the path of a file, or a recipe's name")
+    if is_hub_name(model):
+        return _saved(hub_file(model), objects)
     if recipe_file.names_recipe(model):
         return _untrained(str(model), objects)
     if not Path(model).suffix and not is_file(model):
@@ -54,7 +57,7 @@ def _saved(path: str | Path, objects: dict[str, Any]) -> Pipeline:
     announce(recipe, path)
     with limited_to(tensors, path):
         pipeline = Pipeline(recipe, categories=about.categories)
-        pipeline.chosen, pipeline.stroke_width = about.chosen, about.stroke_width
+        pipeline.chosen, pipeline.data, pipeline.stroke_width = about.chosen, about.data, about.stroke_width
         if not about.exported and about.categories:  # a pipeline that was never trained has no losses yet
             pipeline.make_losses(about.categories, about.instances)
     try:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sbirlib import html, recipe_file
-from sbirlib.build_call import build_call
+from sbirlib.build_call import build_call, parts_of
 from sbirlib.data.batches import Prepared
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
@@ -29,7 +29,7 @@ from sbirlib.retrieval.informative import uninformative
 from sbirlib.search import SearchIndex
 from sbirlib.spec import part
 from sbirlib.training import checkpoint
-from sbirlib.training.description import Chosen
+from sbirlib.training.description import Chosen, Data
 from sbirlib.training.model import Model
 from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training, warn_of_long_starts
 from sbirlib.training.randomness import RandomStream, drawn_from, make_all
@@ -61,9 +61,9 @@ class Pipeline:
 
     def __init__(self, recipe: Recipe, *, categories: Sequence[str] = ()) -> None:
         self.recipe = recipe
-        self.categories = tuple(categories)
-        self.instances = 0
+        self.categories, self.instances = tuple(categories), 0
         self.chosen: Chosen | None = None
+        self.data: Data | None = None  # the last that it was trained on
         self.stroke_width: float | None = None  # of training sketches, as a share of the drawing's side
         specs = {"encoder": recipe.encoder, "transform": recipe.transform, "sampler": recipe.sampler, "miner": recipe.miner}
         components = make_all(specs | {f"evaluators.{name}": spec for name, spec in recipe.evaluators.items()}, recipe.seed)
@@ -77,9 +77,7 @@ class Pipeline:
         return build_call(self.recipe)
 
     def _repr_html_(self) -> str:
-        parts = [("encoder", self.recipe.encoder), ("transform", self.recipe.transform), ("miner", self.recipe.miner)]
-        parts += [(f"loss {name}", spec) for name, spec in self.recipe.losses.items()]
-        return html.preformatted(repr(self)) + html.table((kind, spec.name, spec.table()) for kind, spec in parts if spec)
+        return html.preformatted(repr(self)) + html.table(parts_of(self.recipe))
 
     @property
     def losses(self) -> dict[str, Loss]:
@@ -189,8 +187,8 @@ class Pipeline:
         if self.recipe.validate and (fault := uninformative(validation.sketches, validation.photos, self.evaluators.values())):
             logger.warning("validation chooses no step: %s", fault)
         validate = partial(self._validated, dataset, str(place)) if len(validation) else None
-        about = {**self._about(exported=False), "data": {"name": dataset.name, "split": dataset.split_name, "digest": dataset.digest}}
-        best = train(plan, source, stream, run, about=about, validate=validate, on_step=on_step)
+        self.data = Data(name=dataset.name, split=dataset.split_name, digest=dataset.digest)
+        best = train(plan, source, stream, run, about=self._about(exported=False), validate=validate, on_step=on_step)
         self.chosen = best.chosen if best else None
         self.model.eval()
         return self
@@ -338,7 +336,11 @@ class Pipeline:
 
     def _about(self, *, exported: bool) -> dict[str, Any]:
         about = {"recipe": self.recipe.tables(), "categories": list(self.categories), "instances": self.instances, "exported": exported}
-        later = {"chosen": self.chosen and self.chosen.model_dump(), "stroke_width": self.stroke_width}
+        later = {
+            "chosen": self.chosen and self.chosen.model_dump(),
+            "data": self.data and self.data.model_dump(),
+            "stroke_width": self.stroke_width,
+        }
         return about | {name: value for name, value in later.items() if value is not None}
 
     def _moved(self, device: str | None) -> str:

@@ -16,8 +16,9 @@ import pytest
 from huggingface_hub import ModelCard, constants
 from tests.exchange.hub_server import TOKEN, Hub
 
-from sbirlib import cli
+from sbirlib import build, cli, load
 from sbirlib import hub as hub_of_models
+from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.exchange.card import model_card
 from sbirlib.exchange.hub import from_pretrained, push_to_hub, save_pretrained
@@ -94,6 +95,25 @@ def test_a_pushed_pipeline_comes_back(hub: Hub, pipeline: Pipeline) -> None:
         assert from_pretrained(name).encoder_digest() == pipeline.encoder_digest()
     assert {line.partition(" ")[2].rpartition("/")[2] for line in hub.requests} == {"model.safetensors"}
     assert sum(line.startswith("GET") for line in hub.requests) == 1  # then the cache has it
+
+
+def test_whatever_takes_a_model_takes_a_name_of_the_hub(hub: Hub, pipeline: Pipeline, dataset: Dataset) -> None:
+    commit = push_to_hub(pipeline, NAME).rpartition("/")[2]
+    for name in (f"hf:{NAME}", Path(f"hf:{NAME}"), f"hf:{NAME}@{commit}"):
+        assert load(name).encoder_digest() == pipeline.encoder_digest()
+    fresh = build(pipeline.recipe.tables() | {"seed": 1})
+    assert fresh.encoder_digest() != pipeline.encoder_digest()
+    assert fresh.warm_start(f"hf:{NAME}").encoder_digest() == pipeline.encoder_digest()
+
+
+def test_the_card_of_a_trained_pipeline_names_its_data(pipeline: Pipeline, dataset: Dataset, tmp_path: Path) -> None:
+    short = build(
+        "mathm", encoder=pipeline.encoder, transform={"size": 32}, sampler={"categories": 4, "per_modality": 2}, phases=[{"steps": 1}]
+    )
+    short.fit(dataset, device="cpu", progress=False, tensorboard=False)
+    _, readme = save_pretrained(short, tmp_path / "saved")
+    assert f"| training data | {dataset.name} |" in readme.read_text()
+    assert f"| SHA-256 of data and split | {dataset.digest} |" in readme.read_text()
 
 
 def test_a_revision_is_its_own(hub: Hub, pipeline: Pipeline) -> None:

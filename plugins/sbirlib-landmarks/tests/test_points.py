@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from sbirlib.errors import InputError
-from sbirlib_landmarks.points import farthest_points, grid
+from sbirlib_landmarks.points import farthest_points, grid, of_every_pixel
 
 
 def literal(lines: Tensor, count: int) -> list[tuple[float, float]]:
@@ -63,3 +63,9 @@ def test_no_image_and_no_point() -> None:
     assert farthest_points(torch.zeros(0, 8, 8, dtype=torch.bool), 3).shape == (0, 3, 2)
     with pytest.raises(InputError, match="at least 1 point"):
         farthest_points(torch.zeros(1, 8, 8, dtype=torch.bool), 0)
+
+
+@pytest.mark.parametrize("count", [1, 4, 30])
+def test_the_graph_of_fixed_shapes_gives_the_same_points(count: int) -> None:
+    masks = torch.rand(6, 20, 24, generator=torch.Generator().manual_seed(0)) < torch.tensor([0, 0.004, 0.02, 0.1, 0.5, 1.0])[:, None, None]
+    assert of_every_pixel(masks, count).equal(farthest_points(masks, count))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sbirlib.errors import InputError, nearest
+from sbirlib.hub import hub_file, is_hub_name
 from sbirlib.training import checkpoint
 from sbirlib.training.model import Model
 
@@ -18,7 +19,7 @@ def warm_start(model: Model, path: str | Path, module: str) -> None:
     Raises InputError where either model has no such module, or the two differ in shape.
     """
     ours, _, theirs = module.partition(":")
-    own, (tensors, _) = find_module(model, ours), checkpoint.read(path)
+    own, (tensors, _) = find_module(model, ours), checkpoint.read(hub_file(path) if is_hub_name(path) else path)
     prefix = f"{theirs or ours}."
     state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     if not state:

@@ -15,6 +15,8 @@ def farthest_points(lines: Tensor, count: int) -> Tensor:
     """
     if count < 1:
         raise InputError(f"at least 1 point is needed, got {count}")
+    if torch.compiler.is_exporting():
+        return of_every_pixel(lines, count)
     batch, height, width = lines.shape
     image, y, x = lines.nonzero(as_tuple=True)
     pixels = lines.flatten(1).sum(1)
@@ -38,6 +40,24 @@ def farthest_points(lines: Tensor, count: int) -> Tensor:
     order = torch.stack(indices, 1).gather(1, again)
     points = places.gather(1, order[..., None].expand(-1, -1, 2))
     return torch.where((pixels > 0)[:, None, None], points, blank)
+
+
+def of_every_pixel(lines: Tensor, count: int) -> Tensor:
+    """`farthest_points` in a graph of fixed shapes [B, N, 2], as an exported model needs: distances of every pixel, those beside the lines at -1."""
+    height, width = lines.shape[1:]
+    y, x = torch.arange(height, device=lines.device), torch.arange(width, device=lines.device)
+    places = torch.stack([x.repeat(height), y.repeat_interleave(width)], 1).float()  # of pixels, row by row [H W, 2]
+    there = lines.flatten(1)
+    pixels = there.sum(1, keepdim=True)
+    middle = (places * there[..., None]).sum(1, keepdim=True) / pixels.clamp(min=1)[..., None]
+    indices = [_squared(places, middle).masked_fill(~there, -1.0).argmax(1)]
+    far = torch.zeros_like(there, dtype=places.dtype).masked_fill(there, torch.inf).masked_fill(~there, -1.0)
+    for _ in range(count - 1):
+        far = torch.minimum(far, _squared(places, places[indices[-1]][:, None]).masked_fill(~there, -1.0))
+        indices.append(far.argmax(1))
+    again = torch.arange(count, device=lines.device) % pixels.clamp(min=1)
+    points = places[torch.stack(indices, 1).gather(1, again)]
+    return torch.where((pixels > 0)[..., None], points, grid(count, height, width).to(lines.device))
 
 
 def grid(count: int, height: int, width: int) -> Tensor:
