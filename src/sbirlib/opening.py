@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 def load(model: str | Path, **objects: Any) -> Pipeline:
     """A pipeline as it was saved, exported or checkpointed; or, by a recipe's name or TOML file, as it is before any training.
 
-    A saved one is a file, or on the Hugging Face Hub ("hf:owner/name"). For a file nothing is fetched, and components that were objects are handed over again by their places in the recipe:
-    `load(file, miner=..., **{"losses.mine": ...})`. A recipe is changed by the same keywords, as in `build`; its pretrained weights are fetched, or
-    read from their file, at first use.
+    A saved one is a file, or on the Hugging Face Hub ("hf:owner/name"). For a file nothing is fetched, and components that were objects are handed
+    over again by their places in the recipe: `load(file, miner=..., **{"losses.mine": ...})`. A recipe is changed by the same keywords, as in
+    `build`; its pretrained weights are fetched, or read from their file, at first use.
 
     >>> load("clip", **{"encoder.pretrained": False}).encoder.dim
     768
