@@ -31,7 +31,7 @@ POLYGONS = {
     "right": ARROW,
     "left": [(1 - x, y) for x, y in ARROW],
 }
-CATEGORIES, INSTANCES = 12, 4  # of the synthetic photos beside the shapes
+CATEGORIES, INSTANCES = 11, 2  # of the synthetic photos beside the shapes
 COUNT = len(POLYGONS) + 1 + CATEGORIES * INSTANCES
 NOTE = "<img src=x onerror=alert(1)>"  # a record is a stranger's text
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page, Request
 
 Line = list[tuple[float, float]]
-CIRCLE: Line = [(0.5 + 0.4 * math.cos(t / 20 * math.pi), 0.5 + 0.4 * math.sin(t / 20 * math.pi)) for t in range(41)]
+CIRCLE: Line = [(0.5 + 0.4 * math.cos(t / 8 * math.pi), 0.5 + 0.4 * math.sin(t / 8 * math.pi)) for t in range(17)]  # a move takes a frame
 SQUARE: Line = [(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9), (0.1, 0.1)]
 TRIANGLE: Line = [(0.5, 0.1), (0.9, 0.9), (0.1, 0.9), (0.5, 0.1)]
 

@@ -93,7 +93,7 @@ def test_a_picture_is_chosen_and_filtered(page: Page, tmp_path: Path) -> None:
     with page.expect_request(begins) as search:
         page.get_by_role("checkbox", name="cat03").check()
     assert "where=category%3Dcat03" in search.value.url
-    page.get_by_text("4 photos, best first").wait_for()
+    page.get_by_text("2 photos, best first").wait_for()
 
 
 def test_what_is_no_picture_is_named(page: Page) -> None:

@@ -51,7 +51,7 @@ def test_filters_narrow_and_are_taken_away(page: Page) -> None:
     with page.expect_request(begins) as request:
         search.press("Enter")  # the only one that is left
     assert body(request.value)["where"] == {"category": ["cat07"]}
-    page.get_by_text("4 photos, best first").wait_for()
+    page.get_by_text("2 photos, best first").wait_for()
     assert all("cat07" in label for label in labels(page))
     page.keyboard.press("Escape")
     page.locator("summary", has_text="Year").click()
@@ -92,7 +92,7 @@ def test_limits_and_wishes_that_are_told_after_the_photos_are_followed(
     draw(page, CIRCLE)
     expect_first(page, "circle")
     fragment = page.url.partition("#")[2]
-    address = serve(limits=Limits(depth=30), feedback=tmp_path / "feedback.jsonl")
+    address = serve(limits=Limits(depth=26), feedback=tmp_path / "feedback.jsonl")
     other = open_page(address)
     held: list[Route] = []
     other.route("**/about", lambda route: held.append(route))
@@ -102,8 +102,8 @@ def test_limits_and_wishes_that_are_told_after_the_photos_are_followed(
     held[0].continue_()
     other.get_by_text("Your yes or no is kept, with your drawing").wait_for()
     other.keyboard.press("End")
-    other.get_by_text("These are the best 30.").wait_for()
-    assert len(labels(other)) == 30
+    other.get_by_text("These are the best 26.").wait_for()
+    assert len(labels(other)) == 26
 
 
 def test_a_photo_is_seen_large_with_its_record(page: Page) -> None:
