@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,19 @@ def test_state_and_numbers(client: TestClient) -> None:
     }
     assert description["paths"]["/search"]["post"]["requestBody"]["content"].keys() == {"application/json", "image/*"}
     assert "$defs" not in json.dumps(description)
+
+
+def test_the_page_is_asked_for_anew_and_its_files_lead_nowhere_else(client: TestClient) -> None:
+    page = client.get("/")
+    assert "<title>Draw to search</title>" in page.text
+    scripts = re.findall(r'(?:src|href)="(page/[^"]+)"', page.text)
+    assert len(scripts) >= 4
+    for path in scripts:
+        response = client.get(f"/{path}")
+        assert (response.status_code, response.headers["cache-control"]) == (200, "no-cache")
+        assert client.get(f"/{path}", headers={"If-None-Match": response.headers["etag"]}).status_code == 304
+    for path in ("/page/", "/page/none.js", "/page/%2e%2e/routes.py", "/page/..%2froutes.py"):
+        assert client.get(path).status_code == 404
 
 
 def test_it_mounts_in_another_application(folder: Path) -> None:

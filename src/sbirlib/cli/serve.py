@@ -17,6 +17,7 @@ from sbirlib.errors import InputError
 
 TOKEN = "SBIRLIB_TOKEN"  # environment variable
 NAMES = ("localhost",)
+EVERY = ("0.0.0.0", "::")  # all addresses of this machine, which it is reached at by its name
 SHORTEST = 16  # characters of a token
 
 
@@ -51,7 +52,8 @@ def serve(
 
     with listen(host, port) as sock:
         number = sock.getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
+        name = socket.gethostname() if host in EVERY else host
+        shown = f"[{name}]" if ":" in name else name
         secret = "" if token is None else f"?token={'$' + TOKEN if own else token}"
         typer.echo(f"{len(application.state.service.index)} photos; draw at http://{shown}:{number}/{secret} (Ctrl-C ends)")
         with suppress(KeyboardInterrupt):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -66,7 +67,7 @@ def make(
     application = FastAPI(title="sbirlib", version=version("sbirlib"), docs_url=None, redoc_url=None)
     application.state.service = service
     application.include_router(router)
-    application.mount("/page", StaticFiles(directory=PAGE), name="page")
+    application.mount("/page", _Page(directory=PAGE), name="page")
     application.add_exception_handler(RequestValidationError, _invalid)
     application.add_exception_handler(Exception, _unexpected)
     if origins:
@@ -102,6 +103,16 @@ def _service(
 def user_cache() -> Path:
     """The folder of sbirlib in the user's cache folder (XDG_CACHE_HOME)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sbirlib"
+
+
+class _Page(StaticFiles):
+    """Files of the page, which browsers ask for anew, so that those of two versions are not mixed."""
+
+    async def get_response(self, path: str, scope: Any) -> Response:
+        """A file, to be held against its ETag before it is used again."""
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
