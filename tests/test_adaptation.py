@@ -169,3 +169,25 @@ def test_a_head_keeps_the_length_of_a_query_and_begins_as_nothing() -> None:
     changed = headed(queries, torch.randn(7, 7, generator=generator), torch.randn(7, generator=generator))
     assert torch.allclose(changed.norm(dim=-1), queries.norm(dim=-1))
     assert not torch.allclose(changed, queries)
+
+
+def test_a_strangers_file_of_judgements_is_read_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "judgements.jsonl"
+    for i in range(3):
+        Judgements(file).keep(drawing(1, i), f"{i}.jpg", "yes", "")
+    whole, random = file.read_bytes(), np.random.default_rng(0)
+    sound = read_judgements(file)
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(int(random.integers(1, 4))):
+            place = int(random.integers(len(content)))
+            content[place : place + int(random.integers(0, 3))] = random.bytes(int(random.integers(0, 3)))
+        file.write_bytes(content)
+        try:
+            judgements = read_judgements(file)
+        except InputError:
+            continue
+        assert len(judgements) <= 4
+        assert sum(judgement in sound for judgement in judgements) >= len(judgements) - 3
+    file.write_bytes(b'{"time":' + b"[" * 100_000)
+    assert read_judgements(file) == []
