@@ -71,7 +71,9 @@ def right_first(index: Path) -> float:
     """Share of new drawings whose first photo is of their class."""
     opened = open_index(index)
     hits = [
-        opened.search(render(drawing(c, 100 + i), centred=True), k=1)[0].category == f"class{c}" for c in range(CLASSES) for i in range(8)
+        opened.search(render(drawing(c, 100 + i), opened.transform), k=1)[0].category == f"class{c}"
+        for c in range(CLASSES)
+        for i in range(8)
     ]
     return float(np.mean(hits))
 

@@ -88,7 +88,7 @@ def judge(index: SearchIndex, drawings: list[tuple[str, Drawing]], file: Path) -
     judgements, random = Judgements(file), np.random.default_rng(1)
     records: list[Any] = list(index.index.all_records())
     for name, drawing in drawings:
-        hits = index.search(render(drawing, centred=True), k=SHOWN)
+        hits = index.search(render(drawing, index.transform), k=SHOWN)
         for hit in hits:
             judgements.keep(drawing, hit.path, "yes" if hit.category == name else "no", index.digest)
         if all(hit.category != name for hit in hits):
@@ -98,7 +98,7 @@ def judge(index: SearchIndex, drawings: list[tuple[str, Drawing]], file: Path) -
 
 def precision(index: SearchIndex, drawings: list[tuple[str, Drawing]]) -> float:
     """Mean share of right photos among the first ten."""
-    hits = index.search_all([render(drawing, centred=True) for _, drawing in drawings], k=K)
+    hits = index.search_all([render(drawing, index.transform) for _, drawing in drawings], k=K)
     return float(np.mean([[hit.category == name for hit in row] for row, (name, _) in zip(hits, drawings, strict=True)]))
 
 

@@ -184,9 +184,8 @@ def _answers(pipeline: Pipeline, store: Index, judgements: Sequence[Judgement]) 
             f"of {len(judgements)} judgements, those of drawings with a yes and a no name {count} right photos of this index, and {ENOUGH} are "
             "needed to learn from some and to test on others: collect more"
         )
-    centred = getattr(pipeline.transform, "sketch_fit", None) == "centre"
     used = list(dict.fromkeys(key for key, _, _ in judged))
-    queries = pipeline.encode_images([render(drawings[key], centred=centred) for key in used], side="query")
+    queries = pipeline.encode_images([render(drawings[key], pipeline.transform) for key in used], side="query")
     by_key = dict(zip(used, queries, strict=True))
     return [Answer(by_key[key], path, wrong) for key, path, wrong in judged]
 

@@ -16,7 +16,7 @@ from sbirlib import build, load
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.folder import images
 from sbirlib.data.split import split
-from sbirlib.data.strokes import POINTS, SIDE, Drawing, Stroke, render, stroke_width, usual_width
+from sbirlib.data.strokes import POINTS, Drawing, Stroke, render, stroke_width, usual_width
 from sbirlib.data.transforms import Sbir
 from sbirlib.interfaces import SKETCH
 from sbirlib.serve import app
@@ -30,6 +30,10 @@ SMALL: dict[str, Any] = {
 }
 
 
+CENTRE, SHEET = Sbir(size=224), Sbir(size=256, sketch_fit="pad")
+SIDE = 512  # of a sheet for the transform SHEET
+
+
 def ring(x: float, y: float, radius: float, width: float) -> Drawing:
     angles = np.linspace(0, 2 * math.pi, 80)
     points = [[x + radius * math.cos(a), y + radius * math.sin(a)] for a in angles]
@@ -39,12 +43,12 @@ def ring(x: float, y: float, radius: float, width: float) -> Drawing:
 @pytest.mark.parametrize("width", [0.015, 0.03, 0.06])
 @pytest.mark.parametrize("radius", [0.05, 0.2, 0.45])
 def test_lines_have_their_width_after_preparation_whatever_the_size_of_the_drawing(width: float, radius: float) -> None:
-    pixels = Sbir(size=224).prepare(render(ring(0.5, 0.5, radius, width), centred=True), SKETCH)
+    pixels = CENTRE.prepare(render(ring(0.5, 0.5, radius, width), CENTRE), SKETCH)
     assert stroke_width(pixels) == pytest.approx(width, rel=0.2)
 
 
 def test_a_whole_sheet_is_rendered_where_it_was_drawn() -> None:
-    pixels = np.asarray(render(ring(0.25, 0.75, 0.1, 0.02), centred=False))
+    pixels = np.asarray(render(ring(0.25, 0.75, 0.1, 0.02), SHEET))
     rows, columns = np.nonzero(pixels < 128)
     assert pixels.shape == (SIDE, SIDE)
     assert (columns.min() / SIDE, columns.max() / SIDE) == pytest.approx((0.14, 0.36), abs=0.01)
@@ -53,21 +57,21 @@ def test_a_whole_sheet_is_rendered_where_it_was_drawn() -> None:
 
 def test_strokes_are_painted_in_order_and_pressure_makes_them_wider() -> None:
     across: dict[str, Any] = {"points": [[0.1, 0.5], [0.9, 0.5]]}
-    black = np.asarray(render(Drawing(strokes=[Stroke(**across, width=0.1)]), centred=False)) < 128
-    erased = np.asarray(render(Drawing(strokes=[Stroke(**across, width=0.1), Stroke(**across, width=0.2, erase=True)]), centred=False))
+    black = np.asarray(render(Drawing(strokes=[Stroke(**across, width=0.1)]), SHEET)) < 128
+    erased = np.asarray(render(Drawing(strokes=[Stroke(**across, width=0.1), Stroke(**across, width=0.2, erase=True)]), SHEET))
     again = [Stroke(**across, width=0.2, erase=True), Stroke(**across, width=0.1)]
     assert (erased == 255).all()
-    assert ((np.asarray(render(Drawing(strokes=again), centred=False)) < 128) == black).all()
-    thick = {p: render(Drawing(strokes=[Stroke(points=[[0.1, 0.5, p], [0.9, 0.5, p]], width=0.1)]), centred=False) for p in (0.0, 0.5, 1.0)}
+    assert ((np.asarray(render(Drawing(strokes=again), SHEET)) < 128) == black).all()
+    thick = {p: render(Drawing(strokes=[Stroke(points=[[0.1, 0.5, p], [0.9, 0.5, p]], width=0.1)]), SHEET) for p in (0.0, 0.5, 1.0)}
     heights = [int((np.asarray(image)[:, SIDE // 2] < 128).sum()) for image in thick.values()]
     assert heights == pytest.approx([0.05 * SIDE, 0.1 * SIDE, 0.15 * SIDE], abs=2)
 
 
 def test_a_dot_a_blank_sheet_and_one_that_was_erased() -> None:
-    dot = render(Drawing(strokes=[Stroke(points=[[0.5, 0.5]])]), centred=True)
+    dot = render(Drawing(strokes=[Stroke(points=[[0.5, 0.5]])]), CENTRE)
     assert np.asarray(dot).min() == 0
     for blank in (Drawing(strokes=[]), Drawing(strokes=[Stroke(points=[[0.1, 0.1], [0.9, 0.9]], erase=True)])):
-        assert np.asarray(render(blank, centred=True)).min() == 255
+        assert np.asarray(render(blank, CENTRE)).min() == 255
     assert stroke_width(torch.full((3, 64, 64), 255, dtype=torch.uint8)) == 0
 
 

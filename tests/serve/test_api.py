@@ -39,7 +39,7 @@ def searched(client: TestClient, **body: Any) -> dict[str, Any]:
 def test_strokes_and_images_find_what_the_library_finds(client: TestClient, folder: Path) -> None:
     index, sketch = open_index(folder), figure(1, 0, True)
     response = client.post("/search?k=18", content=png(sketch), headers={"Content-Type": "image/png"})
-    drawing = render(Drawing.model_validate(CROSS), centred=True)
+    drawing = render(Drawing.model_validate(CROSS), index.transform)
     for answer, image in ((response.json(), sketch), (searched(client, k=18), drawing)):
         expected = index.search(image, k=18)
         assert [hit["name"] for hit in answer["hits"]] == [Path(hit.path).name for hit in expected]

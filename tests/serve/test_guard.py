@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2 as httpx
@@ -153,7 +154,8 @@ def test_a_client_that_sends_no_body_is_told_after_a_while() -> None:
     async def request() -> None:
         await guard(scope, silent, send)
 
-    asyncio.run(request())
+    with ThreadPoolExecutor(1) as pool:  # the main thread may have a loop, that of the browser's tests
+        pool.submit(asyncio.run, request()).result()
     assert messages[0]["status"] == 408
 
 

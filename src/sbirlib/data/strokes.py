@@ -15,7 +15,7 @@ from sbirlib.data.dataset import Dataset
 from sbirlib.documents import Schema
 from sbirlib.interfaces import SKETCH, Transform
 
-SIDE = 512  # pixels of a rendered sheet
+SMALL, LARGE = 128, 1024  # pixels of the side of a rendered sheet
 FINE = 2  # drawn larger by this factor, for smooth edges
 USUAL_WIDTH = 0.016  # of a stroke, as a share of the side, where no training sketch tells; QuickDraw has 0.018, QMUL shoes 0.014
 SAMPLE = 64  # sketches whose strokes are measured
@@ -52,17 +52,18 @@ class Drawing(Schema):
         return self
 
 
-def render(drawing: Drawing, *, centred: bool) -> Image.Image:
-    """The drawing as mode L, black on white, `SIDE` x `SIDE` pixels.
+def render(drawing: Drawing, transform: Transform) -> Image.Image:
+    """The drawing as mode L, black on white, S x S pixels, for a transform to prepare: S is twice the transform's own side.
 
-    A transform that keeps the whole sheet gets the sheet as it was drawn. One that scales the ink's box to its square (`centred`) would scale the
-    strokes too, so for it the box fills the sheet and widths are shares of the box: small and large drawings have lines of one width, as in training.
+    A transform that keeps the whole sheet gets the sheet as it was drawn. One that scales the ink's box to its square would scale the strokes
+    too, so for it the box fills the sheet and widths are shares of the box: small and large drawings have lines of one width, as in training.
     """
-    fine = SIDE * FINE
+    centred = getattr(transform, "sketch_fit", None) == "centre"
+    side = min(max(2 * transform.size, SMALL), LARGE)
     left, top, extent = _box(drawing) if centred else (0.0, 0.0, 1.0)
     margin = max((stroke.width for stroke in drawing.strokes), default=0.0) if centred else 0.0
-    scale = fine / (1 + 2 * margin)
-    sheet = Image.new("L", (fine, fine), 255)
+    scale = side * FINE / (1 + 2 * margin)
+    sheet = Image.new("L", (side * FINE, side * FINE), 255)
     draw = ImageDraw.Draw(sheet)
     for stroke in drawing.strokes:
         points = np.array([point[:2] for point in stroke.points])

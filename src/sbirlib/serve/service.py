@@ -136,8 +136,7 @@ class Service:
                 return Part(index.transform.prepare(index.photo(source), PHOTO), PHOTO, weight)
             except InputError as error:
                 raise _gone(error) from error
-        centred = getattr(index.transform, "sketch_fit", None) == "centre"
-        sketch = render(source, centred=centred) if isinstance(source, Drawing) else self._image(source)
+        sketch = render(source, index.transform) if isinstance(source, Drawing) else self._image(source)
         pixels = index.transform.prepare(sketch, SKETCH)
         return None if bool(pixels.min() == pixels.max()) else Part(pixels, SKETCH, weight)
 
