@@ -130,6 +130,7 @@ async def clients(port: int, count: int, duration: float, server: int) -> dict[s
         memory.append(resident(server))
 
     await asyncio.gather(watch(), *(client(i) for i in range(count)))
+    numbers = await meters(port)
     p50, p95 = np.percentile(latencies, [50, 95]) * 1000
     return {
         "answers_a_second": round(len(latencies) / (time.monotonic() - start), 1),
@@ -139,6 +140,18 @@ async def clients(port: int, count: int, duration: float, server: int) -> dict[s
         "errors": errors,
         "wrong": wrong,
         "memory_mib": [round(value / 2**20) for value in memory],
+        **numbers,
+    }
+
+
+async def meters(port: int) -> dict[str, float]:
+    """Means of the server's own numbers: queries in a call, and milliseconds of a call of the encoder and of a search."""
+    text = (await request(await asyncio.open_connection("127.0.0.1", port), "GET", "/metrics"))[1].decode()
+    sums = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    names = {"queries_a_call": ("batch_queries", 1), "encode_ms": ("encode_seconds", 1000), "search_ms": ("search_seconds", 1000)}
+    return {
+        name: round(unit * float(sums[f"sbirlib_{meter}_sum"]) / float(sums[f"sbirlib_{meter}_count"]), 1)
+        for name, (meter, unit) in names.items()
     }
 
 

@@ -293,15 +293,15 @@ class SearchIndex:
         """Whether the index was opened from this folder, or saved in it last."""
         return self.index.origin is not None and self.index.origin[0] == Path(folder).resolve()
 
-    def photo(self, path: str) -> Image.Image:
-        """The photo of that path in the index; raises PhotoGone, an InputError, where its file is no longer there."""
+    def photo(self, path: str, *, draft: int = 0) -> Image.Image:
+        """The photo of that path in the index, with `draft` as in `open_image`; raises PhotoGone, an InputError, where its file is gone."""
         if path in self._openers:
             return self._openers[path]()
         if (photo := member(path)) is not None:
             return photo
         if not Path(path).is_file():
             raise PhotoGone(f"{path} is in the index but no longer there: put it back, or let the index forget it with `sbirlib remove`")
-        return open_image(path, max_pixels=sys.maxsize)  # the limit was checked when the photo was added
+        return open_image(path, max_pixels=sys.maxsize, draft=draft)  # the limit was checked when the photo was added
 
 
 def records(photos: Dataset, fields: Mapping[str, Mapping[str, Value]] | None = None) -> list[Record]:

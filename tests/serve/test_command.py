@@ -68,6 +68,19 @@ def test_it_serves_until_it_is_interrupted(folder: Path, tmp_path: Path) -> None
         assert "Traceback" not in errors
 
 
+def test_answers_on_an_open_connection_do_not_wait_for_an_acknowledgement(folder: Path) -> None:
+    """Nagle's algorithm would hold the second part of each answer for 40 ms."""
+    with served(str(folder)) as (_, port, _):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        times = []
+        for _ in range(30):
+            start = time.monotonic()
+            connection.request("GET", "/health")
+            assert connection.getresponse().read()
+            times.append(time.monotonic() - start)
+        assert sorted(times)[10] < 0.03, times
+
+
 def test_a_port_in_use_and_an_index_that_is_gone_are_told(folder: Path, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -156,9 +156,9 @@ def test_pictures_are_made_once_and_bounded(pipeline: Pipeline, photos: Path, tm
     reads: list[str] = []
     plain = SearchIndex.photo
 
-    def counted(self: SearchIndex, path: str) -> Image.Image:
+    def counted(self: SearchIndex, path: str, **how: int) -> Image.Image:
         reads.append(path)
-        return plain(self, path)
+        return plain(self, path, **how)
 
     monkeypatch.setattr(SearchIndex, "photo", counted)
     pictures.read(index, paths[-1], 256)

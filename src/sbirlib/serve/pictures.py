@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,7 @@ class Pictures:
                 content = place.read_bytes()
                 os.utime(place)  # the least recently read go first
                 return content
-        content = encoded(index.photo(path), side)
+        content = encoded(index.photo(path, draft=_shorter(path, side)), side)
         if place is not None:
             with atomic_write(place) as partial:
                 partial.write_bytes(content)
@@ -72,6 +73,13 @@ class Pictures:
                     return
                 file.unlink(missing_ok=True)
                 over -= size
+
+
+def _shorter(path: str, side: int) -> int:
+    """Pixels of the shorter side of a file's photo once its longer side has `side`; 0 where it is no larger, or there is no such file."""
+    with suppress(Exception), Image.open(path) as photo:  # the photo itself is read by those who tell its faults
+        return math.ceil(side * min(photo.size) / max(photo.size)) if max(photo.size) > side else 0
+    return 0
 
 
 def encoded(photo: Image.Image, side: int) -> bytes:

@@ -20,7 +20,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens at an address; raises InputError where it cannot be had, before anything is served."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so that asyncio turns Nagle's algorithm off: 40 ms an answer
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
         sock.listen(BACKLOG)  # so that whoever reads the address can connect at once
