@@ -51,7 +51,8 @@ def test_queries_that_wait_are_encoded_together_and_answered_as_if_alone(folder:
         answers = [engine.ask(index, parts(index, i), page) for i, page in enumerate(pages)]
         together = [answer.result(10) for answer in answers]
     assert len(sizes) < 10, sizes
-    assert sum(sizes) == 20
+    assert 20 <= sum(sizes) <= 20 + 7 * len(sizes)
+    assert set(sizes) <= {1, 2, 4, 8, 16, 24}, "each new number of images has kernels of its own"
     for one, other in zip(alone, together, strict=True):
         assert (one.ids, one.records, one.total) == (other.ids, other.records, other.total)
         assert one.scores == pytest.approx(other.scores, abs=1e-5)

@@ -132,13 +132,23 @@ class Engine:
     def _vectors(self, queries: Sequence[Query]) -> list[Tensor]:
         """The vectors [S, V] of each query of one index, all images encoded in one call."""
         parts = [part for query in queries for part in query.parts]
-        images = torch.stack([part.pixels for part in parts]).float() / 255
-        none = torch.full((len(parts),), -1)
-        batch = Batch(images, torch.tensor([part.modality for part in parts]), none, none)
+        filled = parts + [parts[-1]] * (size_of_call(len(parts)) - len(parts))
+        images = torch.stack([part.pixels for part in filled]).float() / 255
+        none = torch.full((len(filled),), -1)
+        batch = Batch(images, torch.tensor([part.modality for part in filled]), none, none)
         encoder = queries[0].index.encoder
         with torch.inference_mode(), lock_of(encoder):
             every = iter(encoder.query_vectors(batch.to(self.device)).float().cpu())
         return [mixture([(next(every), part.weight) for part in query.parts]) for query in queries]
+
+
+def size_of_call(images: int) -> int:
+    """Number of images that a call of the encoder has: 1, 2, 4, or a multiple of 8.
+
+    Libraries of kernels (oneDNN, cuDNN) prepare, and keep, one kernel a layer for each number of images: with any number of them the first calls
+    would be slow and memory would grow for minutes.
+    """
+    return next((size for size in (1, 2, 4) if images <= size), -(-images // 8) * 8)
 
 
 def mixture(parts: Sequence[tuple[Tensor, float]]) -> Tensor:

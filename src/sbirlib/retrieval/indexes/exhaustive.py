@@ -15,6 +15,7 @@ IntArray = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Results = tuple[FloatArray, IntArray]  # scores and row ids
 BETWEEN, SELECTED = range(8, 192), 1024  # queries for which, and photos up to which, torch is faster than FAISS
+COLUMNS = 8192  # vectors of one product, whose scores stay in the cache until they are selected from
 GATHERED = 0.25  # share of allowed rows below which those are copied out, and above which more than k are searched for
 
 
@@ -38,8 +39,16 @@ def _largest(vectors: FloatArray, queries: FloatArray, k: int) -> Results:
     if len(queries) not in BETWEEN or k > SELECTED:
         scores, rows = faiss.knn(queries, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
         return scores, rows
-    largest = (torch.from_numpy(queries) @ torch.from_numpy(np.asarray(vectors)).T).topk(k, dim=1, sorted=False)
-    return largest.values.numpy(), largest.indices.numpy()
+    wanted, whole = torch.from_numpy(queries), torch.from_numpy(np.asarray(vectors))
+    values, indices = [], []
+    for start in range(0, len(whole), COLUMNS):
+        products = wanted @ whole[start : start + COLUMNS].T
+        largest = products.topk(min(k, products.shape[1]), dim=1, sorted=False)
+        values.append(largest.values)
+        indices.append(largest.indices + start)
+    scores, rows = torch.cat(values, 1), torch.cat(indices, 1)
+    places = scores.topk(k, dim=1, sorted=False).indices
+    return scores.gather(1, places).numpy(), rows.gather(1, places).numpy()
 
 
 def best_allowed(vectors: FloatArray, queries: FloatArray, k: int, allowed: Mask | None) -> Results:
