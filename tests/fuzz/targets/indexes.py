@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from tests.fuzz.targets.target import Target
 
 from sbirlib import open_index
 from sbirlib.encoding import encode_to, index_encoded
+from sbirlib.hits import Hit
 from sbirlib.retrieval.indexes.base import read_index
 from sbirlib.retrieval.indexes.upgrade import upgrade
-from sbirlib.search import Hit, SearchIndex
+from sbirlib.search import SearchIndex
 from sbirlib.spec import part
 from sbirlib.verification import verify
 
@@ -51,7 +53,7 @@ def _found(search_index: SearchIndex) -> list[Any]:
     return [_rows(search_index.search_vectors(queries, 6, where)) for where in (None, WHERE)]
 
 
-def _rows(hits: list[list[Hit]]) -> list[list[tuple[str, float, str]]]:
+def _rows(hits: Sequence[Sequence[Hit]]) -> list[list[tuple[str, float, str]]]:
     return [[(hit.path, hit.score, repr(hit.record)) for hit in row] for row in hits]
 
 

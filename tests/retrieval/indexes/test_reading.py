@@ -75,7 +75,7 @@ def test_an_index_in_milvus_is_served_and_what_is_added_is_there_at_once(uri: st
     served = index if uri.endswith(".db") else open_index(tmp_path / "index")  # a file is open in one place alone
     with TestClient(app(served, cache=tmp_path / "cache")) as client, TestClient(app(flat)) as beside:
 
-        def search(where: dict[str, list[str]]) -> list[tuple[str, float]]:
+        def search(where: dict[str, list[str]]) -> list[str]:
             answers = [c.post("/search", json={"drawing": DRAWING, "k": 12, "where": where}).json() for c in (client, beside)]
             assert [(hit["name"], round(hit["score"], 4)) for hit in answers[0]["hits"]] == [
                 (hit["name"], round(hit["score"], 4)) for hit in answers[1]["hits"]

@@ -72,9 +72,12 @@ def strokes(request: Request) -> list[dict[str, Any]]:
 
 
 def darkness(page: Page, point: tuple[float, float]) -> float:
-    """Ink of the sheet at a point, from 0 to 1."""
+    """Ink of the sheet at a point, from 0 to 1, once what is drawn has been painted."""
     level: int = page.evaluate(
-        """([x, y]) => {
+        """async ([x, y]) => {
+            const frame = () => new Promise((done) => requestAnimationFrame(done));
+            await frame();
+            await frame();
             const sheet = document.getElementById("sheet");
             const copy = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
             copy.drawImage(sheet, -Math.floor(x * sheet.width), -Math.floor(y * sheet.height));
