@@ -99,7 +99,9 @@ def index(
             dataset = _open_images(photos, "photo", skip_bad, max_pixels, check=not skip_bad)
             search_index = pipeline.index(dataset, kind=options, fields=read_fields(fields), skip_bad=skip_bad, device=device)
     search_index.save(out)
-    typer.echo(f"{len(search_index)} photos indexed in {out}; draw: sbirlib serve {out}; or search: sbirlib search SKETCH.png --index {out}")
+    typer.echo(
+        f"{len(search_index)} photos indexed in {out}; draw: sbirlib serve {out}; or search: sbirlib search SKETCH.png --index {out}"
+    )
 
 
 def _divided(changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
