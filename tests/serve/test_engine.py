@@ -106,6 +106,21 @@ def test_an_index_that_another_process_changes_is_taken_up(
         assert client.post("/search", json={"drawing": CROSS}).status_code == 200
 
 
+def test_a_change_while_the_index_is_opened_is_not_missed(folder: Path, photos: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("sbirlib.serve.source.EVERY", 0.0)
+
+    def slow(place: Path, **how: Any) -> SearchIndex:
+        index = open_index(place, **how)
+        other = open_index(place)
+        other.remove([str(photos / "class0" / "0.png")])
+        other.save(place)
+        return index
+
+    monkeypatch.setattr("sbirlib.serve.application.open_index", slow)
+    with TestClient(app(folder, cache=tmp_path / "cache")) as client:
+        wait_until(lambda: client.get("/health").json()["photos"] == 17)
+
+
 def test_an_index_made_anew_by_another_model_is_taken_up(folder: Path, serving: Any, photos: Path, monkeypatch: Any) -> None:
     from sbirlib import build
 

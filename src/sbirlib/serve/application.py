@@ -26,7 +26,7 @@ from sbirlib.serve.metrics import Meters
 from sbirlib.serve.pictures import Pictures
 from sbirlib.serve.routes import PAGE, router
 from sbirlib.serve.service import Service
-from sbirlib.serve.source import Source
+from sbirlib.serve.source import Source, stamp_of
 
 logger = logging.getLogger(__name__)
 SHOWN = 5  # faults in one answer
@@ -94,10 +94,12 @@ def _service(
     *,
     gather: bool,
 ) -> Service:
+    folder = None if isinstance(index, SearchIndex) else Path(index)
+    stamp = stamp_of(folder)
     opened = index if isinstance(index, SearchIndex) else open_index(index, verify=verify)
     engine = Engine(opened, find_device(device), Meters(), most=MOST if gather else 1)
     pictures = Pictures(Path(cache) if cache is not None else user_cache() / "pictures")
-    return Service(engine, Source(index, engine), pictures, None if feedback is None else Judgements(feedback), limits)
+    return Service(engine, Source(folder, stamp, engine), pictures, None if feedback is None else Judgements(feedback), limits)
 
 
 def user_cache() -> Path:

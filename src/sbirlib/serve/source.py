@@ -11,7 +11,6 @@ from typing import Any
 from sbirlib.errors import InputError
 from sbirlib.opening import open_index
 from sbirlib.retrieval.indexes.manifest import MANIFEST
-from sbirlib.search import SearchIndex
 from sbirlib.serve.engine import Engine
 
 logger = logging.getLogger(__name__)
@@ -19,13 +18,15 @@ EVERY = 1.0  # seconds between two looks at the folder
 
 
 class Source:
-    """The index of an engine. One that was opened from a folder is opened again in the background when the folder's manifest changes."""
+    """The index of an engine. One that was opened from a folder is opened again in the background when the folder's manifest changes.
 
-    def __init__(self, index: SearchIndex | str | Path, engine: Engine) -> None:
-        self.folder = None if isinstance(index, SearchIndex) else Path(index)
-        self.engine = engine
+    `stamp` is that of the folder before the index was opened, so that a change meanwhile is not missed.
+    """
+
+    def __init__(self, folder: Path | None, stamp: Any, engine: Engine) -> None:
+        self.folder, self.engine = folder, engine
         self.version = 0  # of what was read from the index, such as the counts of its fields
-        self._stamp, self._looked = self._stamp_of_folder(), time.monotonic()
+        self._stamp, self._looked = stamp, time.monotonic()
         self._opening: asyncio.Task[None] | None = None
 
     def follow(self) -> None:
@@ -33,7 +34,7 @@ class Source:
         now = time.monotonic()
         if self.folder is None or now - self._looked < EVERY or (self._opening and not self._opening.done()):
             return
-        self._looked, stamp = now, self._stamp_of_folder()
+        self._looked, stamp = now, stamp_of(self.folder)
         if stamp not in (None, self._stamp):
             self._stamp = stamp
             self._opening = asyncio.create_task(self._open())
@@ -50,11 +51,11 @@ class Source:
         self.engine.meters.reloads.inc()
         logger.info("the index has changed: %d photos", len(index))
 
-    def _stamp_of_folder(self) -> Any:
-        if self.folder is None:
-            return None
-        try:
-            about = (self.folder / MANIFEST).stat()
-        except OSError:  # gone, or being replaced
-            return None
-        return about.st_mtime_ns, about.st_ino, about.st_size
+
+def stamp_of(folder: Path | None) -> Any:
+    """Time, number and size of the manifest in a folder: another after every save; None where there is none."""
+    try:
+        about = (folder / MANIFEST).stat() if folder else None
+    except OSError:  # gone, or being replaced
+        return None
+    return about and (about.st_mtime_ns, about.st_ino, about.st_size)
