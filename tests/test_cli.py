@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tests.terminal import run
 
-from sbirlib import build, cli
+from sbirlib import build
 from sbirlib.cli import options
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.images import open_image
@@ -26,15 +27,6 @@ SETTINGS = [
     "phases.0.steps=2",
     "phases.0.parameters=[]",
 ]
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr("sys.argv", ["sbirlib", *words])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture

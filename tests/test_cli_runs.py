@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tests.terminal import run
 
-from sbirlib import build, cli
+from sbirlib import build
 from sbirlib.data.named import dataset
 
 SETTINGS = [
@@ -36,15 +37,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 image.paste("black", (4 * number, i, 4 * number + 6, 30))
                 image.save(place / f"{i}.png")
     return tmp_path
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr("sys.argv", ["sbirlib", *words])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def trained(out: Path, **settings: Any) -> None:

@@ -9,8 +9,9 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from tests.terminal import run
 
-from sbirlib import build, cli, load, open_index
+from sbirlib import build, load, open_index
 from sbirlib.data.dataset import Dataset
 from sbirlib.encoders import backbone
 from sbirlib.errors import InputError
@@ -20,15 +21,6 @@ from sbirlib.recipe_file import read
 TOWER = {"encoder.backbone": "test_resnet", "transform.size": 32}
 RANDOM = {**TOWER, "encoder.pretrained": False}
 BARE: dict[str, Any] = {"encoder": {"name": "backbone", "backbone": "test_resnet", "pretrained": False, "dim": 0}}
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr("sys.argv", ["sbirlib", *words])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def words(settings: dict[str, Any]) -> list[str]:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 from tests.sync.folders import change, put, same_as_anew, synced
+from tests.terminal import run
 
-from sbirlib import Pipeline, cli, open_index, sealed
+from sbirlib import Pipeline, open_index, sealed
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.images import Skipped, open_image
 from sbirlib.errors import InputError
@@ -115,15 +116,6 @@ def test_a_damaged_file_of_sources_is_named(tmp_path: Path, text: str) -> None:
     sealed.write(file, {"sources": torch.tensor(list(text.encode()), dtype=torch.uint8)}, {})
     with pytest.raises(InputError, match=r"sources-00000000\.safetensors"):
         read_sources(file)
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr("sys.argv", ["sbirlib", *words])
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_the_commands(
