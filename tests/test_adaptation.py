@@ -127,7 +127,7 @@ def test_too_few_judgements_damaged_lines_and_photos_that_left_the_index(
 def test_the_command_says_what_it_found_and_a_running_server_takes_it_up(
     index: Path, whole: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("sbirlib.serve.source.EVERY", 0.0)
+    monkeypatch.setattr("sbirlib.serve.follower.EVERY", 0.0)
     file = judged(whole, tmp_path / "kept.jsonl", meaning=True)
     client, body = TestClient(app(index)), {"drawing": json.loads(drawing(1, 77).model_dump_json())}
     with client:

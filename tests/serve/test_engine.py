@@ -85,7 +85,7 @@ def test_a_mixture_scores_the_weighted_sum_of_scores(sizes: tuple[int, int]) -> 
 def test_an_index_that_another_process_changes_is_taken_up(
     folder: Path, serving: Callable[..., TestClient], photos: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("sbirlib.serve.source.EVERY", 0.0)
+    monkeypatch.setattr("sbirlib.serve.follower.EVERY", 0.0)
     with serving() as client:
         assert client.get("/health").json()["photos"] == 18
         assert client.get("/fields").json()["fields"]["year"]["distinct"] == 18
@@ -107,7 +107,7 @@ def test_an_index_that_another_process_changes_is_taken_up(
 
 
 def test_a_change_while_the_index_is_opened_is_not_missed(folder: Path, photos: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("sbirlib.serve.source.EVERY", 0.0)
+    monkeypatch.setattr("sbirlib.serve.follower.EVERY", 0.0)
 
     def slow(place: Path, **how: Any) -> SearchIndex:
         index = open_index(place, **how)
@@ -124,7 +124,7 @@ def test_a_change_while_the_index_is_opened_is_not_missed(folder: Path, photos: 
 def test_an_index_made_anew_by_another_model_is_taken_up(folder: Path, serving: Any, photos: Path, monkeypatch: Any) -> None:
     from sbirlib import build
 
-    monkeypatch.setattr("sbirlib.serve.source.EVERY", 0.0)
+    monkeypatch.setattr("sbirlib.serve.follower.EVERY", 0.0)
     with serving() as client:
         before = client.post("/search", json={"drawing": CROSS, "k": 18}).json()["hits"]
         encoder = {"backbone": "resnet10t", "dim": 12, "pretrained": False}
@@ -135,7 +135,7 @@ def test_an_index_made_anew_by_another_model_is_taken_up(folder: Path, serving: 
 
 
 def test_searches_go_on_while_photos_come_and_go(folder: Path, serving: Any, photos: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("sbirlib.serve.source.EVERY", 0.0)
+    monkeypatch.setattr("sbirlib.serve.follower.EVERY", 0.0)
     ends = threading.Event()
 
     def change() -> None:

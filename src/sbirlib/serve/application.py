@@ -20,13 +20,13 @@ from sbirlib.device import find_device
 from sbirlib.opening import open_index
 from sbirlib.search import SearchIndex
 from sbirlib.serve.engine import MOST, Engine
+from sbirlib.serve.follower import Follower, stamp_of
 from sbirlib.serve.guard import Guard
 from sbirlib.serve.limits import Limits
 from sbirlib.serve.metrics import Meters
 from sbirlib.serve.pictures import Pictures
 from sbirlib.serve.routes import PAGE, router
 from sbirlib.serve.service import Service
-from sbirlib.serve.source import Source, stamp_of
 
 logger = logging.getLogger(__name__)
 SHOWN = 5  # faults in one answer
@@ -99,7 +99,7 @@ def _service(
     opened = index if isinstance(index, SearchIndex) else open_index(index, verify=verify)
     engine = Engine(opened, find_device(device), Meters(), most=MOST if gather else 1)
     pictures = Pictures(Path(cache) if cache is not None else user_cache() / "pictures")
-    return Service(engine, Source(folder, stamp, engine), pictures, None if feedback is None else Judgements(feedback), limits)
+    return Service(engine, Follower(folder, stamp, engine), pictures, None if feedback is None else Judgements(feedback), limits)
 
 
 def user_cache() -> Path:

@@ -42,7 +42,7 @@ FAULTS: dict[int | str, dict[str, Any]] = {
 async def service_of(request: Request) -> Service:
     """The service of the application, whose index is opened again where it has changed."""
     service: Service = request.app.state.service
-    service.source.follow()
+    service.follower.follow()
     return service
 
 

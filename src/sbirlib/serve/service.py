@@ -24,10 +24,10 @@ from sbirlib.retrieval.indexes.base import UnknownField
 from sbirlib.retrieval.indexes.shards import Record
 from sbirlib.search import PhotoGone, SearchIndex
 from sbirlib.serve.engine import Engine, Part, Result
+from sbirlib.serve.follower import Follower
 from sbirlib.serve.limits import Limits
 from sbirlib.serve.pictures import Pictures
 from sbirlib.serve.schemas import Field, Fields, Hit, Hits, Page, ValueCount
-from sbirlib.serve.source import Source
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Service:
     """One index with everything that serves it."""
 
     engine: Engine
-    source: Source
+    follower: Follower
     pictures: Pictures
     feedback: Judgements | None
     limits: Limits
@@ -88,7 +88,7 @@ class Service:
         """The fields of all records, counted once for each state of the index."""
         async with self._counting:
             index = self.index
-            state = self.source.version, await self._run(lambda: len(index))
+            state = self.follower.version, await self._run(lambda: len(index))
             if self._fields is None or self._fields[0] != state:
                 counts = await self._run(index.index.fields)
                 fields = {

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 EVERY = 1.0  # seconds between two looks at the folder
 
 
-class Source:
+class Follower:
     """The index of an engine. One that was opened from a folder is opened again in the background when the folder's manifest changes.
 
     `stamp` is that of the folder before the index was opened, so that a change meanwhile is not missed.
