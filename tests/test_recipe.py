@@ -9,6 +9,7 @@ from sbirlib import recipe_file
 from sbirlib.errors import InputError
 from sbirlib.recipe import Recipe
 from sbirlib.recipe_file import assign, merge
+from sbirlib.registry import list_parts
 from sbirlib.spec import Spec
 
 SMALL: dict[str, Any] = {"encoder": {"name": "backbone", "backbone": "resnet10t"}, "losses": {"cross_entropy": {"bias": True}}}
@@ -27,6 +28,12 @@ def test_defaults_are_filled_in_so_that_a_later_version_cannot_change_them() -> 
     assert resolved.losses["cross_entropy"] == Spec("loss", "cross_entropy", {"bias": True, "scale": None})
     assert resolved.phases[0].weights == {"cross_entropy": 1.0}
     assert resolved.phases[0].optimizer.options["lr"] == 1e-4
+
+
+@pytest.mark.parametrize("name", list_parts("recipe"))
+def test_a_recipe_names_its_whole_augmentation(name: str) -> None:
+    """So that no default of the library, but the paper, says what training images look like."""
+    assert {"size", "flip", "crop", "rotation", "scale", "shift", "paired"} <= recipe_file.read(name)["transform"].keys()
 
 
 @pytest.mark.parametrize(

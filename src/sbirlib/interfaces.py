@@ -268,7 +268,10 @@ class Evaluator(Component):
 
 @runtime_checkable
 class Transform(Protocol):
-    """Preparation of images for the network, by modality; `size` is the side S of the result."""
+    """Preparation of images for the network, by modality; `size` is the side S of the result.
+
+    Where a transform has `paired` and it is true, images of one instance are augmented from the same random numbers.
+    """
 
     @property
     def size(self) -> int: ...

@@ -267,7 +267,8 @@ def expected(annotation: Any) -> str:
     if annotation in NAMES:
         return NAMES[annotation]
     if origin is not None and issubclass(origin, Mapping):
-        return "a table"
+        keys = literals(arguments[0])
+        return f"a table of {' and '.join(map(repr, keys))}, each {expected(arguments[1])}" if keys else "a table"
     if origin is not None and issubclass(origin, Sequence):
         items = expected(arguments[0]) if origin is not tuple or arguments[-1] is Ellipsis else ", ".join(map(expected, arguments))
         return f"a list, each item {items}" if origin is not tuple or arguments[-1] is Ellipsis else f"a list of {items}"

@@ -2,6 +2,8 @@
 
 import os
 import random
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +64,36 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone(prepared: Prepared) 
     assert not same(first, all_bytes(prepared, epoch=1))
     alone = next(iter(load(prepared, [[8]], seed=0, epoch=0)))
     assert torch.equal(alone.images[0], first[2][3])
+
+
+class Tagged(Sbir):
+    """Augments an image to one of a random grey level, which shows the random numbers that it got."""
+
+    def augment(self, image: Tensor, modality: int) -> Tensor:
+        return torch.full_like(image, int(torch.randint(256, ())))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sketch_and_its_photo_are_changed_alike_where_the_transform_pairs_them(dataset: Dataset, workers: int) -> None:
+    rows = list(range(len(dataset)))
+
+    def levels(**options: Any) -> tuple[list[int], list[int]]:
+        """Grey levels of all images in two epochs."""
+        prepared = Prepared(dataset, Tagged(size=32, **options))
+        epochs = [next(iter(load(prepared, [rows], seed=0, epoch=epoch, workers=workers))) for epoch in (0, 1)]
+        return tuple((255 * batch.images[:, 0, 0, 0]).round().int().tolist() for batch in epochs)  # type: ignore[return-value]
+
+    first, second = levels(paired=True)
+    of_instance = [{level for level, i in zip(first, dataset.instance.tolist(), strict=True) if i == own} for own in set(dataset.instance)]
+    assert all(len(own) == 1 for own in of_instance)
+    assert len(set.union(*of_instance)) > len(of_instance) // 2  # another number for another instance
+    assert first != second
+    apart, _ = levels(paired=False)
+    assert apart != first
+    unlabelled = replace(dataset, instance=np.full(len(dataset), -1))
+    prepared = Prepared(unlabelled, Tagged(size=32, paired=True))
+    batch = next(iter(load(prepared, [rows], seed=0, epoch=0, workers=workers)))
+    assert (255 * batch.images[:, 0, 0, 0]).round().int().tolist() == apart  # an image without an instance has a change of its own
 
 
 def test_the_number_of_workers_does_not_matter_and_the_random_state_is_untouched(prepared: Prepared) -> None:

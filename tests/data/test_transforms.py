@@ -183,7 +183,7 @@ def picture() -> Tensor:
 
 
 def test_augment_draws_from_the_global_generator_alone() -> None:
-    transform = Sbir(size=64)
+    transform = Sbir(size=64, crop=0.8, rotation=20.0, scale=(0.7, 1.3), shift=0.1)
     torch.manual_seed(3)
     grey = picture()[:1].expand(3, -1, -1)
     first, second = transform.augment(grey, SKETCH), transform.augment(grey, SKETCH)
@@ -233,6 +233,49 @@ def test_rotation_turns_within_its_limit_and_fills_with_white() -> None:
     assert all((t[:, 32, 32] == 0).all() for t in turned)
 
 
+def square(side: int = 20) -> Tensor:
+    """A black square of `side` pixels in the middle of 64 x 64."""
+    image = torch.full((3, 64, 64), 255, dtype=torch.uint8)
+    first = 32 - side // 2
+    image[:, first : first + side, first : first + side] = 0
+    return image
+
+
+def test_scaling_keeps_to_its_factors_and_the_centre() -> None:
+    torch.manual_seed(0)
+    transform = Sbir(size=64, flip=False, scale=(0.5, 2.0))
+    boxes = np.array([ink_box(transform.augment(square(), PHOTO)) for _ in range(60)])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert 9 <= sides.min() <= 14
+    assert 35 <= sides.max() <= 41
+    assert np.abs((boxes[:, 2:] + boxes[:, :2]) / 2 - 32).max() <= 1
+
+
+def test_shifts_keep_to_their_share_of_the_side_along_both_axes() -> None:
+    torch.manual_seed(0)
+    transform = Sbir(size=64, flip=False, shift=0.125)
+    boxes = np.array([ink_box(transform.augment(square(), PHOTO)) for _ in range(60)])
+    for displacement in (boxes[:, 0] - 22, boxes[:, 1] - 22):
+        assert -9 <= displacement.min() <= -6
+        assert 6 <= displacement.max() <= 9
+
+
+def test_a_change_may_be_of_one_modality_alone() -> None:
+    transform = Sbir(
+        size=64,
+        flip={"sketch": False, "photo": True},
+        rotation={"sketch": 30.0, "photo": 0.0},
+        scale={"sketch": [0.7, 1.3], "photo": [1.0, 1.0]},
+        shift={"sketch": 0.1, "photo": 0.0},
+    )
+    image = square()
+    image[:, 30:34, :8] = 0  # so that mirrored is another image
+    torch.manual_seed(0)
+    photos = [transform.augment(image, PHOTO) for _ in range(20)]
+    assert {torch.equal(photo, image) for photo in photos} == {torch.equal(photo, image.flip(-1)) for photo in photos} == {True, False}
+    assert not any(torch.equal(transform.augment(image, SKETCH), image) for _ in range(20))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -243,6 +286,13 @@ def test_rotation_turns_within_its_limit_and_fills_with_white() -> None:
         ({"crop": 0}, "Sbir: crop = 0: expected a number above 0 and of at most 1"),
         ({"sketch_margin": 0.5}, "Sbir: sketch_margin = 0.5: expected a number of at least 0 and below 0.5"),
         ({"rotation": -5}, "Sbir: rotation = -5: expected a number of at least 0 and of at most 180"),
+        (
+            {"rotation": {"sketch": 5.0}},
+            "Sbir: rotation = {'sketch': 5.0}: expected a number of at least 0 and of at most 180, or a table of",
+        ),
+        ({"shift": 0.7}, "Sbir: shift = 0.7: expected a number of at least 0 and of at most 0.5"),
+        ({"scale": (1.3, 0.7)}, "Sbir: scale = [1.3, 0.7]: the smallest factor comes first: write [0.7, 1.3]"),
+        ({"scale": {"sketch": (1.3, 0.7), "photo": (1.0, 1.0)}}, "Sbir: scale = [1.3, 0.7]: the smallest factor comes first"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], words: str) -> None:

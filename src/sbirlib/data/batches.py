@@ -17,6 +17,7 @@ from sbirlib.progress import track
 
 CACHE_BYTES = 2 * 2**30
 MOST_WORKERS = 16
+PAIRED = 1  # keeps seeds of instances apart from those of images
 
 
 class Prepared:
@@ -122,7 +123,7 @@ class _Batches(torch.utils.data.Dataset[list[Tensor]]):
             for target, i in zip(images, rows, strict=True):
                 image = prepared.image(i)
                 if self.augment:
-                    generator.manual_seed(mix(self.seed, self.epoch, i))
+                    generator.manual_seed(self._seed(i))
                     image = prepared.transform.augment(image, int(prepared.dataset.modality[i]))
                 target.copy_(image)
         finally:
@@ -130,6 +131,13 @@ class _Batches(torch.utils.data.Dataset[list[Tensor]]):
             generator.set_state(before)
         index = torch.as_tensor(rows, dtype=torch.int64)
         return [images, prepared.modality[index], prepared.category[index], prepared.instance[index]]
+
+    def _seed(self, i: int) -> int:
+        """Seed of the random change of image i: that of its instance where the transform is `paired`."""
+        instance = int(self.prepared.dataset.instance[i])
+        if getattr(self.prepared.transform, "paired", False) and instance >= 0:
+            return mix(self.seed, self.epoch, PAIRED, instance)
+        return mix(self.seed, self.epoch, i)
 
 
 def mix(*numbers: int) -> int:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar, cast
 
 import numpy as np
 import torch
-from annotated_types import Interval
+from annotated_types import Interval, Len
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from sbirlib.edges import DETECTORS, as_drawing
+from sbirlib.errors import InputError
 from sbirlib.interfaces import SKETCH, Component
 
 INK = 16  # grey levels that separate ink from paper
 WHITE = 255
+
+Value = TypeVar("Value")
+OfModality = Annotated[Mapping[Literal["sketch", "photo"], Value], Len(2, 2)]  # an option's value for each modality
+Degrees = Annotated[float, Interval(ge=0, le=180)]
+Displacement = Annotated[float, Interval(ge=0, le=0.5)]
+Factors = Annotated[Sequence[Annotated[float, Interval(ge=0.1, le=10)]], Len(2, 2)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +36,18 @@ class Sbir(Component):
     ignores its aspect. `photo_fit` is "squash", "pad" (white) or "crop" (the middle). A photo becomes its edge map before it is padded or rotated,
     whose borders would be edges too.
 
+    Training changes an image at random: it is rotated, scaled and shifted on white, then cropped, then flipped. `flip`, `rotation`, `scale` and
+    `shift` are one value for both modalities, or a table with one for "sketch" and one for "photo". Raises InputError for a `scale` whose
+    first factor is the larger.
+
     Args:
         size: side S of the square, in pixels
         flip: mirror half of the images in training
         crop: smallest side of the random square that training keeps, as a share of the whole; 1 keeps all
         rotation: largest rotation in training, in degrees
+        scale: smallest and largest factor of scaling about the centre in training
+        shift: largest displacement along each axis in training, as a share of the side
+        paired: change a sketch and the photos of its instance alike
         sketch_fit: how a sketch fills the square: "centre", "pad" or "squash"
         sketch_margin: blank margin on each side of a centred sketch, as a share of the side
         polarity: ink of sketches: "dark", "light", or "auto" for the rarer of the two
@@ -44,9 +59,12 @@ class Sbir(Component):
     """
 
     size: Annotated[int, Interval(ge=8, le=2048)] = 224
-    flip: bool = True
-    crop: Annotated[float, Interval(gt=0, le=1)] = 0.8
-    rotation: Annotated[float, Interval(ge=0, le=180)] = 0.0
+    flip: bool | OfModality[bool] = True
+    crop: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    rotation: Degrees | OfModality[Degrees] = 0.0
+    scale: Factors | OfModality[Factors] = (1.0, 1.0)
+    shift: Displacement | OfModality[Displacement] = 0.0
+    paired: bool = False
     sketch_fit: Literal["centre", "pad", "squash"] = "centre"
     sketch_margin: Annotated[float, Interval(ge=0, lt=0.5)] = 0.05
     polarity: Literal["auto", "dark", "light"] = "auto"
@@ -70,20 +88,26 @@ class Sbir(Component):
         grey: Tensor = tv.pil_to_tensor(sheet)
         return grey.expand(3, -1, -1).contiguous()
 
+    def __post_init__(self) -> None:
+        for low, high in self.scale.values() if isinstance(self.scale, Mapping) else [self.scale]:
+            if low > high:
+                raise InputError(f"Sbir: scale = [{low}, {high}]: the smallest factor comes first: write [{high}, {low}]")
+
     def augment(self, image: Tensor, modality: int) -> Tensor:
-        """Random crop, flip and rotation of a prepared image uint8 [3, S, S], by torch's global generator; alike for both modalities."""
-        scale, top, left, mirror, turn = torch.rand(5).tolist()
-        side = round(self.size * (1 - scale * (1 - self.crop)))
+        """Random change of a prepared image uint8 [3, S, S], by torch's global generator, which gives both modalities the same numbers."""
+        crop, top, left, mirror, turn, factor, x, y = torch.rand(8).tolist()
         if modality == SKETCH:  # grey: one channel stands for three
             image = image[:1]
-        if self.rotation:
-            ink = tv.rotate(WHITE - image, (2 * turn - 1) * self.rotation, tv.InterpolationMode.BILINEAR)  # its `fill` leaves a grey frame
-            image = WHITE - ink
+        low, high = of_modality(self.scale, modality)
+        angle, scale = (2 * turn - 1) * of_modality(self.rotation, modality), low + factor * (high - low)
+        shift = 2 * self.size * of_modality(self.shift, modality)
+        image = moved(image, angle, scale, ((x - 0.5) * shift, (y - 0.5) * shift))
+        side = round(self.size * (1 - crop * (1 - self.crop)))
         if side < self.size:
             y, x = (round(share * (self.size - side)) for share in (top, left))
             square = image[None, :, y : y + side, x : x + side]
             image = torch.nn.functional.interpolate(square, size=(self.size, self.size), mode="bilinear")[0]
-        return (image.flip(-1) if self.flip and mirror < 0.5 else image).expand(3, -1, -1)
+        return (image.flip(-1) if of_modality(self.flip, modality) and mirror < 0.5 else image).expand(3, -1, -1)
 
     def _fit(self, image: Image.Image, how: str, *, margin: float = 0.0, lines: str = "none") -> Image.Image:
         width, height = image.size
@@ -102,6 +126,24 @@ class Sbir(Component):
             top, left = (self.size - height) // 2, (self.size - width) // 2
             image = tv.pad(image, [left, top, self.size - width - left, self.size - height - top], fill=WHITE)
         return image
+
+
+def of_modality(value: Value | Mapping[Literal["sketch", "photo"], Value], modality: int) -> Value:
+    """The value of an option for a modality.
+
+    >>> of_modality({"sketch": 30.0, "photo": 0.0}, SKETCH)
+    30.0
+    """
+    return cast(Value, value["sketch" if modality == SKETCH else "photo"] if isinstance(value, Mapping) else value)
+
+
+def moved(image: Tensor, angle: float, scale: float, shift: tuple[float, float]) -> Tensor:
+    """A uint8 image [C, S, S] rotated by `angle` degrees and scaled about its centre, then shifted by (x, y) pixels, on white."""
+    if angle == 0 and scale == 1 and shift == (0, 0):
+        return image
+    ink: Tensor = WHITE - image  # a `fill` of white leaves a grey frame
+    ink = tv.affine(ink, angle, [*shift], scale, [0.0], interpolation=tv.InterpolationMode.BILINEAR)
+    return WHITE - ink
 
 
 def edge_map(image: Image.Image, detector: str) -> Image.Image:
