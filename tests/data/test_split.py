@@ -147,7 +147,7 @@ def test_a_rule_in_a_file_is_checked_against_its_counts(tmp_path: Path) -> None:
     [
         ("c33", "classes has no class 'c33'; did you mean"),
         ("zero_shot_15", "has no class 'zero_shot_15'; known: c00, c01, c02"),
-        ("zero_shot_15", "A split is FILE.json:ENTRY, names of unseen classes, seed:N[:unseen=COUNT], or classification"),
+        ("zero_shot_15", "A split is FILE.json:ENTRY, names of unseen classes, seed:N[:unseen=COUNT], fold:K:of=N, or classification"),
         ([], "the split unseen= of classes (20 classes) leaves nothing for test"),
         (
             "seed:1:unseen=19",
@@ -155,6 +155,10 @@ def test_a_rule_in_a_file_is_checked_against_its_counts(tmp_path: Path) -> None:
         ),
         ("seed:1:unseen=25", "leaves nothing for train"),
         ("seed:1:unseen=0", "leaves nothing for test"),
+        ("fold:5:of=5", "fold:5:of=5 of classes: expected a fold from 0 to 4, and 3 folds or more"),
+        ("fold:0:of=2", "fold:0:of=2 of classes: expected a fold from 0 to 1, and 3 folds or more"),
+        ("fold:0:of=21", "expected a fold from 0 to 20, and 3 folds or more, but no more than its 0 instances"),
+        ("seed:1+fold:0:of=21", "expected a fold from 0 to 20, and 3 folds or more, but no more than its 20 classes"),
         ("nowhere.json:a/b", "there is no file 'nowhere.json': expected a split file; a split in it is written FILE.json:ENTRY"),
     ],
 )
@@ -234,6 +238,36 @@ def test_classification_with_a_few_training_images_a_class() -> None:
         ]
     assert len(split(named("q", rows), "classification:train=99").train) == len(whole.train)
     assert few.split_digest != whole.split_digest
+
+
+def test_each_class_is_unseen_in_one_fold_and_validates_in_another() -> None:
+    folds = [split(classes(), f"fold:{k}:of=6") for k in range(6)]
+    for name in ("test", "validation"):
+        assert sorted(c for data in folds for c in data.select(name).categories) == sorted(classes().categories)
+    for k, data in enumerate(folds):
+        assert data.validation.categories == folds[(k + 1) % 6].test.categories
+        assert len(data) == len(classes())
+        assert data.split_name == f"fold:{k}:of=6"
+        assert not set(data.train.categories) & {*data.test.categories, *data.validation.categories}
+    assert len({data.split_digest for data in folds}) == 6
+    final = split(classes(), "fold:2:of=6+validation")
+    assert final.test.categories == folds[2].test.categories
+    assert len(final.train.categories) == 20 - len(final.test.categories)
+
+
+def test_folds_of_instances_keep_a_photo_and_its_sketches_together(tmp_path: Path) -> None:
+    names = [f"{p:03}" for p in range(20)]
+    file = write(tmp_path, {"few": {"test_photos": names[:5], "train_photos": names[5:19], "left_out_photos": names[19:]}})
+    for spec in (f"{file}:few+", ""):
+        folds = [split(shoes(), f"{spec}fold:{k}:of=4") for k in range(4)]
+        assert all(len(data) == (57 if spec else 60) for data in folds)  # what the base leaves out stays out
+        unseen = [data.test.photos.key(i) for data in folds for i in range(len(data.test.photos))]
+        assert sorted(unseen) == [f"photo/shoe/{name}.jpg" for name in names[: 19 if spec else 20]]
+        for data in folds:
+            for name in SPLITS:
+                part = data.select(name)
+                assert np.array_equal(np.unique(part.photos.instance), np.unique(part.sketches.instance))
+                assert len(part.sketches) == 2 * len(part.photos)
 
 
 def test_all_that_is_seen_may_train() -> None:

@@ -12,12 +12,13 @@ import numpy as np
 
 from sbirlib.data.dataset import SPLITS, Dataset, IntArray
 from sbirlib.data.split_file import from_entry, from_file
-from sbirlib.data.split_rules import LEFT_OUT, TRAIN, VALIDATION, by_class, by_file_name, by_seed
+from sbirlib.data.split_rules import LEFT_OUT, TRAIN, VALIDATION, by_class, by_file_name, by_fold, by_seed
 from sbirlib.errors import InputError
 
 FILE = re.compile(r"(.+\.json)(?::(.*))?")
 FILE_NAMES = re.compile(r"classification(?::train=([1-9]\d*))?")
 ALL_SEEN = "+validation"
+FOLD = re.compile(r"(?:(.+)\+)?fold:(\d+):of=(\d+)")
 SEED = re.compile(r"seed:(\d+)(?::unseen=(\d+))?")
 
 
@@ -29,7 +30,9 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
     - an entry of a file: `splits.json:qdphoto/zero_shot_15`;
     - unseen classes: `["moon", "sun"]` or `"moon,sun"`;
     - a seed that draws a fifth of the classes, or a given number, as unseen: `3`, `"seed:3"`, `"seed:3:unseen=15"`;
-    - `"classification"`: the first 70 % of each class's file names train; `"classification:train=4"`: the first 4 of these.
+    - `"classification"`: the first 70 % of each class's file names train; `"classification:train=4"`: the first 4 of these;
+    - one of N folds of the classes, each of which is unseen once: `"fold:2:of=5"`; of the images that another split keeps, by classes or by
+      instances as that split is: `splits.json:shoe304/instance+fold:2:of=5`.
 
     Unseen classes are the test split. The validation split is carved from the seen classes: as the file says, else a tenth, by `seed`.
     With `+validation` appended, such as `"seed:3+validation"`, the validation split joins the training split once all is assigned.
@@ -43,6 +46,10 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
         data = split(dataset, spec.removesuffix(ALL_SEEN), seed=seed)
         assert data.split is not None
         return _with_digest(data, np.where(data.split == VALIDATION, TRAIN, data.split), data.split_name + ALL_SEEN)
+    if isinstance(spec, str) and (deal := FOLD.fullmatch(spec)):
+        data = split(dataset, deal[1], seed=seed) if deal[1] else replace(dataset, split=None, split_name="")
+        name = f"{data.split_name}+" * bool(deal[1]) + f"fold:{deal[2]}:of={deal[3]}"
+        return _assigned(data, by_fold(data, int(deal[2]), int(deal[3])), name)
     if not isinstance(spec, str):
         unseen = list(spec)
     elif spec in dataset.splits:
@@ -63,7 +70,7 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
     except InputError as error:
         own = f"; {dataset.name} comes with the splits {', '.join(dataset.splits)}" if dataset.splits else ""
         raise InputError(
-            f"{error}{own}. A split is FILE.json:ENTRY, names of unseen classes, seed:N[:unseen=COUNT], or classification[:train=COUNT]"
+            f"{error}{own}. A split is FILE.json:ENTRY, names of unseen classes, seed:N[:unseen=COUNT], fold:K:of=N, or classification[:train=COUNT]"
         ) from error
     return _assigned(dataset, assignment, f"unseen={','.join(sorted(set(unseen)))}")
 

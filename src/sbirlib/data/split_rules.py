@@ -37,6 +37,34 @@ def by_seed(dataset: Dataset, seed: int, unseen: int | None = None) -> list[str]
     return sorted(np.random.default_rng(seed).permutation(sorted(dataset.categories))[:count].tolist())
 
 
+def by_fold(dataset: Dataset, fold: int, of: int) -> IntArray:
+    """Split [N] by one of `of` folds: this fold is the test split, the next the validation split, the others the training split.
+
+    Folds are of classes, or of instances, each with its images, where a split of the dataset already has a class in two of its splits, or
+    there are fewer classes than folds. They are dealt from one shuffle, so that each class or instance is in the test split of one fold.
+    """
+    units, kind = (dataset.category, "classes") if _folds_are_of_classes(dataset, of) else (dataset.instance, "instances")
+    if len(names := np.unique(units[units >= 0])) < of or not 0 <= fold < of or of < 3:
+        raise InputError(
+            f"fold:{fold}:of={of} of {dataset.name}: expected a fold from 0 to {of - 1}, and 3 folds or more, but no more than its "
+            f"{len(names)} {kind}"
+        )
+    dealt = np.random.default_rng(0).permutation(names)
+    position = np.zeros(int(names.max()) + 1, dtype=np.int64)
+    position[dealt] = np.arange(len(dealt)) % of
+    by_position = np.full(of, TRAIN)
+    by_position[fold], by_position[(fold + 1) % of] = TEST, VALIDATION
+    split: IntArray = np.where(units >= 0, by_position[position[units]], LEFT_OUT)
+    return split
+
+
+def _folds_are_of_classes(dataset: Dataset, of: int) -> bool:
+    if dataset.split is None:
+        return len(dataset.categories) >= of
+    pairs = set(zip(dataset.category.tolist(), dataset.split.tolist(), strict=True))
+    return len(pairs) == len(dataset.categories)
+
+
 def by_file_name(dataset: Dataset, most: int | None = None) -> IntArray:
     """Split [N] within each class and modality, file names sorted: floor(0.7 n) train, the last fifth of these (at least one) validate,
     the rest test. With `most`, only the first `most` files of the training split are kept."""
