@@ -1,9 +1,10 @@
-"""Train and evaluate every row of every experiment, then render docs/results.md.
+"""Train and evaluate every row of every experiment, then render docs/results.md and docs/claims.md.
 
     python benchmarks/run_all.py                        # all runs without a result
     python benchmarks/run_all.py mathm-synthetic --rows CE "CE + cross" --seeds 1 --device cpu
     python benchmarks/run_all.py acnet-ablations --trial 20    # 20 steps of each phase of each row; no result is stored
-    python benchmarks/run_all.py --render               # render docs/results.md only
+    python benchmarks/run_all.py --hours 2.5            # stop after two and a half hours; the next call goes on from there
+    python benchmarks/run_all.py --render               # render docs/results.md and docs/claims.md only
     torchrun --nproc-per-node 2 benchmarks/run_all.py mathm-synthetic    # every run with two processes
 
 A finished run is one line of benchmarks/results/EXPERIMENT.jsonl and is not repeated; an interrupted run resumes from its last
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +24,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this file is run by its path, so its package is not importable yet
 
-from benchmarks.experiments import definition, runs, tables
+from benchmarks.experiments import claims, definition, runs, tables
 from benchmarks.experiments.definition import Experiment
 from sbirlib import InputError
+from sbirlib.data.dataset import Dataset
 from sbirlib.processes import join, launched, rank
 
 
@@ -35,10 +38,26 @@ def main() -> None:
     join()
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     sources = definition.source_models()
-    for name in [] if options.render else options.experiments or definition.names():
-        run_experiment(definition.read(name), options, device, sources)
+    if options.hours:
+        signal.signal(signal.SIGALRM, time_is_up)
+        signal.setitimer(signal.ITIMER_REAL, 3600 * options.hours)
+    try:
+        for name in [] if options.render else options.experiments or definition.names():
+            run_experiment(definition.read(name), options, device, sources)
+    except TimeUp:
+        print(f"{options.hours} hours are up: the run in progress goes on from its last checkpoint when it is called again", flush=True)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     if not options.trial and rank() == 0:
         tables.render()
+        claims.render()
+
+
+class TimeUp(BaseException):
+    """The time of --hours is up; no Exception, which a run would store as its result."""
+
+
+def time_is_up(*_: object) -> None:
+    raise TimeUp
 
 
 def run_experiment(experiment: Experiment, options: argparse.Namespace, device: str, sources: set[str]) -> None:
@@ -48,19 +67,26 @@ def run_experiment(experiment: Experiment, options: argparse.Namespace, device: 
     if not todo and not options.trial:
         return
     try:
-        data = definition.data(experiment)
+        data = read_data(experiment, 0)
     except InputError as error:
         print(f"{experiment.name}: skipped: {error}")
         return
-    if data.threads == 1:  # rendered in Python, not read from files
-        data = replace(data, reader=runs.ImageCache(data.reader))
     if options.trial:
         for row in rows:
             runs.trial(experiment, row, options.trial, data, device)
         return
     print(f"{experiment.name}: {data.describe()}; {len(todo)} runs on {device}")
+    read_at = 0
     for seed, row in todo:
+        if experiment.folds and seed != read_at:
+            data, read_at = read_data(experiment, seed), seed
         runs.run(experiment, row, seed, data, device, keep=options.keep or f"{experiment.name}/{row.name}" in sources)
+
+
+def read_data(experiment: Experiment, seed: int) -> Dataset:
+    """The dataset of the runs of a seed; images that are rendered in Python are rendered once."""
+    data = definition.data(experiment, seed)
+    return replace(data, reader=runs.ImageCache(data.reader)) if data.threads == 1 else data
 
 
 def parse_options() -> argparse.Namespace:
@@ -76,7 +102,10 @@ def parse_options() -> argparse.Namespace:
         action="store_true",
         help="keep trained models under benchmarks/runs; those that other rows start from are always kept",
     )
-    parser.add_argument("--render", action="store_true", help="render docs/results.md only")
+    parser.add_argument(
+        "--hours", type=float, help="stop after so many hours, whatever is unfinished; default: when all runs have a result"
+    )
+    parser.add_argument("--render", action="store_true", help="render docs/results.md and docs/claims.md only")
     return parser.parse_args()
 
 

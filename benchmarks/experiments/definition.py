@@ -31,7 +31,7 @@ class Row:
     """
 
     name: str
-    recipe: str
+    recipe: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     train: bool = True
     warm_start: dict[str, str] = field(default_factory=dict)
@@ -43,20 +43,28 @@ class Row:
 
 @dataclass(frozen=True)
 class Claim:
-    """Claim of a paper, with the table or figure that makes it, as a comparison of two rows: `better` beats `worse`."""
+    """Claim of a paper, with the table or figure that makes it, as a comparison of two rows: `better` beats `worse`.
+
+    oracle: row whose gain over `worse` shows how much there is to gain.
+    """
 
     says: str
     where: str
     better: str
     worse: str
+    oracle: str = ""
 
 
 @dataclass(frozen=True)
 class Experiment:
     """Rows trained on the same batches of one dataset and evaluated on the same queries.
 
+    paper: method page whose claims these are, such as "mathm"; they stand in docs/claims.md.
+    world: the switch of the synthetic set whose world this is; empty for real data.
     against: the row that all others are compared with.
     rows_of: another experiment, whose rows and claims are used on this data.
+    folds: number N of folds of the classes (or instances, as the split is); run s has fold s % N unseen. 0 for none: every run has the same split.
+    probe: module of benchmarks.experiments.probes that measures the rows in place of training.
     inner: settings of the innermost encoder of each recipe.
     evaluator: its first metric is the one that rows are compared by.
     also: further evaluators, by name; each adds columns.
@@ -70,8 +78,12 @@ class Experiment:
     against: str
     rows: tuple[Row, ...]
     claims: tuple[Claim, ...] = ()
+    paper: str = ""
+    world: str = ""
     rows_of: str = ""
     split: str | None = None
+    folds: int = 0
+    probe: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     seeds: int = 3
     settings: dict[str, Any] = field(default_factory=dict)
@@ -148,9 +160,13 @@ def settings(experiment: Experiment, row: Row, variant: str | None = None) -> di
     return merged
 
 
-def data(experiment: Experiment) -> Dataset:
-    """The dataset of an experiment."""
-    return dataset(expand(experiment.data), expand(experiment.split), **experiment.options)
+def data(experiment: Experiment, seed: int = 0) -> Dataset:
+    """The dataset of an experiment, split as the run of this seed has it; what validates trains too where the test split is evaluated."""
+    split = experiment.split
+    if experiment.folds:
+        split = f"{split}+" * bool(split) + f"fold:{seed % experiment.folds}:of={experiment.folds}"
+        split += "+validation" * (experiment.evaluate_on == "test")
+    return dataset(expand(experiment.data), expand(split), **experiment.options)
 
 
 def expand(value: Any) -> Any:

@@ -7,12 +7,14 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.experiments import definition, store
@@ -56,9 +58,13 @@ def run(experiment: Experiment, row: Row, seed: int, data: Dataset, device: str,
     result: dict[str, Any] = {"experiment": experiment.name, "row": row.name, "seed": seed} | store.environment(device)
     resumed, start = folder.exists(), time.monotonic()
     try:
-        pipeline = train(experiment, row, seed, data, device, folder)
-        trained_at = time.monotonic()
-        result |= evaluate(experiment, row, seed, data, device, pipeline)
+        if experiment.probe:
+            trained_at = start
+            result |= probe(experiment, row, seed, data)
+        else:
+            pipeline = train(experiment, row, seed, data, device, folder)
+            trained_at = time.monotonic()
+            result |= evaluate(experiment, row, seed, data, device, pipeline)
         result |= {
             "processes": world_size(),
             "log": read_log(folder / "log.jsonl"),
@@ -80,6 +86,40 @@ def run(experiment: Experiment, row: Row, seed: int, data: Dataset, device: str,
     print("  " + ", ".join(f"{name} {value:.4f}" for name, value in result["metrics"].items()), flush=True)
 
 
+def probe(experiment: Experiment, row: Row, seed: int, data: Dataset) -> dict[str, Any]:
+    """Settings, data, metrics and per-query values that the experiment's probe measures for a row."""
+    measure = import_module(f"benchmarks.experiments.probes.{experiment.probe}").measure
+    settings = definition.expand(experiment.settings | row.settings)
+    values, category = measure(data, seed=seed, **settings)
+    return {
+        "settings": definition.portable(settings),
+        "data": of_data(experiment, data, len(category), len(data.test.photos)),
+        **of_values(values, np.asarray(category)),
+        "also": {},
+        "codes": {},
+    }
+
+
+def of_data(experiment: Experiment, data: Dataset, queries: int, photos: int) -> dict[str, Any]:
+    """Name, split and digest of the data of a run, and the numbers of queries and photos."""
+    name = {"name": data.name, "split": data.split_name, "digest": data.split_digest, "part": experiment.evaluate_on}
+    return name | {"queries": queries, "photos": photos}
+
+
+def of_values(values: Mapping[str, Any], category: NDArray[np.int64]) -> dict[str, Any]:
+    """Metrics and the values of the valid queries, of values [Q] by metric and the category [Q].
+
+    Values are rounded to 5 digits: that is enough for their means.
+    """
+    values = {name: np.asarray(v, dtype=np.float64) for name, v in values.items()}
+    valid = ~np.isnan(next(iter(values.values())))
+    rounded = {name: [round(x, 5) for x in v[valid].tolist()] for name, v in values.items()}
+    return {
+        "metrics": {name: float(v[valid].mean()) for name, v in values.items()},
+        "queries": {"category": category[valid].tolist()} | rounded,
+    }
+
+
 def train(experiment: Experiment, row: Row, seed: int, data: Dataset, device: str, folder: Path) -> Pipeline:
     """Build, initialise and train the pipeline of a row, resuming from `folder`."""
     pipeline = pipeline_of(experiment, row, seed)
@@ -93,15 +133,11 @@ def train(experiment: Experiment, row: Row, seed: int, data: Dataset, device: st
 
 
 def evaluate(experiment: Experiment, row: Row, seed: int, data: Dataset, device: str, pipeline: Pipeline) -> dict[str, Any]:
-    """Recipe, data, metrics and per-query values of a trained pipeline, or of the ensemble that the row names.
-
-    Per-query values are rounded to 5 digits: that is enough for their means.
-    """
+    """Recipe, data, metrics and per-query values of a trained pipeline, or of the ensemble that the row names."""
     evaluator: Any = pipeline.evaluators[experiment.evaluator["name"]]
     model = ensemble(experiment, row, seed, data, device) if row.ensemble else pipeline
     queries, gallery = model.encode(data, split=experiment.evaluate_on, device=device)
     values = evaluator.per_query(queries, gallery)
-    valid = ~next(iter(values.values())).isnan()
     variants = {variant: evaluate_variant(experiment, row, seed, variant, pipeline, data, device) for variant in row.variants}
     return {
         "recipe": definition.portable(pipeline.recipe.tables()),
@@ -109,19 +145,10 @@ def evaluate(experiment: Experiment, row: Row, seed: int, data: Dataset, device:
         "begin": row.warm_start,  # keys as in the committed results
         "ensemble": dict(zip(row.ensemble, model.weights.tolist(), strict=True)) if isinstance(model, Ensemble) else {},
         "pretrained": row.pretrained,
-        "data": {
-            "name": data.name,
-            "split": data.split_name,
-            "digest": data.split_digest,
-            "part": experiment.evaluate_on,
-            "queries": len(queries),
-            "photos": len(gallery),
-        },
-        "metrics": {name: float(v[valid].mean()) for name, v in values.items()},
+        "data": of_data(experiment, data, len(queries), len(gallery)),
+        **of_values(values, queries.category.numpy()),
         "also": {kind: PerQuery(part("evaluator", table).per_query(queries, gallery)).means for kind, table in experiment.also.items()}
         | variants,
-        "queries": {"category": queries.category[valid].tolist()}
-        | {name: [round(x, 5) for x in v[valid].tolist()] for name, v in values.items()},
         "codes": evaluate_codes(pipeline, data, evaluator, queries, gallery, experiment.code_bits, device) if experiment.code_bits else {},
     }
 

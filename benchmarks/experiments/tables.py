@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.experiments import definition, store
+from benchmarks.experiments import definition
 from benchmarks.experiments.definition import Claim, Experiment, Row, metrics_of
+from benchmarks.experiments.verdicts import VERDICTS, Run, Runs, difference, finished, runs_of, verdict
 from sbirlib.files import atomic_write
-from sbirlib.retrieval.paired import Difference, class_mean, paired
+from sbirlib.retrieval.paired import class_mean
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
 HEAD = """# Results
 
 Rendered by `python benchmarks/run_all.py --render` from the runs in `benchmarks/results`; no figure here was typed. Every row of a table was trained
 on the same batches for each seed and asked the same queries. A difference is against the row named above its column, paired by seed and query;
-its interval is a bootstrap of 95 % over seeds, classes and queries; in brackets stands the smallest true difference that would have been seen
-four times in five. **Bold**: the interval leaves out zero. A metric is the mean over queries; "over classes" is the mean over classes of each
-class's mean (`docs/metrics.md`), computed from the stored values of the queries. Training times are of runs that nothing stopped in between.
+its interval of 95 % is a bootstrap over seeds, classes and queries, or of Student's t over folds of classes; in brackets stands the smallest true
+difference that would have been seen four times in five. **Bold**: the interval leaves out zero. A metric is the mean over queries; "over classes"
+is the mean over classes of each class's mean (`docs/metrics.md`), computed from the stored values of the queries. Training times are of runs that
+nothing stopped in between.
 The paper's figures are of other data and other training, as said below each table.
 """
-VERDICTS = ("holds", "does not hold", "not decided", "not run yet")
-
-Run = Mapping[str, Any]
-Runs = Mapping[str, Mapping[int, Run]]  # by row and seed
+FOLDED = "int8dequant"  # in the name of the weights whose norms are folded
+OLD = (
+    "**An old table.** Its backbone has 8-bit weights and folded norms, which cannot be trained, and its recipes cropped images by default."
+)
 
 
 def render() -> None:
@@ -55,7 +56,7 @@ def summary(experiments: Sequence[Experiment]) -> str:
             over_classes = {row: np.mean(values) for row, own in finished(runs).items() if (values := class_means(own, first))}
             ahead = max(over_classes, key=lambda row: over_classes[row], default="")
             of_classes = f"{ahead} | {over_classes[ahead]:.3f}" if ahead else " | "
-            verdicts = [verdict(difference(runs, claim.better, claim.worse, first)) for claim in experiment.claims]
+            verdicts = [verdict(difference(experiment, runs, claim.better, claim.worse, first)) for claim in experiment.claims]
             counts = [str(verdicts.count(each)) for each in VERDICTS] if verdicts else [""] * len(VERDICTS)
             link = f"[{experiment.title}](#{anchor(experiment.title)})"
             lines.append(f"| {link} | {best} | {first} {means[best]:.3f} | {of_classes} | " + " | ".join(counts) + " |")
@@ -65,20 +66,6 @@ def summary(experiments: Sequence[Experiment]) -> str:
 def anchor(title: str) -> str:
     """Anchor of a Markdown heading."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-
-
-def runs_of(experiment: Experiment) -> Runs:
-    """Stored runs of an experiment, by row and seed; rows without a run are empty."""
-    runs: dict[str, dict[int, dict[str, Any]]] = {row.name: {} for row in experiment.rows}
-    for result in store.read(experiment.name):
-        runs.setdefault(result["row"], {})[result["seed"]] = result
-    return runs
-
-
-def finished(runs: Runs) -> dict[str, list[Run]]:
-    """Runs without an error, by row; rows without such runs are left out."""
-    succeeded = {row: [r for r in own.values() if "error" not in r] for row, own in runs.items()}
-    return {row: own for row, own in succeeded.items() if own}
 
 
 def section(experiment: Experiment) -> str:
@@ -96,8 +83,9 @@ def section(experiment: Experiment) -> str:
         lines.append("| " + " | ".join(cells(experiment, row, runs, also, papers)) + " |")
         errors = [r["error"] for r in runs[row.name].values() if "error" in r]
         lines += [f"| {row.name}: failed | {error[:120].replace('|', '/')} |" + " |" * (len(columns) - 2) for error in errors]
-    claims = [f"- {claim.says} ({claim.where}): {claim_text(runs, claim, first)}" for claim in experiment.claims]
-    return "\n".join([*lines, "", conditions(runs), "", experiment.note, "", *claims, ""])
+    claims = [f"- {claim.says} ({claim.where}): {claim_text(experiment, runs, claim)}" for claim in experiment.claims]
+    old = [OLD, ""] if any(FOLDED in str(r.get("recipe")) for own in finished(runs).values() for r in own) else []
+    return "\n".join([*lines, "", *old, conditions(runs), "", experiment.note, "", *claims, ""])
 
 
 def cells(experiment: Experiment, row: Row, runs: Runs, also: Sequence[tuple[str, str]], papers: Sequence[str]) -> list[str]:
@@ -109,7 +97,7 @@ def cells(experiment: Experiment, row: Row, runs: Runs, also: Sequence[tuple[str
         mean_and_deviation([r["metrics"][first] for r in own]),
         mean_and_deviation(class_means(own, first)),
         *(mean_and_deviation([r["metrics"][m] for r in own]) for m in experiment.metrics[1:]),
-        difference_text(runs, row.name, experiment.against, first),
+        difference_text(experiment, runs, row.name),
         *(mean_and_deviation([r["also"][kind][metric] for r in own if kind in r["also"]]) for kind, metric in also),
         *([mean_and_deviation([r["codes"][first] for r in own if r["codes"]])] if experiment.code_bits else []),
         str(len(own)),
@@ -124,34 +112,20 @@ def class_means(runs: Sequence[Run], metric: str) -> list[float]:
     return [class_mean(np.array([queries[metric]]), np.array(queries["category"])) for queries in stored]
 
 
-def difference(runs: Runs, row: str, against: str, metric: str) -> Difference | None:
-    """Paired difference of two rows; None where they have no seed in common."""
-    ours, theirs = ({s: r["queries"] for s, r in runs[name].items() if "error" not in r} for name in (row, against))
-    if not ours.keys() & theirs.keys():
-        return None
-    category: Sequence[int] = next(iter(theirs.values()))["category"]
-    return paired({s: q[metric] for s, q in ours.items()}, {s: q[metric] for s, q in theirs.items()}, category)
-
-
-def difference_text(runs: Runs, row: str, against: str, metric: str) -> str:
-    """Cell of a paired difference, bold where it is significant; empty without one."""
-    d = None if row == against else difference(runs, row, against, metric)
+def difference_text(experiment: Experiment, runs: Runs, row: str) -> str:
+    """Cell of a row's paired difference, bold where it is significant; empty without one."""
+    against = experiment.against
+    d = None if row == against else difference(experiment, runs, row, against, experiment.metrics[0])
     if d is None:
         return ""
     text = f"{d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}) [{d.detectable:.3f}]"
     return f"**{text}**" if d.significant else text
 
 
-def verdict(claim_difference: Difference | None) -> str:
-    """One of VERDICTS on a claim, from the difference of its two rows."""
-    if claim_difference is None:
-        return "not run yet"
-    return "not decided" if not claim_difference.significant else "holds" if claim_difference.mean > 0 else "does not hold"
-
-
-def claim_text(runs: Runs, claim: Claim, metric: str) -> str:
+def claim_text(experiment: Experiment, runs: Runs, claim: Claim) -> str:
     """Verdict on a claim with its figures, in one line."""
-    d = difference(runs, claim.better, claim.worse, metric)
+    metric = experiment.metrics[0]
+    d = difference(experiment, runs, claim.better, claim.worse, metric)
     if d is None:
         return f"{verdict(d)}."
     figures = f"{metric} {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), {d.seeds} seed{'s' * (d.seeds > 1)}"
@@ -168,18 +142,26 @@ def mean_and_deviation(values: Sequence[float], digits: int = 3) -> str:
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
 
+def model(run: Run) -> str:
+    """Backbone, image size and steps of a run, or the settings of a probe."""
+    if "recipe" not in run:
+        return ", ".join(f"{name} {value}" for name, value in run["settings"].items())
+    encoder = run["recipe"]["encoder"]
+    steps = ", ".join(str(phase["steps"]) for phase in run["recipe"]["phases"])
+    return f"{encoder.get('backbone', encoder['name'])} at {run['recipe']['transform']['size']} px, {steps} steps"
+
+
 def conditions(runs: Runs) -> str:
     """Data, model, devices, versions and commits of the finished runs."""
     results = [r for own in finished(runs).values() for r in own]
     if not results:
         return "Not run yet."
     example = next((r for r in results if r["log"]), results[0])
-    recipe, data = example["recipe"], example["data"]
-    steps = ", ".join(str(phase["steps"]) for phase in recipe["phases"])
+    data = example["data"]
     clauses = [
         f"{data['name']}, split {data['split']} ({data['digest'][:12]}), {data.get('part', 'test')} part",
         f"{data['queries']} queries, {data['photos']} photos",
-        f"{recipe['encoder'].get('backbone', recipe['encoder']['name'])} at {recipe['transform']['size']} px, {steps} steps",
+        model(example),
         "devices: " + ", ".join(sorted({r["device"] for r in results})),
         "Python " + ", ".join(sorted({r["python"] for r in results})),
         ", ".join(f"{k} {v}" for k, v in example["versions"].items() if k != "sbirlib"),

@@ -1,0 +1,155 @@
+"""The claims page, docs/claims.md, and the claims on each method's page, rendered from the results store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.experiments import definition
+from benchmarks.experiments.definition import Claim, Experiment
+from benchmarks.experiments.verdicts import VERDICTS, Runs, difference, finished, runs_of, verdict
+from sbirlib.errors import InputError
+from sbirlib.files import atomic_write
+from sbirlib.retrieval.paired import Difference
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+PAPERS = {
+    "mathm": "MATHM (Huang et al. 2022)",
+    "acnet": "ACNet (Ren et al. 2022)",
+    "landmarks": "The landmark-aware network (Zhang et al. 2019)",
+    "vtd": "Visual trait descriptors (Pang et al. 2019)",
+    "generative": "Cross-domain generative learning (Pang et al. 2017)",
+}
+HEAD = """# Claims
+
+Each claim of each paper, in the world of the synthetic set in which it must matter (`docs/synthetic.md`), and on real data. Rendered by
+`python benchmarks/run_all.py --render` from the runs in `benchmarks/results`; `python benchmarks/run_all.py EXPERIMENT` makes those of a line.
+An effect is the difference of two rows that were trained on the same batches and asked the same queries, with its interval of 95 %, over seeds,
+classes and queries, or over folds of classes. "Could be seen" is the smallest true difference that would be seen four times in five. The last
+column of an undecided claim says how many runs would decide an effect as large as the paper's, or, where that is of another kind, as the one seen.
+"""
+COLUMNS = ("claim", "in the paper", "data", "effect", "interval", "could be seen", "runs", "share of the oracle's gain", "verdict")
+BEGIN, END = "<!-- claims: rendered by benchmarks/run_all.py --render -->", "<!-- end of claims -->"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A claim in one experiment, with the difference of its rows and the share that this is of the oracle's gain."""
+
+    claim: Claim
+    experiment: Experiment
+    difference: Difference | None
+    share: float | None
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS."""
+        return verdict(self.difference)
+
+
+def render() -> None:
+    """Write the claims page, and the claims on the methods' pages, atomically."""
+    by_paper = {paper: list(lines_of(paper)) for paper in PAPERS}
+    write(DOCS / "claims.md", "\n".join([HEAD, summary(by_paper), *(section(paper, lines) for paper, lines in by_paper.items())]))
+    for paper, lines in by_paper.items():
+        page = DOCS / "methods" / f"{paper}.md"
+        before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not (begin and end):
+            raise InputError(f"{page.name} has no place for its claims: write the lines {BEGIN!r} and {END!r} where they belong")
+        write(page, f"{before}{BEGIN}\n{table(lines)}\n{END}{after}")
+    print("claims: docs/claims.md")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page atomically."""
+    with atomic_write(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def lines_of(paper: str) -> Iterator[Line]:
+    """The claims of a paper in all experiments on test splits: those of worlds first."""
+    experiments = [e for e in map(definition.read, definition.names()) if e.paper == paper and e.evaluate_on == "test"]
+    for experiment in sorted(experiments, key=lambda e: (not e.world, e.name)):
+        runs = runs_of(experiment)
+        for claim in experiment.claims:
+            yield Line(
+                claim,
+                experiment,
+                difference(experiment, runs, claim.better, claim.worse, experiment.metrics[0]),
+                share(experiment, runs, claim),
+            )
+
+
+def share(experiment: Experiment, runs: Runs, claim: Claim) -> float | None:
+    """Share of the oracle's gain over the claim's worse row that its better row reaches; None without an oracle or its runs."""
+    means = {row: float(np.mean([r["metrics"][experiment.metrics[0]] for r in own])) for row, own in finished(runs).items()}
+    if not {claim.oracle, claim.better, claim.worse} <= means.keys() or means[claim.oracle] <= means[claim.worse]:
+        return None
+    return (means[claim.better] - means[claim.worse]) / (means[claim.oracle] - means[claim.worse])
+
+
+def summary(by_paper: dict[str, list[Line]]) -> str:
+    """Number of claims of each paper, by verdict, in worlds and on real data."""
+    rows = ["| | " + " | ".join(f"{where}: {each}" for where in ("worlds", "real data") for each in VERDICTS) + " |"]
+    rows.append("| --- |" + " ---: |" * (2 * len(VERDICTS)))
+    everything = {
+        **{PAPERS[paper]: lines for paper, lines in by_paper.items()},
+        "all": [line for lines in by_paper.values() for line in lines],
+    }
+    for name, lines in everything.items():
+        counts = [
+            sum(line.verdict == each and bool(line.experiment.world) == world for line in lines)
+            for world in (True, False)
+            for each in VERDICTS
+        ]
+        rows.append(f"| {name} | " + " | ".join(map(str, counts)) + " |")
+    return "\n".join([*rows, ""])
+
+
+def section(paper: str, lines: Sequence[Line]) -> str:
+    """Section of a paper: its claims as a table."""
+    return f"## {PAPERS[paper]}\n\n[What it is, and what differs here](methods/{paper}.md).\n\n{table(lines)}\n"
+
+
+def table(lines: Sequence[Line]) -> str:
+    """Claims as a Markdown table."""
+    if not lines:
+        return "No experiment has run yet."
+    rows = ["| " + " | ".join(COLUMNS) + " |", "| --- | --- | --- | ---: | --- | ---: | ---: | ---: | --- |"]
+    return "\n".join(rows + ["| " + " | ".join(cells(line)) + " |" for line in lines])
+
+
+def cells(line: Line) -> list[str]:
+    """Cells of a claim in one experiment."""
+    experiment, d = line.experiment, line.difference
+    place = experiment.name + (f", the world of {experiment.world}" if experiment.world else "")
+    if d is None:
+        return [line.claim.says, line.claim.where, place, "", "", "", "0", "", verdict(d)]
+    return [
+        line.claim.says,
+        line.claim.where,
+        place,
+        f"{experiment.metrics[0]} {d.mean:+.3f}",
+        f"{d.low:+.3f} to {d.high:+.3f}",
+        f"{d.detectable:.3f}",
+        str(d.seeds),
+        "" if line.share is None else f"{line.share:.0%}",
+        f"**{line.verdict}**" if d.significant else undecided(line, d),
+    ]
+
+
+def undecided(line: Line, d: Difference) -> str:
+    """Verdict on a claim whose interval holds zero, with the number of runs that would decide it."""
+    papers = [{row.name: row for row in line.experiment.rows}[name].paper for name in (line.claim.better, line.claim.worse)]
+    common = [condition for condition in papers[0] if condition in papers[1]]
+    published = abs(papers[0][common[0]] - papers[1][common[0]]) if common else 0.0
+    effect = published or abs(d.mean)
+    if not effect:
+        return "not decided: no effect"
+    runs = math.ceil(d.seeds * (d.detectable / effect) ** 2)
+    return f"not decided: {max(runs, d.seeds + 1)} runs for {effect:.3f}" + (", as published" if published else ", as seen")
