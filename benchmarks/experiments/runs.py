@@ -90,7 +90,7 @@ def probe(experiment: Experiment, row: Row, seed: int, data: Dataset) -> dict[st
     """Settings, data, metrics and per-query values that the experiment's probe measures for a row."""
     measure = import_module(f"benchmarks.experiments.probes.{experiment.probe}").measure
     settings = definition.expand(experiment.settings | row.settings)
-    values, category = measure(data, seed=seed, **settings)
+    values, category = measure(data, part=experiment.evaluate_on, seed=seed, **settings)
     return {
         "settings": definition.portable(settings),
         "data": of_data(experiment, data, len(category), len(data.test.photos)),

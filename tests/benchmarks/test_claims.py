@@ -70,7 +70,7 @@ name = "absent"
 """
 
 
-def measure(data: Any, *, seed: int, level: float, wave: float = 0.0) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
+def measure(data: Any, *, part: str, seed: int, level: float, wave: float = 0.0) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
     """Values of the test sketches: a level, and a wave whose sign is another in another fold."""
     category = np.asarray(data.test.sketches.category)
     assert data.split_name == f"fold:{seed % 3}:of=3+validation"

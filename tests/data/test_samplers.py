@@ -69,7 +69,9 @@ def test_classes_are_drawn_without_replacement_until_all_have_been(classes: int,
         assert sorted(order[start : start + classes]) == list(range(classes))
 
 
-@pytest.mark.parametrize("sampler", [Balanced(categories=3, per_modality=2), Pairs(pairs=4), Shuffled(size=5)])
+@pytest.mark.parametrize(
+    "sampler", [Balanced(categories=3, per_modality=2), Pairs(pairs=4), Pairs(pairs=4, of="category"), Shuffled(size=5)]
+)
 def test_batches_depend_on_seed_and_epoch_alone(sampler: Balanced | Pairs | Shuffled) -> None:
     labels = paired(12, 2)
     labels.category = labels.instance % 4
@@ -149,6 +151,55 @@ def test_groups_that_cannot_be_are_refused() -> None:
     labels.category[:] = 0
     with pytest.raises(InputError, match="pairs=4 are needed in groups of 4, and there are 1 groups|sketches with a photo"):
         Pairs(pairs=8, per_category=4).batches(labels, seed=0, epoch=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    counts=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12),
+    pairs=st.integers(1, 8),
+    epoch=st.integers(0, 3),
+)
+def test_pairs_of_a_category_are_every_sketch_once_with_a_photo_of_its_class(counts: list[tuple[int, int]], pairs: int, epoch: int) -> None:
+    labels, sketches = rows(counts), sum(number for number, _ in counts)
+    sampler = Pairs(pairs=pairs, of="category")
+    if sketches < pairs:
+        with pytest.raises(
+            InputError, match=f"a photo of their class are needed, and there are {sketches}: set the sampler's option pairs"
+        ):
+            sampler.batches(labels, seed=0, epoch=epoch)
+        return
+    batches = sampler.batches(labels, seed=0, epoch=epoch)
+    assert [len(batch) for batch in batches] == [2 * pairs] * (sketches // pairs)
+    sketch, photo = np.array(batches).reshape(-1, 2).T
+    assert (labels.modality[sketch] == SKETCH).all()
+    assert (labels.modality[photo] == PHOTO).all()
+    assert (labels.category[sketch] == labels.category[photo]).all()
+    assert len(set(sketch.tolist())) == len(sketch)
+
+
+def test_pairs_of_a_category_are_random_sketches_and_random_photos() -> None:
+    """Of 104 classes 32 random sketches are of 104 (1 - (103 / 104)^32) = 27.6 on average, and every photo has its turn."""
+    labels = rows([(32, 10)] * 104)
+    epochs = [Pairs(of="category").batches(labels, seed=0, epoch=epoch) for epoch in range(3)]
+    classes = [len(set(labels.category[batch].tolist())) for batches in epochs for batch in batches]
+    assert np.mean(classes) == pytest.approx(27.6, abs=0.5)
+    counts = Counter(row for batches in epochs for batch in batches for row in batch[1::2])
+    assert len(counts) > 0.99 * 1040
+    assert max(counts.values()) < 30  # of 9.6 on average
+
+
+def test_pairs_of_a_category_need_photos_of_each_class() -> None:
+    labels = rows([(4, 4), (4, 0), (4, 4)])
+    with pytest.raises(InputError, match="need photos of each class, and class 1 has none: add some, or leave the class out"):
+        Pairs(pairs=2, of="category").batches(labels, seed=0, epoch=0)
+    labels.category[labels.category == 1] = -1  # without a class a sketch has no part in it
+    members = {i for batch in Pairs(pairs=2, of="category").batches(labels, seed=0, epoch=0) for i in batch}
+    assert set(labels.category[list(members)].tolist()) == {0, 2}
+    labels.category[:] = -1
+    with pytest.raises(InputError, match="there are 0: no sketch has a class; use the sampler shuffled"):
+        Pairs(pairs=2, of="category").batches(labels, seed=0, epoch=0)
+    with pytest.raises(InputError, match="per_category=2 groups instances, and pairs are of a category"):
+        Pairs(pairs=2, of="category", per_category=2)
 
 
 def test_pairs_need_instances() -> None:

@@ -157,7 +157,7 @@ def test_a_rule_in_a_file_is_checked_against_its_counts(tmp_path: Path) -> None:
         ("seed:1:unseen=0", "leaves nothing for test"),
         ("fold:5:of=5", "fold:5:of=5 of classes: expected a fold from 0 to 4, and 3 folds or more"),
         ("fold:0:of=2", "fold:0:of=2 of classes: expected a fold from 0 to 1, and 3 folds or more"),
-        ("fold:0:of=21", "expected a fold from 0 to 20, and 3 folds or more, but no more than its 0 instances"),
+        ("fold:0:of=21", "expected a fold from 0 to 20, and 3 folds or more, but no more than its 20 classes"),
         ("seed:1+fold:0:of=21", "expected a fold from 0 to 20, and 3 folds or more, but no more than its 20 classes"),
         ("nowhere.json:a/b", "there is no file 'nowhere.json': expected a split file; a split in it is written FILE.json:ENTRY"),
     ],
@@ -268,6 +268,14 @@ def test_folds_of_instances_keep_a_photo_and_its_sketches_together(tmp_path: Pat
                 part = data.select(name)
                 assert np.array_equal(np.unique(part.photos.instance), np.unique(part.sketches.instance))
                 assert len(part.sketches) == 2 * len(part.photos)
+
+
+def test_folds_of_images_have_as_many_of_each_class(tmp_path: Path) -> None:
+    data = named("q", [(f"sketch/{c}/{i}.png", SKETCH, c, -1) for c in "ab" for i in range(10)])
+    folds = [split(data, f"classification+fold:{k}:of=5") for k in range(5)]
+    assert sorted(d.test.key(i) for d in folds for i in range(len(d.test))) == sorted(data.keys)
+    for d in folds:
+        assert [int((part.category == c).sum()) for part in (d.test, d.validation, d.train) for c in (0, 1)] == [2, 2, 2, 2, 6, 6]
 
 
 def test_all_that_is_seen_may_train() -> None:

@@ -31,8 +31,8 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
     - unseen classes: `["moon", "sun"]` or `"moon,sun"`;
     - a seed that draws a fifth of the classes, or a given number, as unseen: `3`, `"seed:3"`, `"seed:3:unseen=15"`;
     - `"classification"`: the first 70 % of each class's file names train; `"classification:train=4"`: the first 4 of these;
-    - one of N folds of the classes, each of which is unseen once: `"fold:2:of=5"`; of the images that another split keeps, by classes or by
-      instances as that split is: `splits.json:shoe304/instance+fold:2:of=5`.
+    - one of N folds of the classes, each of which is unseen once: `"fold:2:of=5"`; of what another split keeps, by classes,
+      instances or images as that split is: `splits.json:shoe304/instance+fold:2:of=5`.
 
     Unseen classes are the test split. The validation split is carved from the seen classes: as the file says, else a tenth, by `seed`.
     With `+validation` appended, such as `"seed:3+validation"`, the validation split joins the training split once all is assigned.

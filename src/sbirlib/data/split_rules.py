@@ -40,16 +40,19 @@ def by_seed(dataset: Dataset, seed: int, unseen: int | None = None) -> list[str]
 def by_fold(dataset: Dataset, fold: int, of: int) -> IntArray:
     """Split [N] by one of `of` folds: this fold is the test split, the next the validation split, the others the training split.
 
-    Folds are of classes, or of instances, each with its images, where a split of the dataset already has a class in two of its splits, or
-    there are fewer classes than folds. They are dealt from one shuffle, so that each class or instance is in the test split of one fold.
+    Folds are of classes. Where a split of the dataset already has a class in two of its splits, they are of instances, each with its images,
+    or of the images of each class where there are no instances; without such a split they are of instances where there are fewer classes than
+    folds. All are dealt from one shuffle, so that each is in the test split of one fold.
     """
-    units, kind = (dataset.category, "classes") if _folds_are_of_classes(dataset, of) else (dataset.instance, "instances")
+    units, kind = _units(dataset, of)
     if len(names := np.unique(units[units >= 0])) < of or not 0 <= fold < of or of < 3:
         raise InputError(
             f"fold:{fold}:of={of} of {dataset.name}: expected a fold from 0 to {of - 1}, and 3 folds or more, but no more than its "
             f"{len(names)} {kind}"
         )
     dealt = np.random.default_rng(0).permutation(names)
+    if kind == "images":  # as many of each class in each fold
+        dealt = dealt[np.argsort(dataset.category[dealt], kind="stable")]
     position = np.zeros(int(names.max()) + 1, dtype=np.int64)
     position[dealt] = np.arange(len(dealt)) % of
     by_position = np.full(of, TRAIN)
@@ -58,11 +61,15 @@ def by_fold(dataset: Dataset, fold: int, of: int) -> IntArray:
     return split
 
 
-def _folds_are_of_classes(dataset: Dataset, of: int) -> bool:
+def _units(dataset: Dataset, of: int) -> tuple[IntArray, str]:
+    """What folds are dealt of, as a number [N] for each image, and its name."""
+    instances = bool((dataset.instance >= 0).any())
     if dataset.split is None:
-        return len(dataset.categories) >= of
+        return (dataset.instance, "instances") if instances and len(dataset.categories) < of else (dataset.category, "classes")
     pairs = set(zip(dataset.category.tolist(), dataset.split.tolist(), strict=True))
-    return len(pairs) == len(dataset.categories)
+    if len(pairs) == len(dataset.categories):
+        return dataset.category, "classes"
+    return (dataset.instance, "instances") if instances else (np.arange(len(dataset)), "images")
 
 
 def by_file_name(dataset: Dataset, most: int | None = None) -> IntArray:
