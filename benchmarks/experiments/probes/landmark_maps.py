@@ -128,6 +128,7 @@ def maps_of(data: Dataset, encoder: dict[str, Any], size: int, landmarks: int) -
     key = json.dumps([data.name, len(data), encoder, size, landmarks])
     if key not in _LAST:
         backbone = Backbone(**encoder, dim=0).eval()
+        backbone.load_weights()
         prepared = Prepared(data, Sbir(size=size))
         starts = range(0, len(data), BATCH)
         batches = load(prepared, [list(range(start, min(start + BATCH, len(data)))) for start in starts], seed=0, epoch=0, augment=False)
