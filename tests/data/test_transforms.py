@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from sbirlib.data.transforms import Sbir, alpha_ink, drawing, on_white
+from sbirlib.data.transforms import Sbir, alpha_ink, drawing, kept_on_sheet, moved, on_white
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 
@@ -258,6 +258,34 @@ def test_shifts_keep_to_their_share_of_the_side_along_both_axes() -> None:
     for displacement in (boxes[:, 0] - 22, boxes[:, 1] - 22):
         assert -9 <= displacement.min() <= -6
         assert 6 <= displacement.max() <= 9
+
+
+def test_the_ink_of_a_sketch_stays_on_the_sheet() -> None:
+    """However it is rotated, scaled and shifted, its four ends are there; a photo is cut."""
+    image = torch.full((3, 64, 64), 255, dtype=torch.uint8)
+    ends = [(4, 20), (59, 44), (30, 4), (33, 59)]
+    for y, x in ends:
+        image[:, y - 2 : y + 3, x - 2 : x + 3] = 0
+    transform = Sbir(size=64, flip=False, rotation=180.0, scale=(0.7, 1.6), shift=0.3)
+    torch.manual_seed(0)
+    ink = [float((255 - transform.augment(image, SKETCH)[0].float()).sum()) / 255 / 100 for _ in range(200)]
+    assert min(ink) > 0.7**2 * 0.6  # the smallest scale shrinks to a half; ends that meet the border lose little
+    cut = [float((255 - transform.augment(image, PHOTO)[0].float()).sum()) / 255 / 100 for _ in range(200)]
+    assert min(cut) < 0.2
+    blank = torch.full((3, 64, 64), 255, dtype=torch.uint8)
+    assert (transform.augment(blank, SKETCH) == 255).all()
+
+
+def test_the_box_of_the_ink_is_where_the_image_is_moved_to() -> None:
+    torch.manual_seed(1)
+    image = torch.full((1, 128, 128), 255, dtype=torch.uint8)
+    image[:, 20:90, 40:60] = 0
+    for _ in range(20):
+        angle, wide, x, y = (torch.rand(4) * torch.tensor([360.0, 1.0, 60.0, 60.0]) + torch.tensor([-180.0, 0.6, -30.0, -30.0])).tolist()
+        scale, shift = kept_on_sheet(image, angle, wide, (x, y))
+        moved_image = moved(image, angle, scale, shift)
+        area = float((255 - moved_image.float()).sum()) / 255
+        assert abs(area / (1400 * scale**2) - 1) < 0.03  # all of the ink is there
 
 
 def test_a_change_may_be_of_one_modality_alone() -> None:

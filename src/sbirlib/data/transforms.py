@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar, cast
@@ -36,7 +37,8 @@ class Sbir(Component):
     ignores its aspect. `photo_fit` is "squash", "pad" (white) or "crop" (the middle). A photo becomes its edge map before it is padded or rotated,
     whose borders would be edges too.
 
-    Training changes an image at random: it is rotated, scaled and shifted on white, then cropped, then flipped. `flip`, `rotation`, `scale` and
+    Training changes an image at random: it is rotated, scaled and shifted on white, a sketch no farther than its ink has room, then cropped,
+    then flipped. `flip`, `rotation`, `scale` and
     `shift` are one value for both modalities, or a table with one for "sketch" and one for "photo". Raises InputError for a `scale` whose
     first factor is the larger.
 
@@ -100,8 +102,11 @@ class Sbir(Component):
             image = image[:1]
         low, high = of_modality(self.scale, modality)
         angle, scale = (2 * turn - 1) * of_modality(self.rotation, modality), low + factor * (high - low)
-        shift = 2 * self.size * of_modality(self.shift, modality)
-        image = moved(image, angle, scale, ((x - 0.5) * shift, (y - 0.5) * shift))
+        reach = 2 * self.size * of_modality(self.shift, modality)
+        shift = ((x - 0.5) * reach, (y - 0.5) * reach)
+        if modality == SKETCH:
+            scale, shift = kept_on_sheet(image, angle, scale, shift)
+        image = moved(image, angle, scale, shift)
         side = round(self.size * (1 - crop * (1 - self.crop)))
         if side < self.size:
             y, x = (round(share * (self.size - side)) for share in (top, left))
@@ -144,6 +149,21 @@ def moved(image: Tensor, angle: float, scale: float, shift: tuple[float, float])
     ink: Tensor = WHITE - image  # a `fill` of white leaves a grey frame
     ink = tv.affine(ink, angle, [*shift], scale, [0.0], interpolation=tv.InterpolationMode.BILINEAR)
     return WHITE - ink
+
+
+def kept_on_sheet(image: Tensor, angle: float, scale: float, shift: tuple[float, float]) -> tuple[float, tuple[float, float]]:
+    """Scale and shift of `moved` with which the box of a sketch's ink [1, S, S], once rotated, stays within the square."""
+    if angle == 0 and scale <= 1 and shift == (0, 0):
+        return scale, shift
+    ink, size = image[0] < WHITE - INK, image.shape[-1]
+    x, y = (ink.any(axis).nonzero()[:, 0].tolist() or [size // 2] for axis in (0, 1))
+    left, right, top, bottom = (edge - size / 2 for edge in (x[0], x[-1] + 1, y[0], y[-1] + 1))
+    sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+    corners = [(a * cosine - b * sine, a * sine + b * cosine) for a in (left, right) for b in (top, bottom)]
+    spans = [(min(axis), max(axis)) for axis in zip(*corners, strict=True)]
+    scale = min(scale, *(size / (high - low) for low, high in spans))
+    inside = [min(max(d, -size / 2 - scale * low), size / 2 - scale * high) for d, (low, high) in zip(shift, spans, strict=True)]
+    return scale, (inside[0], inside[1])
 
 
 def edge_map(image: Image.Image, detector: str) -> Image.Image:
