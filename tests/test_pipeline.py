@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sbirlib import Pipeline, build, load, open_index, split
@@ -169,6 +170,18 @@ def test_training_starts_from_a_module_of_another_model(trained: Pipeline, datas
     other = build("mathm", **SMALL | {"encoder": SMALL["encoder"] | {"dim": 16}})
     with pytest.raises(InputError, match="does not fit this model's"):
         other.warm_start(tmp_path / "model.safetensors")
+
+
+def test_pretrained_weights_do_not_take_the_place_of_a_warm_start(trained: Pipeline, tmp_path: Path) -> None:
+    """They are loaded before a layer of their encoder is, and not again when training begins."""
+    trained.export(tmp_path / "model.safetensors")
+    pretrained = build("mathm", **SMALL, seed=3).encoder.get_submodule("backbone").state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in pretrained.items()}, tmp_path / "weights.safetensors")
+    encoder = SMALL["encoder"] | {"weights": str(tmp_path / "weights.safetensors")}
+    fresh = build("mathm", **SMALL | {"encoder": encoder}).warm_start(tmp_path / "model.safetensors", "encoder.backbone.layer1")
+    fresh.model.load_weights()  # as `fit` does
+    assert _same(fresh.encoder.get_submodule("backbone.layer1"), trained.encoder.get_submodule("backbone.layer1"))
+    assert torch.equal(fresh.encoder.get_parameter("backbone.conv1.0.weight"), pretrained["conv1.0.weight"])
 
 
 def test_weights_between_two_models(trained: Pipeline) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.hub import hub_file, is_hub_name
+from sbirlib.interfaces import Encoder
 from sbirlib.training import checkpoint
 from sbirlib.training.model import Model
 
@@ -25,10 +26,20 @@ def warm_start(model: Model, path: str | Path, module: str) -> None:
     if not state:
         paths = {name.rpartition(".")[0] for name in checkpoint.of_model(tensors)}
         raise InputError(f"{path} has no module {prefix[:-1]!r}{nearest(prefix[:-1], paths)}")
+    load_around(model, ours)
     try:
         own.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"{module} of {path} does not fit this model's: build both with the same options ({error})") from error
+
+
+def load_around(model: Model, path: str) -> None:
+    """Load the pretrained weights of the encoder that a module is a layer of, which training would otherwise load over the module's."""
+    names = path.split(".")
+    modules = [model.get_submodule(".".join(names[:count])) for count in range(len(names), 0, -1)]
+    encoder = next((module for module in modules if isinstance(module, Encoder)), None)
+    if encoder is not None and encoder is not modules[0]:
+        encoder.load_weights()
 
 
 def interpolate(model: Model, other: Model, share: float, module: str) -> None:
