@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -14,9 +15,9 @@ GOLDEN = {"within": 0.6603392829, "cross": 0.6019925742, "hybrid": 0.6320011683}
 GOLDEN_SOFT = {"within": 0.6603506571, "cross": 0.6019958740, "hybrid": 0.6320057861}
 
 
-def step_of(embedding: Tensor, modality: Tensor, category: Tensor) -> Step:
+def step_of(embedding: Tensor, modality: Tensor, category: Tensor, kinds: Sequence[str] = KINDS) -> Step:
     batch = Batch(torch.empty(len(category), 3, 0, 0), modality, category, torch.full_like(category, -1))
-    return Step(Features.of(batch, embedding), encoder=Encoder(), batch=batch, miner=ModalityHard())
+    return Step(Features.of(batch, embedding), encoder=Encoder(), batch=batch, miner=ModalityHard(kinds=kinds))  # type: ignore[arg-type]
 
 
 def golden_batch() -> tuple[Tensor, Tensor, Tensor]:
@@ -88,6 +89,38 @@ def test_equals_equations_9_to_13_in_value_and_gradient(batch, floor: float, bet
     weighted = sum(expected["w"][kind] * gradient for kind, gradient in zip(KINDS, gradients, strict=True))
     (total,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), x)
     torch.testing.assert_close(total, weighted, atol=1e-6, rtol=1e-6)
+
+
+def stacked_mean(x: Tensor, modality: Tensor, category: Tensor, kinds: Sequence[str]) -> Tensor:
+    """The released code's unweighted loss: the mean of 3 N hinges, of which those of the first kind, detached, fill up a row with fewer kinds."""
+    losses = literal(x, modality, category, margin=0.2, floor=0.1, beta=None)["L"]
+    stack = [losses[kind] for kind in kinds]
+    return torch.stack(stack + [stack[0].detach()] * (3 - len(stack))).mean()
+
+
+@pytest.mark.parametrize("kinds", [["cross"], ["within"], ["hybrid"], ["cross", "hybrid"], KINDS], ids="+".join)
+def test_the_mean_trains_by_the_gradient_of_three_stacked_terms(kinds: Sequence[str]) -> None:
+    x, modality, category = uneven_batch()
+    (expected,) = torch.autograd.grad(stacked_mean(x, modality, category, kinds), x)
+    terms = BalancedTriplet(weighting=False, scale="mean")(step_of(x, modality, category, kinds))
+    (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), x)
+    assert expected.any()
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", [False, True])
+@pytest.mark.parametrize("kinds", [["within"], KINDS], ids="+".join)
+def test_the_mean_is_a_third_of_the_printed_sum(kinds: Sequence[str], weighting: bool) -> None:
+    x, modality, category = uneven_batch()
+    expected = literal(x, modality, category, margin=0.2, floor=0.1, beta=None)
+    w = expected["w"] if weighting and len(kinds) > 1 else dict.fromkeys(kinds, torch.ones(()))
+    for scale, divisor in (("sum", 1), ("mean", 3)):
+        step = step_of(x, modality, category, kinds)
+        terms = BalancedTriplet(weighting=weighting, scale=scale)(step)  # type: ignore[arg-type]
+        assert tuple(terms) == tuple(kinds)
+        for kind in kinds:
+            torch.testing.assert_close(terms[kind].double(), w[kind] * expected["L"][kind] / divisor, atol=1e-6, rtol=1e-6)
+            torch.testing.assert_close(step.logged[f"L_{kind}"].double(), expected["L"][kind].detach(), atol=1e-6, rtol=1e-6)
 
 
 def test_shares_of_the_gradient_are_equal_and_keep_their_sum() -> None:

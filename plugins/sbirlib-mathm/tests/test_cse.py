@@ -1,11 +1,12 @@
 import copy
 import inspect
-import tomllib
-from importlib import resources
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sbirlib.encoders.backbone import Backbone
@@ -259,11 +260,21 @@ def test_a_feature_map_needs_the_modality() -> None:
         encoder().feature_map(torch.zeros(1, 3, 32, 32))
 
 
-def test_the_recipes_differ_in_the_method_and_in_nothing_else() -> None:
-    folder = resources.files("sbirlib_mathm") / "recipes"
-    full, base = (tomllib.loads((folder / f"{name}.toml").read_text()) for name in ("mathm", "mathm-baseline"))
-    assert {key for key in full if full[key] != base[key]} == {"name", "miner", "losses"}
-    assert full["miner"]["kinds"] == ["cross", "within", "hybrid"]
-    assert base["miner"]["kinds"] == ["cross"]
-    assert base["losses"]["balanced_triplet"]["weighting"] is False
-    assert full["sampler"]["categories"] * full["sampler"]["per_modality"] * 2 == 128
+def test_a_feature_map_goes_through_the_norms_of_its_modality() -> None:
+    cse, images = encoder("resnet", norms="modality"), batch([PHOTO, PHOTO]).images
+    before = cse.feature_map(images, torch.tensor([PHOTO, SKETCH]))
+    nn.init.zeros_(cse.backbone.get_submodule("bn1.sketch").weight)
+    after = cse.feature_map(images, torch.tensor([PHOTO, SKETCH]))
+    assert torch.equal(after[0], before[0])
+    assert not torch.equal(after[1], before[1])
+
+
+def test_the_embedding_starts_from_the_classifier_as_the_bare_backbones_does(tmp_path: Path) -> None:
+    save_file(timm.create_model("test_resnet").state_dict(), tmp_path / "w.safetensors")
+    options: dict[str, Any] = {"pretrained": True, "weights": str(tmp_path / "w.safetensors"), "start": "svd"}
+    cse, bare, inputs = encoder("resnet", **options), encoder("resnet", kind=Backbone, **options), batch(MIXED)
+    random = bare.embedding.weight.clone()
+    for model in (cse, bare):
+        model.load_weights()
+    assert not torch.equal(bare.embedding.weight, random)
+    assert torch.equal(cse(inputs).embedding, bare(inputs).embedding)

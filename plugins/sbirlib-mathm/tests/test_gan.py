@@ -17,7 +17,7 @@ def accuracies(out: Path, rules: list[dict[str, Any]]) -> list[float]:
     pipeline = build(
         "mathm-gan",
         encoder={"name": "backbone", "backbone": "test_resnet", "pretrained": False, "dim": 16},
-        transform={"size": 32},
+        transform={"size": 32, "flip": False, "rotation": 0.0, "scale": [1.0, 1.0], "shift": 0.0},  # the same images at every step
         sampler={"categories": 4, "per_modality": 4},
         **{
             "phases.0.steps": STEPS,

@@ -1,6 +1,6 @@
 """MATHM's triplet loss, whose kinds are weighted so that each contributes an equal share of the gradient."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from sbirlib.plugin_api import Loss, Step, mean, violations
+from sbirlib_mathm.modality_hard import KINDS
 
 
 def hinge(violation: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ def weights(active: Tensor, floor: float) -> Tensor:
 
 
 class BalancedTriplet(Loss):
-    """w_i L_i for each kind of triplets, by name; their sum is the loss (Huang et al. 2022, eq. 9 to 13).
+    """w_i L_i for each kind of triplets, by name, whose sum is the loss (Huang et al. 2022, eq. 9 to 13).
 
         L_i = 1/N sum [d_ap - d_an + margin]_+      g_i = 1/N sum sgn [d_ap - d_an + margin]_+
         w_i = 1/n sum_k g_k / max(g_i, floor), without gradient
@@ -48,10 +49,15 @@ class BalancedTriplet(Loss):
     so that w_i g_i are equal and sum to the sum of g. A kind without triplets gives zero and is not counted in n. Logs g, w and the
     unweighted L of each kind. Needs a miner, such as `modality_hard`; d are the encoder's distances [N, N].
 
+    Scale "sum" is eq. 11 as printed. Scale "mean" gives w_i L_i / 3 whichever kinds are mined, by which one kind alone has a third of its
+    gradient: without weighting, the released code takes the mean of three stacked terms, of which it detaches two where it mines one kind.
+    With weighting it takes a sum.
+
     Args:
         margin: distance by which a negative must be farther than the positive
         floor: smallest g in the denominator of w, which stays finite where a hinge is satisfied
         weighting: weight the kinds; otherwise w = 1
+        scale: "sum" over the kinds, or "mean", a third of it
         soft: the released code's softplus and sigmoid in place of the hinge and the sign
         beta: sharpness of the softplus and the sigmoid
 
@@ -67,14 +73,16 @@ class BalancedTriplet(Loss):
         margin: Annotated[float, Ge(0)] = 0.2,
         floor: Annotated[float, Interval(gt=0, le=1)] = 0.1,
         weighting: bool = True,
+        scale: Literal["sum", "mean"] = "sum",
         soft: bool = False,
         beta: Annotated[float, Gt(0)] = 20.0,
     ) -> None:
         super().__init__()
         self.margin, self.floor, self.weighting, self.soft, self.beta = margin, floor, weighting, soft, beta
+        self.divisor = len(KINDS) if scale == "mean" else 1
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """w_i L_i of each kind of triplets, a scalar [], from distances [N, N]."""
+        """w_i L_i of each kind of triplets, or a third of it, a scalar [], from distances [N, N]."""
         by_kind = violations(step, margin=self.margin)
         loss = {kind: soft_hinge(v, self.beta) if self.soft else hinge(v) for kind, v in by_kind.items()}
         g = {kind: soft_active(v.detach(), self.beta) if self.soft else active(v.detach()) for kind, v in by_kind.items()}
@@ -85,4 +93,4 @@ class BalancedTriplet(Loss):
         for name, values in {"g": g, "w": w, "L": loss}.items():
             for kind, value in values.items():
                 step.log(f"{name}_{kind}", value)
-        return {kind: w[kind] * loss[kind] for kind in loss}
+        return {kind: w[kind] * loss[kind] / self.divisor for kind in loss}

@@ -78,10 +78,13 @@ class Cse(Backbone):
         pooling: str | None = None,
         pretrained: bool = True,
         weights: str | None = None,
+        start: Literal["random", "svd"] = "random",
         mean: PixelMean = None,
         std: PixelStd = None,
         output_stride: Annotated[int, Ge(1)] | None = None,
         timm_options: Mapping[str, Any] | None = None,
+        norms: Literal["shared", "modality"] = "shared",
+        recalibrate: bool = False,
         condition: Condition = "add",
         reduction: Annotated[int, Ge(1)] = 16,
     ) -> None:
@@ -91,10 +94,13 @@ class Cse(Backbone):
             pooling=pooling,
             pretrained=pretrained,
             weights=weights,
+            start=start,
             mean=mean,
             std=std,
             output_stride=output_stride,
             timm_options=timm_options,
+            norms=norms,
+            recalibrate=recalibrate,
         )
         sites = shifts(self.backbone, condition) or gates(self.backbone, reduction, condition)
         if not sites:
@@ -111,7 +117,7 @@ class Cse(Backbone):
         if modality is None:
             raise InputError("cse is conditioned on the modality: call feature_map(images, modality) with a modality [B]")
         with self.conditioned(modality):
-            return super().feature_map(images)
+            return super().feature_map(images, modality)
 
     @contextmanager
     def conditioned(self, modality: Tensor) -> Iterator[None]:
