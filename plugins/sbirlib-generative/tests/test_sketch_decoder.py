@@ -10,7 +10,7 @@ from sbirlib import Pipeline, build, load
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features, Step
 from sbirlib.testing.world import separable
-from sbirlib_generative.sketch_decoder import Decoder, SketchDecoder
+from sbirlib_generative.sketch_decoder import Decoder, SketchDecoder, shuffled, targets
 
 # (modality, instance): a pair, a photo without its sketch, a sketch alone, two sketches of one photo, rows that tell no instance, and
 # photos before their sketch, and between two
@@ -37,6 +37,41 @@ def test_equals_equation_4(kind: str) -> None:
         error = (2 * step.batch.images[TARGETS[row]] - 1 - sketches[k]).flatten()
         errors.append(float((error**2).sum() ** 0.5 if kind == "norm" else (error**2).sum() / error.numel()))
     assert float(loss(step)) == pytest.approx(sum(errors) / len(errors), rel=1e-9)
+
+
+def test_shuffled_targets_are_sketches_of_other_instances_without_fixed_point() -> None:
+    step = step_of(LABELS)
+    batch = step.batch
+    rows, own = targets(step.local, batch.modality, batch.instance)
+    again, images = shuffled(rows, own, batch.instance)
+    assert again.tolist() == rows.tolist() == list(TARGETS)
+    assert bool((batch.modality[images] == SKETCH).all())
+    names = [f"unknown {image}" if batch.instance[image] < 0 else str(int(batch.instance[image])) for image in range(len(batch))]
+    exchange = {
+        names[old]: {names[new] for i, new in zip(own.tolist(), images.tolist(), strict=True) if names[i] == names[old]}
+        for old in own.tolist()
+    }
+    assert all(len(others) == 1 and name not in others for name, others in exchange.items()), "one instance for another"
+    assert {name for others in exchange.values() for name in others} == set(exchange), "a permutation"
+
+
+def test_the_control_draws_shuffled_targets() -> None:
+    step, loss = step_of(LABELS), SketchDecoder(dim=6, size=16, width=4, target="shuffled").double()
+    batch = step.batch
+    rows, images = shuffled(*targets(step.local, batch.modality, batch.instance), batch.instance)
+    sketches = loss.decoder(nn.functional.normalize(step.features.embedding[rows], dim=1))
+    expected = float((sketches - (2 * batch.images[images] - 1)).square().mean())
+    assert float(loss(step)) == pytest.approx(expected, rel=1e-9)
+    own = SketchDecoder(dim=6, size=16, width=4).double()
+    own.load_state_dict(loss.state_dict())
+    assert float(own(step)) != pytest.approx(expected, rel=1e-3)
+
+
+def test_one_instance_has_no_other_to_draw() -> None:
+    step, loss = step_of([(SKETCH, 0), (PHOTO, 0), (SKETCH, 0)]), SketchDecoder(dim=6, size=16, width=4, target="shuffled").double()
+    value = loss(step)
+    assert value.item() == 0
+    assert value.requires_grad
 
 
 def test_nothing_to_draw_is_zero_with_a_gradient() -> None:

@@ -19,7 +19,8 @@ class SketchDecoder(Loss):
         "norm"    L_D = mean over rows of |x_s - D(f)|_2                   (eq. 4 as printed, but for the sum over rows)
 
     A row's target is its own image where that is a sketch, else the last sketch of its instance before it in the batch, or without one the first
-    after it; rows without one are left out, and the loss is zero without any. The decoder belongs to this loss, so it is never exported. Raises
+    after it; rows without one are left out, and the loss is zero without any. With `target` "shuffled" it is the sketch of another instance: a
+    control for an experiment, in which drawing tells nothing of the image. The decoder belongs to this loss, so it is never exported. Raises
     InputError for a size that cannot be doubled from 4 pixels or more.
 
     Args:
@@ -27,6 +28,7 @@ class SketchDecoder(Loss):
         size: side of the reconstruction in pixels, to which the target is resized; 224 in the paper
         width: filters of the first block; 512 in the paper
         kind: mean squared error, or the Euclidean norm as printed
+        target: sketch of the row's own instance, or of another one in the batch
 
     >>> SketchDecoder(dim=256, size=56, width=128).decoder.side
     7
@@ -39,13 +41,16 @@ class SketchDecoder(Loss):
         size: Annotated[int, Ge(2 * LEAST)] = 224,
         width: Annotated[int, Ge(1)] = 512,
         kind: Literal["mse", "norm"] = "mse",
+        target: Literal["own", "shuffled"] = "own",
     ) -> None:
         super().__init__()
-        self.kind, self.decoder = kind, Decoder(dim=dim, size=size, width=width)
+        self.kind, self.target, self.decoder = kind, target, Decoder(dim=dim, size=size, width=width)
 
     def forward(self, step: Step) -> Tensor:
         """Mean over the rows [N, D] that have a target among the images [B, 3, H, W]: a scalar []."""
         rows, images = targets(step.local, step.batch.modality, step.batch.instance)
+        if self.target == "shuffled":
+            rows, images = shuffled(rows, images, step.batch.instance)
         embedding = at_least_float32(step.local.embedding[rows])
         with torch.autocast(embedding.device.type, enabled=False):
             sketches = self.decoder(F.normalize(embedding, dim=1).to(self.decoder.code.weight.dtype))
@@ -94,6 +99,21 @@ def targets(features: Features, modality: Tensor, instance: Tensor) -> tuple[Ten
     image = torch.where(sketch[features.source], features.source, near)
     rows = (image >= 0).nonzero()[:, 0]
     return rows, image[rows]
+
+
+def shuffled(rows: Tensor, images: Tensor, instance: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows [M] of target sketches `images` [M], each with the first target of another instance, among images of `instance` [B].
+
+    Of K instances in order the i-th has the target of the one K // 2 places on, cyclically: a permutation without fixed point. No row is left
+    where K is 1. A sketch without an instance is one by itself.
+    """
+    own = torch.where(instance[images] >= 0, instance[images], -1 - images)
+    instances, place = own.unique(return_inverse=True)
+    count = len(instances)
+    if count < 2:
+        return rows[:0], images[:0]
+    first = torch.full_like(instances, len(instance)).scatter_reduce_(0, place, images, "amin")
+    return rows, first[(place + count // 2) % count]
 
 
 def resized(images: Tensor, size: int) -> Tensor:
