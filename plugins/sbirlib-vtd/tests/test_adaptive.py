@@ -9,6 +9,7 @@ from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features
 from sbirlib_vtd.adaptive import Adaptive
 from sbirlib_vtd.descriptor import Descriptor
+from sbirlib_vtd.gate import gated_cosines
 
 
 class Linear(Encoder):
@@ -20,6 +21,9 @@ class Linear(Encoder):
     def forward(self, batch: Batch) -> Features:
         embedding = self.embedding(F.adaptive_avg_pool2d(batch.images, 4).flatten(1) - 0.5)
         return Features.of(batch, embedding, vector=None if self.unit else 2 * embedding)
+
+
+PRINTED: dict[str, Any] = {"gate_scale": 1.0, "normalise": False}  # section 4.1 to the letter: eta of unit length, psi as it comes
 
 
 def adaptive(*, unit: bool = True, **options: Any) -> Adaptive:
@@ -37,46 +41,93 @@ def mixed(count: int = 8) -> Batch:
     return Batch(images, torch.tensor([SKETCH, PHOTO, PHOTO, SKETCH] * count)[:count], labels, labels)
 
 
-def literal(encoder: Adaptive, batch: Batch, sketch: int, other: int) -> float:
-    """The smallest |psi(s) - psi(p)| over the stored draws of sketch `sketch`, eq. 8 to 10."""
+def literal(encoder: Adaptive, batch: Batch, sketch: int, other: int, noises: Tensor) -> float:
+    """The smallest |psi(s) - psi(p)| over draws of the noise [S, V] of sketch `sketch`, eq. 8 to 10."""
     vectors: Tensor = encoder.encoder(batch).vector
     described = encoder.descriptor(batch[sketch : sketch + 1]).embedding[0]
     mu = encoder.gate_mean.weight @ described + encoder.gate_mean.bias
     sigma = torch.exp((encoder.gate_log_variance.weight @ described + encoder.gate_log_variance.bias) / 2)
     distances = []
-    for noise in encoder.noise:
+    for noise in noises:
         eta = mu + sigma * noise
-        eta = encoder.gate_scale * eta / eta.norm()
+        if encoder.gate_scale is not None:
+            eta = encoder.gate_scale * eta / eta.norm()
         s, p = (eta * vectors[i] + vectors[i] for i in (sketch, other))
+        if encoder.normalise:
+            s, p = s / s.norm(), p / p.norm()
         distances.append(float((s - p).norm()))
     return min(distances)
 
 
-@torch.no_grad()
-def test_a_pair_is_compared_under_its_sketchs_gate() -> None:
-    encoder, batch = adaptive(gate_scale=2.0), mixed()
-    distances = encoder.distances(encoder(batch))
+def expected_distances(encoder: Adaptive, batch: Batch, noises: list[Tensor]) -> Tensor:
+    """Distances [N, N] pair by pair: a pair under its sketch's gate, two photos without one, two sketches under that of the row."""
     plain = torch.cdist(encoder.encoder(batch).vector, encoder.encoder(batch).vector)
-    for i in range(8):
-        for j in range(8):
+    for i in range(len(batch)):
+        for j in range(len(batch)):
             if batch.modality[i] == SKETCH:
-                expected = literal(encoder, batch, i, j)
+                plain[i, j] = literal(encoder, batch, i, j, noises[i])
             elif batch.modality[j] == SKETCH:
-                expected = literal(encoder, batch, j, i)
-            else:
-                expected = float(plain[i, j])
-            assert abs(float(distances[i, j]) ** 2 - expected**2) < 1e-5
+                plain[i, j] = literal(encoder, batch, j, i, noises[j])
+    return plain
 
 
 @torch.no_grad()
-def test_query_and_gallery_vectors_give_the_same_distances() -> None:
-    encoder, batch = adaptive(), mixed()
+@pytest.mark.parametrize("options", [PRINTED, {"gate_scale": 2.0, "normalise": False}, {"normalise": False}], ids=str)
+def test_a_pair_is_compared_under_its_sketchs_gate(options: dict[str, Any]) -> None:
+    encoder, batch = adaptive(**options), mixed()
+    distances = encoder.distances(encoder(batch))
+    torch.testing.assert_close(distances.square(), expected_distances(encoder, batch, [encoder.noise] * 8).square(), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"gate_scale": 2.0}, {"normalise": False}], ids=str)
+def test_in_training_distances_are_exact_for_all_pairs(options: dict[str, Any]) -> None:
+    """Of normalised psi too, each sketch under the one gate that it has sampled."""
+    encoder, batch = adaptive(**options), mixed()
+    encoder.train()
+    encoder.descriptor.eval()
+    torch.manual_seed(5)
+    distances = encoder.distances(encoder(batch))
+    torch.manual_seed(5)
+    noise = iter(torch.randn(4, 8))  # of the four sketches
+    noises = [next(noise)[None] if modality == SKETCH else torch.empty(0) for modality in batch.modality]
+    torch.testing.assert_close(distances.square(), expected_distances(encoder, batch, noises).square(), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [PRINTED, {}, {"photo_lengths": 3}], ids=str)
+def test_query_and_gallery_vectors_rank_as_the_distances(options: dict[str, Any]) -> None:
+    encoder, batch = adaptive(**options), mixed()
     sketch, photo = batch.modality == SKETCH, batch.modality == PHOTO
     queries, gallery = encoder.query_vectors(batch[sketch]), encoder.gallery_vectors(batch[photo])
-    assert queries.shape == (4, 10, 17)
+    assert queries.shape == (4, 10 if options == PRINTED else 10 * encoder.photo_lengths, 17)
     assert gallery.shape == (4, 17)
     scores = torch.einsum("qsv,gv->qsg", queries, gallery).amax(1)
-    torch.testing.assert_close(-scores, encoder.distances(encoder(batch))[sketch][:, photo].square(), atol=1e-5, rtol=1e-5)
+    squared = encoder.distances(encoder(batch))[sketch][:, photo].square()
+    expected = (1 - squared / 2).square() - 1 if encoder.normalise else -squared  # minus the squared sine, where the cosine is above 0
+    positive = (squared < 2 - 1e-4) | torch.tensor(not encoder.normalise)
+    assert bool(positive.any())
+    torch.testing.assert_close(scores[positive], expected[positive], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_in_eval_mode_the_cosine_of_normalised_psi_is_that_of_search() -> None:
+    """Never above the exact one, and nearer to it the more lengths there are; test_gate.py has the bound."""
+    batch = mixed(40)
+    pair = (batch.modality[:, None] == SKETCH) & (batch.modality == PHOTO)
+    deficits = []
+    for count in (16, 200):
+        encoder = adaptive(photo_lengths=count)
+        features = encoder(batch)
+        vectors, gate = features.vector, features.rows["gate"]
+        exact = torch.stack([gated_cosines(vectors, gate[:, s], vectors) for s in range(10)]).amax(0)[pair]
+        searched = (1 - encoder.distances(features).square() / 2)[pair]
+        deficit = (1 - (searched / exact).square())[exact > 0.5]
+        assert len(deficit) > 100
+        assert float(deficit.min()) > -1e-5
+        deficits.append(float(deficit.median()))
+    assert deficits[0] < 0.0021
+    assert deficits[1] < 1e-5
 
 
 @torch.no_grad()
@@ -94,6 +145,16 @@ def test_noise_is_drawn_in_training_and_stored_for_the_rest() -> None:
 
 
 @torch.no_grad()
+def test_without_a_scale_a_gate_is_as_it_is_drawn() -> None:
+    """So mu decides it where mu is large, which a gate of unit length hides."""
+    encoder, batch = adaptive(), mixed()
+    features = encoder(batch)
+    sketch = batch.modality == SKETCH
+    sigma = (features.rows["gate_log_variance"][sketch] / 2).exp()[:, None]
+    torch.testing.assert_close(features.rows["gate"][sketch], features.rows["gate_mean"][sketch][:, None] + sigma * encoder.noise)
+
+
+@torch.no_grad()
 def test_a_gate_has_the_length_it_should_and_photos_have_none() -> None:
     batch = mixed()
     gate = adaptive(gate_scale=3.0)(batch).rows["gate"]
@@ -103,7 +164,7 @@ def test_a_gate_has_the_length_it_should_and_photos_have_none() -> None:
 
 @torch.no_grad()
 def test_photos_alone_and_no_image_at_all() -> None:
-    encoder, batch = adaptive(), mixed()
+    encoder, batch = adaptive(normalise=False), mixed()
     photos = batch[batch.modality == PHOTO]
     torch.testing.assert_close(encoder.gallery_vectors(photos), encoder.gallery_vectors(batch)[batch.modality == PHOTO])
     vectors = encoder.encoder(photos).vector
@@ -114,7 +175,7 @@ def test_photos_alone_and_no_image_at_all() -> None:
 @torch.no_grad()
 def test_gates_of_no_length_leave_the_encoders_own_distances() -> None:
     """So hard transfer, which it is compared with, is the same network without gates."""
-    encoder, batch = adaptive(gate_scale=0.0), mixed()
+    encoder, batch = adaptive(gate_scale=0.0, normalise=False), mixed()
     torch.testing.assert_close(encoder.distances(encoder(batch)), encoder.encoder.distances(encoder.encoder(batch)), atol=1e-3, rtol=1e-4)
 
 
@@ -127,15 +188,17 @@ def test_a_blank_sketch_and_a_black_photo_are_compared_like_any_other() -> None:
     assert bool(encoder.query_vectors(batch).isfinite().all())
 
 
-def test_rows_that_coincide_give_no_gradient_but_a_number() -> None:
-    encoder, batch = adaptive().train(), mixed()
+@pytest.mark.parametrize("normalise", [True, False])
+def test_rows_that_coincide_give_no_gradient_but_a_number(normalise: bool) -> None:
+    encoder, batch = adaptive(normalise=normalise).train(), mixed()
     batch.images[4:] = batch.images[:4]
     encoder.distances(encoder(batch)).sum().backward()
     assert all(bool(p.grad.isfinite().all()) for p in encoder.parameters() if p.grad is not None)
 
 
-def test_the_gradient_reaches_the_hypernetwork() -> None:
-    encoder, batch = adaptive().train(), mixed()
+@pytest.mark.parametrize("options", [{}, PRINTED], ids=str)
+def test_the_gradient_reaches_the_hypernetwork(options: dict[str, Any]) -> None:
+    encoder, batch = adaptive(**options).train(), mixed()
     encoder.distances(encoder(batch)).sum().backward()
     for layer in (encoder.gate_mean, encoder.gate_log_variance):
         assert layer.weight.grad is not None
@@ -160,6 +223,8 @@ def test_bad_use_is_refused() -> None:
         adaptive(draws=0)
     with pytest.raises(InputError, match="Adaptive: gate_scale = -1.0: expected a number of at least 0"):
         adaptive(gate_scale=-1.0)
+    with pytest.raises(InputError, match="Adaptive: photo_lengths = 0: expected a whole number of at least 1"):
+        adaptive(photo_lengths=0)
     with pytest.raises(InputError, match="gates vectors of unit length, and Linear gives others: put adaptive inside it"):
         adaptive(unit=False)(mixed())
 

@@ -38,8 +38,8 @@ def test_the_prior_of_the_code_is_of_every_image() -> None:
     encoder, batch = variational(), drawings()
     features = encoder(batch)
     step = Step(features, encoder=encoder, batch=batch)
-    expected = divergence(features.rows["latent_mean"], features.rows["latent_log_variance"]).mean()
-    torch.testing.assert_close(GatePrior(of="latent")(step), expected)
+    expected = divergence(features.rows["latent_mean"], features.rows["latent_log_variance"]).sum(1).mean()
+    torch.testing.assert_close(GatePrior(of="latent", reduction="sum")(step), expected)
     assert set(step.logged) == {"latent_rms", "latent_mean_rms"}
     assert GatePrior(of="latent").needs <= encoder.provides
     with pytest.raises(InputError, match="of = 'late': expected one of .*; did you mean 'latent'"):

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ OTHERS: dict[str, Any] = {  # the kit's instances of a category cannot be told a
     "miner.negative": "semi_hard",
     "losses.triplet.margin": 0.5,
 }
+WORDS = {"vectors": str(Path(__file__).with_name("words.txt")), "words": [f"direction{i}" for i in range(6)]}  # the kit's categories
 OPTIONS: dict[str, dict[str, Any]] = {
     "encoder/descriptor": {**SMALL, "use": "mix"},  # untrained, all images would take one row
     "encoder/adaptive": {"descriptor": ANY},
@@ -22,8 +24,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "recipe/vtd-vae-kmeans": OTHERS
     | {"encoder.descriptor.clusters": 8, "encoder.descriptor.encoder.dim": 12, "encoder.descriptor.encoder.channels": 2},
     "recipe/vtd-classify": OTHERS,
+    "recipe/vtd-words": OTHERS | {f"losses.word_vectors.{k}": v for k, v in WORDS.items()},
     "loss/cross_gradient": {"channels": 2},
+    "loss/word_vectors": {**WORDS, "words": WORDS["words"][:4]},
     "recipe/hard-transfer": OTHERS,
+    "recipe/info-nce-triplet": OTHERS,
     "recipe/hard-transfer-crossgrad": OTHERS | {"losses.cross_gradient.channels": 2},
     "recipe/hard-transfer-reptile": OTHERS
     | {"sampler.categories": 5, "sampler.length": 5, "phases.0.optimizer.every": 5, "phases.0.optimizer.share": 0.9},
