@@ -88,6 +88,56 @@ def test_the_feature_map_is_not_pooled() -> None:
     assert untrained("mobilenetv2_050", output_stride=16).feature_map(images).shape[2:] == (4, 4)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "options", "stride", "path"),
+    [
+        (RESNET, {}, 4, "layer1"),
+        (RESNET, {}, 16, "layer3"),
+        (RESNET, {"output_stride": 16}, 16, "layer4"),
+        ("mobilenetv2_050", {}, 16, "blocks.4"),
+        ("mobilenetv3_small_050", {}, 8, "blocks.1"),
+        ("test_convnext", {}, 8, "stages.1"),
+    ],
+)
+def test_a_stage_is_the_last_of_its_stride(backbone: str, options: dict[str, Any], stride: int, path: str) -> None:
+    encoder, inputs = untrained(backbone, dim=8, **options), batch(2, 64)
+    outputs: list[Tensor] = []
+    hook = encoder.backbone.get_submodule(path).register_forward_hook(lambda _, __, output: outputs.append(output))
+    encoder.backbone(encoder.prepare(inputs.images))
+    hook.remove()
+    encoder.select_stage(stride)
+    features = encoder.feature_map(inputs.images)
+    torch.testing.assert_close(features, outputs[0])
+    assert features.shape[2:] == (64 // stride, 64 // stride)
+    torch.testing.assert_close(encoder(inputs).embedding, encoder.embedding(features.mean((2, 3))))
+    assert encoder.dim == encoder.vector_dim == 8
+
+
+def test_the_last_stage_is_the_map_of_a_model_without_a_layer_after_it() -> None:
+    images, encoder = batch(2, 64).images, untrained(dim=0)
+    expected = encoder.feature_map(images)
+    encoder.select_stage(32)
+    torch.testing.assert_close(encoder.feature_map(images), expected)
+    encoder.select_stage(16)
+    assert encoder.dim == encoder.vector_dim == encoder.feature_map(images).shape[1] == 192
+
+
+def test_layers_after_the_stage_run_for_hooks_alone() -> None:
+    encoder, images, calls = untrained(), batch(2, 64).images, list[str]()
+    encoder.select_stage(16)
+    encoder.backbone.get_submodule("layer4").register_forward_pre_hook(lambda *_: calls.append("layer4"))
+    encoder.feature_map(images)
+    assert not calls
+    encoder.backbone.get_submodule("layer4").register_forward_hook(lambda *_: None)
+    encoder.feature_map(images)
+    assert calls == ["layer4"]
+
+
+def test_a_stride_without_a_stage_is_refused() -> None:
+    with pytest.raises(InputError, match="test_resnet has no stage of stride 3: its stages have strides 2, 4, 8, 16, 32; choose one"):
+        untrained().select_stage(3)
+
+
 def test_pooling() -> None:
     encoder, images = untrained(pooling="max"), batch(2, 64).images
     torch.testing.assert_close(encoder.backbone(encoder.prepare(images)), encoder.feature_map(images).amax((2, 3)))

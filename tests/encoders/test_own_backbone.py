@@ -94,3 +94,11 @@ def test_a_module_that_does_not_fit_is_refused(module: Any, options: dict[str, A
 def test_the_map_before_pooling_needs_forward_features() -> None:
     with pytest.raises(InputError, match="backbone Means has no method forward_features"):
         Backbone(backbone=Means()).feature_map(torch.rand(1, 3, 32, 32))
+
+
+def test_a_stage_needs_a_timm_model() -> None:
+    with pytest.raises(InputError, match="backbone Means has no stage of stride 8: timm lists no stages of it"):
+        Backbone(backbone=Means()).select_stage(8)
+    encoder = Backbone(backbone=timm.create_model("test_resnet", num_classes=0))
+    encoder.select_stage(8)
+    assert encoder.feature_map(batch().images).shape == (2, 48, 4, 4)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt, Len
 from torch import Tensor, nn
 
+from sbirlib.encoders.norms import Norms, batch_norms, folded, for_modalities, images_of, separate
+from sbirlib.encoders.start import Start, check_start, start_from_classifier
 from sbirlib.encoders.weights import fetch_weights, put_weights, read_weights
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Encoder, Features
@@ -35,16 +38,22 @@ class Backbone(Encoder):
     width of its output for a small batch. No weights are fetched for it; `mean` and `std` are those of its `pretrained_cfg`, 0.5 without one.
     Raises InputError for an unknown backbone, for options that timm refuses, and for weights that are missing or do not fit.
 
+    `recalibrate` acts once, before the first step of a training, and the buffer `recalibrated` notes that, so a loaded model keeps its statistics.
+    It is needed to train batch norms that were folded into the convolutions, and starts others, too, from the pretrained map.
+
     Args:
         backbone: name of a timm model, or a module that maps images [B, 3, H, W] to vectors [B, C]
         dim: width D of the embedding; 0 leaves the linear layer out, and D is the backbone's own width
         pooling: global pooling of the map, by timm's name; timm's default for the model where none
         pretrained: load timm's published weights, unless `weights` is set
         weights: path of a local safetensors file to initialise the backbone from
+        start: initial weight of the embedding: "random", or "svd" of the pretrained classifier
         mean: mean of the pixels, one number or one a channel; the model's own where none
         std: standard deviation of the pixels, one number or one a channel; the model's own where none
         output_stride: pixels of the image a cell of the map, where the model lets it be chosen
         timm_options: further keyword arguments of timm.create_model
+        norms: batch norms for both modalities ("shared"), or one for sketches and one for photos in place of each ("modality")
+        recalibrate: give batch norms the statistics of training images before the first step, under the same map in eval mode
 
     >>> encoder = Backbone(backbone="resnet18", dim=64, pretrained=False)
     >>> encoder.dim, encoder.backbone.num_features
@@ -53,6 +62,8 @@ class Backbone(Encoder):
 
     mean: Tensor
     std: Tensor
+    recalibrated: Tensor  # [], where `recalibrate`
+    stage: int | None = None  # index in timm's feature_info
 
     def __init__(
         self,
@@ -62,22 +73,27 @@ class Backbone(Encoder):
         pooling: str | None = None,
         pretrained: bool = True,
         weights: str | None = None,
+        start: Start = "random",
         mean: PixelMean = None,
         std: PixelStd = None,
         output_stride: Annotated[int, Ge(1)] | None = None,
         timm_options: Mapping[str, Any] | None = None,
+        norms: Norms = "shared",
+        recalibrate: bool = False,
     ) -> None:
         super().__init__()
         own = {"global_pool": pooling, "output_stride": output_stride}
         own = {name: value for name, value in own.items() if value is not None}
-        self.weights, self.ready = weights, isinstance(backbone, nn.Module) or not (pretrained or weights)
+        self.weights, self.start, self.ready = weights, start, isinstance(backbone, nn.Module) or not (pretrained or weights)
         if isinstance(backbone, nn.Module):
             unused = [OPTIONS[name] for name in own] + ["weights"] * bool(weights) + ["timm_options"] * bool(timm_options)
+            unused += ["start"] * (start != "random")
             if unused:
                 raise InputError(f"backbone is a module of your own, so {', '.join(unused)} cannot apply: leave it out")
             self.name, self.backbone = type(backbone).__name__, backbone
         else:
             check(backbone, timm_options or {})
+            check_start(start, dim=dim, pretrained=not self.ready)
             self.name = backbone
             self.create = partial(timm.create_model, backbone, num_classes=0, **dict(timm_options or {}) | own)
             self.backbone = created(self.create)
@@ -90,15 +106,67 @@ class Backbone(Encoder):
         self.embedding = nn.Linear(width, dim) if dim else nn.Identity()
         self.dim = self.vector_dim = dim or width
 
+        self.norms, self.recalibrate = norms, recalibrate
+        self.folded = False  # whether the weights that were read have their batch norms folded into convolutions
+        if (norms == "modality" or recalibrate) and not batch_norms(self.backbone):
+            raise InputError(f"backbone {self.name} has no batch norms, to which alone norms and recalibrate apply: leave them out")
+        if norms == "modality":
+            separate(self.backbone)
+        if recalibrate:
+            self.register_buffer("recalibrated", torch.tensor(False))
+
     def forward(self, batch: Batch) -> Features:
-        return Features.of(batch, self.embedding(self.backbone(self.prepare(batch.images))))
+        images = self.prepare(batch.images)
+        with self._images_of(batch.modality):
+            pooled = self.backbone(images) if self.stage is None else self._stage_map(images).mean((2, 3))
+        return Features.of(batch, self.embedding(pooled))
+
+    def select_stage(self, stride: int) -> None:
+        """Take the map of the last stage with this `stride`, in pixels, in place of the last map, with a new embedding of its width.
+
+        Stages and strides are those of timm's `feature_info`. The map is pooled by its mean. Raises InputError where there is no such stage.
+        """
+        info: Any = getattr(self.backbone, "feature_info", None)
+        stages = info if isinstance(info, list) and hasattr(self.backbone, "forward_intermediates") else []
+        strides = [stage["reduction"] for stage in stages]
+        if stride not in strides:
+            there = f"its stages have strides {', '.join(map(str, dict.fromkeys(strides)))}" if strides else "timm lists no stages of it"
+            raise InputError(f"backbone {self.name} has no stage of stride {stride}: {there}; choose one, or another backbone")
+        self.stage = max(i for i, each in enumerate(strides) if each == stride)
+        width, dim = stages[self.stage]["num_chs"], self.embedding.out_features if isinstance(self.embedding, nn.Linear) else 0
+        self.embedding = nn.Linear(width, dim) if dim else nn.Identity()
+        self.dim = self.vector_dim = dim or width
 
     def feature_map(self, images: Tensor, modality: Tensor | None = None) -> Tensor:
-        """Map [B, C, H', W'] of images [B, 3, H, W] before pooling (timm's `forward_features`); `modality` [B] is for encoders that need it."""
-        if not hasattr(self.backbone, "forward_features"):
-            raise InputError(f"backbone {self.name} has no method forward_features, which gives the map before pooling: use a timm model")
-        features: Tensor = self.backbone.forward_features(self.prepare(images))  # type: ignore[operator]
+        """Map [B, C, H', W'] of images [B, 3, H, W] before pooling: of the selected stage, else the last (timm's `forward_features`).
+
+        `modality` [B] is for encoders that need it.
+        """
+        with self._images_of(modality):
+            if self.stage is not None:
+                return self._stage_map(self.prepare(images))
+            if not hasattr(self.backbone, "forward_features"):
+                raise InputError(
+                    f"backbone {self.name} has no method forward_features, which gives the map before pooling: use a timm model"
+                )
+            features: Tensor = self.backbone.forward_features(self.prepare(images))  # type: ignore[operator]
         return features
+
+    def _images_of(self, modality: Tensor | None) -> AbstractContextManager[None]:
+        """Block in which norms by modality take maps of images of this modality [B]."""
+        if self.norms == "shared":
+            return nullcontext()
+        if modality is None:
+            raise InputError("norms = 'modality' depends on the modality: call feature_map(images, modality) with a modality [B]")
+        return images_of(modality)
+
+    def _stage_map(self, images: Tensor) -> Tensor:
+        """Map [B, C, H', W'] of the selected stage; later layers are left out, unless layers have hooks, which may count on being called."""
+        hooks = any(module._forward_hooks for module in self.backbone.modules())
+        features: list[Tensor] = self.backbone.forward_intermediates(  # type: ignore[operator]
+            images, indices=[self.stage], stop_early=not hooks, intermediates_only=True
+        )
+        return features[0]
 
     def prepare(self, images: Tensor) -> Tensor:
         """Normalised images (x - mean) / std [B, 3, H, W], resized where the network takes one size only.
@@ -123,11 +191,15 @@ class Backbone(Encoder):
         if self.weights or foreign:
             classifier = cfg.get("classifier") or ()
             dropped = (classifier,) if isinstance(classifier, str) else classifier
-            put_weights(self.backbone, self._renamed(tensors, cfg) if foreign else tensors, source=file, dropped=dropped)
+            named = for_modalities(self._renamed(tensors, cfg) if foreign else tensors, self.backbone)
+            put_weights(self.backbone, named, source=file, dropped=dropped)
         else:  # through timm, which knows how the published file becomes this model's state
             overlay = {"file": file, "custom_load": False}
-            self.backbone.load_state_dict(self.create(pretrained=True, pretrained_cfg_overlay=overlay).state_dict())
-        self.ready = True
+            published = self.create(pretrained=True, pretrained_cfg_overlay=overlay).state_dict()
+            self.backbone.load_state_dict(for_modalities(published, self.backbone))
+        if self.start == "svd":
+            start_from_classifier(self.embedding, tensors, cfg.get("classifier"), source=file)
+        self.ready, self.folded = True, folded(self.backbone)
 
     def _renamed(self, tensors: dict[str, Tensor], cfg: Mapping[str, Any]) -> dict[str, Tensor]:
         """Tensors of any shape under timm's names, such as the image tower of a whole CLIP; as they are where timm does not know them."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sbirlib.encoders.backbone import Backbone
+from sbirlib.encoders.norms import ModalityNorm
 from sbirlib.interfaces import Batch, Encoder
 from sbirlib.processes import world_size
 
@@ -48,6 +49,8 @@ def compiled(encoder: Encoder, batch: Batch, precision: str) -> Iterator[None]:
 @torch.no_grad()
 def _obstacle(encoder: Encoder, backbone: nn.Module, batch: Batch) -> str:
     """The reason for which a compiled backbone would not act inside its encoder, or would act otherwise; empty where there is none."""
+    if any(isinstance(module, ModalityNorm) for module in backbone.modules()):
+        return "has batch norms by modality, which a compiled backbone cannot tell apart"
     calls: list[bool] = []
 
     def note(module: nn.Module, _: object) -> None:

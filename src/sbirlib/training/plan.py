@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,11 +82,18 @@ def plan_training(model: Model, recipe: Recipe, labels: Labels) -> Plan:
 @torch.no_grad()
 def check_encoders(plan: Plan, batch: Batch) -> None:
     """Encode a few images [B, 3, H, W] in eval mode as each phase will, so that a later phase cannot fail for want of a sound input."""
-    modes = {module: module.training for module in plan.model.modules()}
-    try:
-        plan.model.eval()
+    with eval_mode(plan.model):
         for path in dict.fromkeys(this.phase.encoder or "" for this in plan.phases if this.phase.steps):
             plan.model.encoder.get_submodule(path)(batch)
+
+
+@contextmanager
+def eval_mode(model: Model) -> Iterator[None]:
+    """Eval mode inside the block; afterwards each module has its own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        yield
     finally:
         for module, training in modes.items():
             module.training = training

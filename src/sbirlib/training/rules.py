@@ -83,6 +83,12 @@ class Rules:
             trains = opponents and not self.frozen(f"losses.{name}.discriminator", step)
             loss.discriminator.train(trains).requires_grad_(trains)
 
+    @property
+    def live_norms(self) -> set[nn.Module]:
+        """Batch norms that take the statistics of batches at some step of the phase."""
+        norms = {name: module for name, module in self.model.named_modules() if isinstance(module, _NormBase)}
+        return {module for name, module in norms.items() if not self.settings(name).eval and not self.frozen(name, self.phase.steps - 1)}
+
     def components(self, step: int) -> list[ModuleComponent]:
         """The components that train at this step, whose hooks are called."""
         return [component for name, component in self.named if not self.frozen(name, step)]
