@@ -50,7 +50,7 @@ def test_a_composition_trains(composition: str) -> None:
         name,
         **options,
         transform={"size": 32},
-        sampler={"categories": 4, "per_modality": 2},
+        sampler={"name": "balanced", "categories": 4, "per_modality": 2},
         **{"phases.0.steps": 2, "phases.0.weights": weights, "phases.0.parameters": [], "phases.0.schedule": {"name": "constant"}},
     )
     before = {name: value.clone() for name, value in pipeline.encoder.named_parameters()}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sbirlib.data.transforms import Sbir
 from sbirlib.errors import InputError
@@ -101,6 +101,8 @@ def test_the_cycle_leads_back_from_both_sides(modality: list[int]) -> None:
     fake = [d(g(back, original(step, i))) for i in rows(step, PHOTO)]
     real = [d(original(step, i)) for i in rows(step, SKETCH)]
     assert float(terms["sketch_adversary"]) == pytest.approx(mean([(v - 1) ** 2 for v in fake]), abs=1e-9)
+    identity = [(g(back, original(step, i)) - original(step, i)).abs() for i in rows(step, SKETCH)]
+    assert float(terms["sketch_identity"]) == pytest.approx(mean(identity), abs=1e-9)
     turn = (mean([(v - 1) ** 2 for v in real]) + mean([v**2 for v in fake])) / 2
     assert float(loss.discriminator_loss(step)) == pytest.approx(turn, abs=1e-9)
 
@@ -154,6 +156,27 @@ def test_norm_softmax_gives_the_three_terms_of_equation_5() -> None:
     assert isinstance(whole, Tensor)
     parts = {name: float(value.detach()) for name, value in terms.items()}
     assert float(whole.detach()) == pytest.approx((2 * parts["sketch"] + 3 * parts["photo"] + 2 * parts["synthesised"]) / 7, rel=1e-5)
+
+
+class Grey(nn.Module):
+    """A pool of grey images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.full_like(images, 0.25)
+
+
+@pytest.mark.parametrize(("loss", "real"), [(PatchAdversary(channels=2, pool=9), PHOTO), (Cycle(channels=2, blocks=1, pool=9), SKETCH)])
+def test_the_pool_is_read_in_the_discriminators_turn_alone(loss: PatchAdversary | Cycle, real: int) -> None:
+    step, loss = step_of(batch()), loss.double()
+    before = loss(step)
+    loss.discriminator_loss(step)
+    assert int(loss.pool.get_buffer("count")) == len(rows(step, 1 - real)), "every image of the generator is kept"
+    loss.pool = Grey()
+    judged = [loss.discriminator(step.batch.images[i : i + 1]) for i in rows(step, real)]
+    grey = loss.discriminator(torch.full((1, 3, 32, 32), 0.25, dtype=torch.float64))
+    turn = (mean([(v - 1) ** 2 for v in judged]) + mean([grey**2])) / 2
+    assert float(loss.discriminator_loss(step)) == pytest.approx(turn, abs=1e-9)
+    torch.testing.assert_close(loss(step), before)
 
 
 def test_an_unknown_kind_is_refused() -> None:

@@ -1,8 +1,10 @@
 """Encoder `synthesis`: rows, searched vectors, and the gradients that reach the generator."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from sbirlib import Pipeline, build
 from sbirlib.errors import InputError
+from sbirlib.exchange.onnx import export_onnx
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features
+from sbirlib.testing import check_part
 from sbirlib.testing.world import separable
 from sbirlib.visual.curves import read_log
 from sbirlib_acnet.synthesis import Synthesis
@@ -23,7 +27,7 @@ SMALL: dict[str, Any] = {
         "encoder": {"name": "backbone", "backbone": "test_resnet", "pretrained": False, "dim": 16},
     },
     "transform": {"size": 32},
-    "sampler": {"categories": 4, "per_modality": 2},
+    "sampler": {"pairs": 8},
 }
 
 
@@ -76,6 +80,64 @@ def test_a_sketch_is_searched_as_its_photo_and_a_photo_as_it_is(synthesis: Synth
     synthesis.query = "sketch"
     plain = torch.nn.functional.normalize(torch.cat([batch.images[[0, 3]].mean((2, 3)), torch.zeros(2, 1)], 1), dim=1)
     assert torch.allclose(synthesis.query_vectors(batch)[[0, 3], 0], plain)
+    synthesis.query = "both"
+    queries = synthesis.query_vectors(batch)[[0, 3], 0]
+    assert torch.allclose(queries.norm(dim=1), torch.ones(2))
+    scores = queries @ synthesis.gallery_vectors(batch)[[1, 2, 4]].T
+    cosines = torch.stack([photos, plain]) @ synthesis.gallery_vectors(batch)[[1, 2, 4]].T
+    assert torch.allclose(scores, cosines.mean(0) / ((photos + plain) / 2).norm(dim=1, keepdim=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("query", ["synthesised", "sketch", "both"])
+def test_a_row_in_eval_mode_is_that_of_the_query(synthesis: Synthesis, query: Literal["synthesised", "sketch", "both"]) -> None:
+    batch, synthesis = pictures(), synthesis.eval()
+    synthesis.query = query
+    features = synthesis(batch)
+    assert features.source.tolist() == [0, 1, 2, 3, 4]
+    assert torch.allclose(features.vector, synthesis.query_vectors(batch)[:, 0], atol=1e-6)
+    assert torch.allclose(synthesis.gallery_vectors(batch[batch.modality == PHOTO]), features.vector[batch.modality == PHOTO], atol=1e-6)
+    means = {"sketch": batch.images.mean((2, 3)), "synthesised": features.images["synthesised"].mean((2, 3))}
+    expected = sum(means.values()) / 2 if query == "both" else means[query]
+    assert torch.allclose(features.embedding[:, :3], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("query", ["sketch", "both"])
+def test_training_is_the_same_whatever_is_searched(synthesis: Synthesis, query: Literal["sketch", "both"]) -> None:
+    for sketches in (True, False):
+        synthesis.sketches, synthesis.query = sketches, "synthesised"
+        expected = synthesis.train()(pictures())
+        synthesis.query = query
+        assert torch.equal(synthesis(pictures()).embedding, expected.embedding)
+
+
+class Long(Tagged):
+    """Vectors that are not of unit length."""
+
+    def query_vectors(self, batch: Batch) -> Tensor:
+        return 2 * super().query_vectors(batch)
+
+
+def test_vectors_of_any_length_are_not_averaged() -> None:
+    with pytest.raises(InputError, match="query = 'both' averages vectors of unit length, and those of this encoder are not"):
+        Synthesis(encoder=Long(), channels=2, blocks=1, query="both").eval().query_vectors(pictures())
+
+
+@pytest.mark.parametrize("options", [{"query": "both"}, {"residual": True}])
+def test_the_encoder_conforms_with_other_options(options: dict[str, Any]) -> None:
+    check_part("encoder", "synthesis", options={"channels": 2, "blocks": 1, **options})
+
+
+@pytest.fixture
+def without_shape_checks() -> Iterator[None]:
+    """A graph's batch size is a symbol, which is no int."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_the_mean_of_both_vectors_has_an_onnx_graph(without_shape_checks: None, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    assert export_onnx(small("acnet", **{"encoder.query": "both"}), tmp_path).difference < 1e-4
 
 
 def test_two_stages_train_on_what_the_generator_made(synthesis: Synthesis) -> None:
@@ -83,7 +145,7 @@ def test_two_stages_train_on_what_the_generator_made(synthesis: Synthesis) -> No
     assert two(pictures()).source.tolist() == [0, 1, 2, 3, 4]
     assert "identity" not in two.provides
     assert "identity" in synthesis.provides
-    with pytest.raises(InputError, match="query = 'photo': expected one of 'synthesised', 'sketch'"):
+    with pytest.raises(InputError, match="query = 'photo': expected one of 'synthesised', 'sketch', 'both'"):
         Synthesis(encoder=Tagged(), query="photo")  # type: ignore[arg-type]
 
 
@@ -107,6 +169,22 @@ def test_retrievals_gradient_reaches_the_generator_in_joint_training() -> None:
     pipeline.fit(separable(), device="cpu", progress=False, tensorboard=False)
     after = generator(pipeline)
     assert not any(torch.equal(before[name], after[name]) for name in before if name.endswith("weight"))
+
+
+def test_a_residual_generator_starts_from_the_encoder_without_synthesis() -> None:
+    """At step 0 queries are those of the encoder alone; after one step every layer of G has a gradient."""
+    weights = {"phases.0.weights": {"norm_softmax": 10.0}, "phases.0.parameters": [], "phases.0.steps": 2}
+    pipeline = small("acnet", **weights, **{"encoder.residual": True})
+    synthesis, batch = pipeline.encoder.eval(), pictures()
+    assert isinstance(synthesis, Synthesis)
+    with torch.no_grad():
+        assert torch.equal(synthesis.query_vectors(batch), synthesis.encoder.query_vectors(batch))
+    gradients = []
+    for _ in pipeline.steps(separable(), device="cpu"):
+        layers = [layer for name, layer in synthesis.translator.named_parameters() if name.endswith("weight")]
+        gradients.append([bool(layer.grad is not None and layer.grad.any()) for layer in layers])
+    assert gradients[0] == [False] * (len(layers) - 1) + [True], "at first the last layer alone"
+    assert all(gradients[1])
 
 
 def test_it_does_not_in_two_stages() -> None:

@@ -14,6 +14,10 @@ from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Component, Labels
 
 NONE = np.empty(0, dtype=np.int64)
+NO_PHOTO = {  # of pairs that cannot be: whose photo is missing, and the way out where no sketch has one
+    "instance": ("their own", "this dataset has no instances; use the sampler balanced"),
+    "category": ("their class", "no sketch has a class; use the sampler shuffled"),
+}
 MODALITIES = {"both": (SKETCH, PHOTO), "sketch": (SKETCH,), "photo": (PHOTO,)}
 
 
@@ -68,46 +72,65 @@ class Balanced(Component):
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Component):
-    """`pairs` sketches, each followed by its own photo: 2 x pairs images.
+    """`pairs` sketches, each followed by a photo of its instance, or of its category: 2 x pairs images.
 
-    An epoch has every sketch with a photo of its instance once, except for incomplete last groups; sketches of one instance are spread over
-    the epoch. With `per_category` above 1, pairs come in groups of different instances of one category, for losses that compare photos of a
-    category. For instance-level losses.
+    An epoch has every sketch once, with a random photo, except for incomplete last groups and batches. Of instances: sketches without a photo of
+    their own are left out, and those of one instance are spread over the epoch; with `per_category` above 1, pairs come in groups of different
+    instances of one category, for losses that compare photos of a category. Of categories: batches are random, 32 sketches of 104 classes being
+    of some 28 (as ACNet was released, Ren et al. 2022).
 
     Args:
         pairs: sketches a batch, each with its photo
+        of: number that a sketch and its photo share, that of their instance or of their category
         per_category: different instances of one category a group; `pairs` is a multiple of it
     """
 
     pairs: Annotated[int, Ge(1)] = 32
+    of: Literal["instance", "category"] = "instance"
     per_category: Annotated[int, Ge(1)] = 1
 
     def __post_init__(self) -> None:
         if self.pairs % self.per_category:
             raise InputError(f"pairs={self.pairs} is not a multiple of per_category={self.per_category}: change one of them")
+        if self.of == "category" and self.per_category > 1:
+            raise InputError(
+                f"per_category={self.per_category} groups instances, and pairs are of a category: leave it out, or set of='instance'"
+            )
 
     def batches(self, labels: Labels, *, seed: int, epoch: int) -> list[list[int]]:
         """Row numbers of each batch of an epoch."""
-        instance, modality = np.asarray(labels.instance), np.asarray(labels.modality)
-        photos = np.flatnonzero((modality == PHOTO) & (instance >= 0))
-        photos = photos[np.argsort(instance[photos], kind="stable")]  # instance by instance
-        sketches = np.flatnonzero((modality == SKETCH) & np.isin(instance, instance[photos]))
-        if len(sketches) < self.pairs:
-            raise InputError(
-                f"pairs={self.pairs} sketches with a photo of their own are needed, and there are {len(sketches)}: "
-                + ("set the sampler's option pairs lower" if len(sketches) else "this dataset has no instances; use the sampler balanced")
-            )
+        number, modality = np.asarray(getattr(labels, self.of)), np.asarray(labels.modality)
+        photos = np.flatnonzero((modality == PHOTO) & (number >= 0))
+        photos = photos[np.argsort(number[photos], kind="stable")]  # instance by instance, or category by category
+        sketches = self._sketches(labels, number[photos])
         rng = np.random.default_rng([seed, epoch])
-        shuffled = rng.permutation(sketches)
-        ordered = shuffled[np.argsort(_turn(instance[shuffled]), kind="stable")]  # the k-th sketch of an instance comes in round k
+        ordered = rng.permutation(sketches)
+        if self.of == "instance":
+            ordered = ordered[np.argsort(_turn(number[ordered]), kind="stable")]  # the k-th sketch of an instance comes in round k
         if self.per_category > 1:
             ordered = np.array(self._grouped(ordered.tolist(), labels, rng))
-        first, last = (np.searchsorted(instance[photos], instance[ordered], side) for side in ("left", "right"))
-        photo = photos[first + rng.integers(0, last - first)]  # one of the photos of each sketch's instance
+        first, last = (np.searchsorted(number[photos], number[ordered], side) for side in ("left", "right"))
+        photo = photos[first + rng.integers(0, last - first)]  # one of the photos of each sketch's number
         count = len(ordered) // self.pairs
         paired = np.stack([ordered, photo], 1)[: count * self.pairs]
         batches: list[list[int]] = paired.reshape(count, 2 * self.pairs).tolist()
         return batches
+
+    def _sketches(self, labels: Labels, photos: IntArray) -> IntArray:
+        """Row numbers of the sketches whose number is among those of the photos [n]. Raises InputError where they are too few for a batch."""
+        number = np.asarray(getattr(labels, self.of))
+        numbered = np.flatnonzero((np.asarray(labels.modality) == SKETCH) & (number >= 0))
+        sketches = numbered[np.isin(number[numbered], photos)]
+        if self.of == "category" and len(sketches) < len(numbered):
+            alone = number[np.setdiff1d(numbered, sketches)[0]]
+            raise InputError(
+                f"pairs of a category need photos of each class, and class {_name(labels, alone)} has none: add some, or leave the class out"
+            )
+        if len(sketches) < self.pairs:
+            whose, nothing = NO_PHOTO[self.of]
+            way = "set the sampler's option pairs lower" if len(sketches) else nothing
+            raise InputError(f"pairs={self.pairs} sketches with a photo of {whose} are needed, and there are {len(sketches)}: {way}")
+        return sketches
 
     def _grouped(self, sketches: list[int], labels: Labels, rng: np.random.Generator) -> list[int]:
         """Sketches in groups of `per_category` instances of one category; incomplete groups are left out."""

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from sbirlib.errors import InputError
 from sbirlib.processes import world_size
 from sbirlib.spec import Spec
@@ -120,9 +122,15 @@ def _check_tensors(plan: Plan, tensors: Mapping[str, Any]) -> None:
     if differing := sorted(own.keys() ^ theirs.keys()):
         raise InputError(f"{len(differing)} tensors of the model are missing or too many, such as {differing[0]!r}")
     for name, value in own.items():
-        if theirs[name].shape != value.shape or theirs[name].dtype != value.dtype:
+        if not _takes(value, theirs[name]):
             expected, value = (f"{v.dtype} {list(v.shape)}" for v in (value, theirs[name]))
             raise InputError(f"{name} is {value}, expected {expected}")
+
+
+def _takes(own: Tensor, theirs: Tensor) -> bool:
+    """Whether a tensor can take another's values: sides of 0, as of an image pool that is empty yet, take any."""
+    sides = zip(own.shape, theirs.shape, strict=False)
+    return own.dtype == theirs.dtype and own.ndim == theirs.ndim and all(side in (0, other) for side, other in sides)
 
 
 def _specs(plan: Plan, position: Position) -> dict[str, Spec]:

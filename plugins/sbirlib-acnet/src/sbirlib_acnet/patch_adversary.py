@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge
-from torch import Tensor
+from torch import Tensor, nn
 
 from sbirlib.plugin_api import PHOTO, SKETCH, AdversarialLoss, Step
-from sbirlib_acnet.networks import PatchDiscriminator, at_full_precision
+from sbirlib_acnet.image_pool import ImagePool
+from sbirlib_acnet.networks import PatchDiscriminator, Start, at_full_precision
 
 
 class PatchAdversary(AdversarialLoss):
@@ -23,6 +24,8 @@ class PatchAdversary(AdversarialLoss):
     Args:
         kind: least squares, as released, or binary cross entropy, as printed
         channels: filters of D's first convolution
+        start: initial values of D's convolutions: PyTorch's own, as released, or N(0, 0.02), as in CycleGAN
+        pool: earlier synthesised photos among which half of those in D's turn are, as in CycleGAN; 0 takes the newest alone
 
     >>> PatchAdversary(kind="bce").kind
     'bce'
@@ -30,9 +33,17 @@ class PatchAdversary(AdversarialLoss):
 
     needs = frozenset({"synthesised"})
 
-    def __init__(self, *, kind: Literal["lsgan", "bce"] = "lsgan", channels: Annotated[int, Ge(1)] = 8) -> None:
+    def __init__(
+        self,
+        *,
+        kind: Literal["lsgan", "bce"] = "lsgan",
+        channels: Annotated[int, Ge(1)] = 8,
+        start: Start = "default",
+        pool: Annotated[int, Ge(0)] = 0,
+    ) -> None:
         super().__init__()
-        self.kind, self.discriminator = kind, PatchDiscriminator(channels=channels)
+        self.kind, self.discriminator = kind, PatchDiscriminator(channels=channels, start=start)
+        self.pool: nn.Module = ImagePool(pool) if pool else nn.Identity()
 
     def forward(self, step: Step) -> Tensor:
         """G's loss, the mean over patches of synthesised photos [B, 3, H, W]: a scalar []."""
@@ -45,7 +56,8 @@ class PatchAdversary(AdversarialLoss):
 
     def discriminator_loss(self, step: Step) -> Tensor:
         """D's loss on photos and synthesised photos [B, 3, H, W]: a scalar []."""
-        fake = at_full_precision(self.discriminator, step.local.images["synthesised"].detach()[step.batch.modality == SKETCH])
+        synthesised = step.local.images["synthesised"].detach()[step.batch.modality == SKETCH]
+        fake = at_full_precision(self.discriminator, self.pool(synthesised))
         real = at_full_precision(self.discriminator, step.batch.images[step.batch.modality == PHOTO])
         return (step.mean(KINDS[self.kind](real, 1.0)) + step.mean(KINDS[self.kind](fake, 0.0))) / 2
 
