@@ -89,7 +89,7 @@ def measure(
     offsets: bool = False,
     branch: bool = False,
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
-    """Accuracy of each image of the split `part`, right or wrong, after a head was trained on cached maps.
+    """Accuracy [Q] of the images of the split `part`, right or wrong, after a head was trained on cached maps, and their category [Q].
 
     The channels of the maps are their first principal components over the training split, of unit variance on the mean.
     """
@@ -106,7 +106,7 @@ def measure(
 
 
 def fit(head: Head, maps: Maps, labels: Tensor, train: Tensor, *, epochs: int, lr: float) -> None:
-    """Train a head by the sum of its two cross entropies, with a rate that falls to zero as a cosine."""
+    """Train a head on the images `train` [n] of all labels [N] by the sum of its cross entropies; the rate falls to zero as a cosine."""
     optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-len(train) // BATCH))
     for _ in track(range(epochs), total=epochs, label="epochs"):
@@ -144,7 +144,7 @@ def maps_of(data: Dataset, encoder: dict[str, Any], size: int, landmarks: int) -
 
 
 def reduced(maps: Maps, train: Tensor, channels: int) -> Maps:
-    """Maps of the first principal components over the cells of the training images, divided by their mean standard deviation."""
+    """Maps [N, channels, H, W] of the first principal components over the cells of the images `train` [n], of unit variance on the mean."""
     cells = torch.cat([maps.features[rows].float().mean((2, 3)) for rows in train.split(BATCH)])
     mean, sample = cells.mean(0), train[torch.linspace(0, len(train) - 1, min(len(train), SAMPLE)).long()]
     rows = maps.features[sample].float().permute(0, 2, 3, 1).flatten(0, 2) - mean

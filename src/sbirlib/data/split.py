@@ -46,10 +46,8 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
         data = split(dataset, spec.removesuffix(ALL_SEEN), seed=seed)
         assert data.split is not None
         return _with_digest(data, np.where(data.split == VALIDATION, TRAIN, data.split), data.split_name + ALL_SEEN)
-    if isinstance(spec, str) and (deal := FOLD.fullmatch(spec)):
-        data = split(dataset, deal[1], seed=seed) if deal[1] else replace(dataset, split=None, split_name="")
-        name = f"{data.split_name}+" * bool(deal[1]) + f"fold:{deal[2]}:of={deal[3]}"
-        return _assigned(data, by_fold(data, int(deal[2]), int(deal[3])), name)
+    if isinstance(spec, str) and (fold := FOLD.fullmatch(spec)):
+        return _fold(dataset, fold[1], int(fold[2]), int(fold[3]), seed=seed)
     if not isinstance(spec, str):
         unseen = list(spec)
     elif spec in dataset.splits:
@@ -73,6 +71,11 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
             f"{error}{own}. A split is FILE.json:ENTRY, names of unseen classes, seed:N[:unseen=COUNT], fold:K:of=N, or classification[:train=COUNT]"
         ) from error
     return _assigned(dataset, assignment, f"unseen={','.join(sorted(set(unseen)))}")
+
+
+def _fold(dataset: Dataset, base: str | None, fold: int, of: int, *, seed: int) -> Dataset:
+    data = split(dataset, base, seed=seed) if base else replace(dataset, split=None)
+    return _assigned(data, by_fold(data, fold, of), f"{data.split_name}+" * bool(base) + f"fold:{fold}:of={of}")
 
 
 def _assigned(dataset: Dataset, assignment: IntArray, name: str) -> Dataset:
