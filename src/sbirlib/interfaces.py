@@ -160,7 +160,9 @@ class Loss(ModuleComponent):
 
 
 class Classifier(Loss):
-    """A loss with a score for every category, by which `Pipeline.classify` names sketches."""
+    """A loss with a score for every category. `Pipeline.classify` names sketches by the mean log probability of all that have `predicts` set."""
+
+    predicts: bool = True
 
     def logits(self, features: Features) -> Float[Tensor, "N C"]:
         """Logits of each row [N, C]."""

@@ -89,6 +89,11 @@ class Phase:
             value = value[term]
         return value.at(progress) if isinstance(value, Ramp) else float(value)
 
+    def trains(self, loss: str) -> bool:
+        """Whether a loss, or a term of it, has a weight that is not zero."""
+        value = self.weights.get(loss, 0.0)
+        return any(weight != 0 for weight in (value.values() if isinstance(value, dict) else [value]))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:

@@ -21,6 +21,7 @@ from sbirlib.data.strokes import usual_width
 from sbirlib.device import joined_device
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Classifier, Encoded, Encoder, Evaluator, Loss, Transform
+from sbirlib.losses.fused_classifier import classifier_of
 from sbirlib.processes import on_first, rank
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
@@ -327,11 +328,10 @@ class Pipeline:
         self.model = Model(self.encoder, make_losses(self.recipe, self.model, len(categories), instances), self.model.miner)
 
     def _classifier(self) -> Classifier:
-        for loss in self.losses.values():
-            if isinstance(loss, Classifier):
-                return loss
+        if classifier := classifier_of(self.losses, self.recipe.phases):
+            return classifier
         raise InputError(
-            "no loss here is a classifier: the recipe has none, or it is not trained yet, or was exported without its losses (save keeps them)"
+            "no loss here is a classifier: the recipe trains none, or it is not trained yet, or was exported without its losses (save keeps them)"
         )
 
     def _about(self, *, exported: bool) -> dict[str, Any]:

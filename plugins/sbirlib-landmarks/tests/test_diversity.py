@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sbirlib.errors import InputError
@@ -16,6 +17,7 @@ def step_of(categories: int = 4, images: int = 6) -> Step:
     batch = Batch(torch.rand(images, 3, 8, 8, generator=generator), torch.zeros_like(labels), labels, labels)
     features = Features.of(batch, torch.rand(images, 5, generator=generator))
     responses = torch.randn(images, categories, 3, 3, generator=generator, requires_grad=True)
+    features = replace(features, rows={"class_logits": responses.mean((2, 3))})
     filters = torch.randn(categories, 7, 3, 3, generator=generator, requires_grad=True)
     return Step(replace(features, images={"responses": responses}, extra={"filters": filters}), encoder=Encoder(), batch=batch)
 
@@ -47,13 +49,13 @@ def slow_responses(maps: Tensor) -> float:
 
 def test_the_terms_equal_the_equations() -> None:
     step = step_of()
-    terms = Diversity()(step)
+    terms = Diversity(categories=4, reduction="sum")(step)
     responses, filters = step.features.images["responses"].detach(), step.features.extra["filters"].detach()
     assert math.isclose(float(terms["filters"]), slow_filters(filters), rel_tol=1e-5)
     assert math.isclose(float(terms["responses"]), sum(slow_responses(maps) for maps in responses) / 6, rel_tol=1e-5)
     right = [maps.mean((1, 2)).softmax(0)[c] for maps, c in zip(responses, step.batch.category.tolist(), strict=True)]
     assert math.isclose(float(terms["classes"]), -sum(math.log(p) for p in right) / 6, rel_tol=1e-5)
-    mean = Diversity(reduction="mean")(step)
+    mean = Diversity(categories=4)(step)
     for name in ("filters", "responses"):
         assert math.isclose(float(mean[name]), float(terms[name]) / 12, rel_tol=1e-5)
     assert torch.equal(mean["classes"], terms["classes"])
@@ -92,10 +94,25 @@ def test_orthogonality_can_be_trained() -> None:
     assert float(of_filters(filters)) < before / 5
 
 
-def test_more_categories_than_filters_are_refused() -> None:
+def test_the_gradient_of_l_c_reaches_the_responses() -> None:
     step = step_of()
-    step.batch.category[0] = 4
-    with pytest.raises(InputError, match="has 4 filters, one for each category, and there is a category 4: set its option filters"):
-        Diversity()(step)
-    with pytest.raises(InputError, match="reduction = 'max': expected one of 'sum', 'mean'"):
-        Diversity(reduction="max")  # type: ignore[arg-type]
+    responses = step.features.images["responses"]
+    (gradient,) = torch.autograd.grad(Diversity(categories=4)(step)["classes"], responses)
+    error = responses.mean((2, 3)).softmax(1) - F.one_hot(step.batch.category, 4)
+    torch.testing.assert_close(gradient, (error / 6 / 9)[:, :, None, None].expand_as(responses).detach())
+
+
+def test_categories_are_those_of_the_first_filters() -> None:
+    step = step_of()
+    loss = Diversity(categories=3)
+    assert torch.equal(loss.logits(step.features), step.features.images["responses"].mean((2, 3))[:, :3])
+    step.features.category[:] = 2
+    expected = -step.features.images["responses"].mean((2, 3))[:, :3].log_softmax(1)[:, 2].mean()
+    torch.testing.assert_close(loss(step)["classes"], expected)
+
+
+def test_more_categories_than_filters_are_refused() -> None:
+    with pytest.raises(InputError, match="has 4 filters, one for each category, and there are 5 categories: set its option filters to 5"):
+        Diversity(categories=5)(step_of())
+    with pytest.raises(InputError, match="reduction = 'max': expected one of 'mean', 'sum'"):
+        Diversity(categories=4, reduction="max")  # type: ignore[arg-type]

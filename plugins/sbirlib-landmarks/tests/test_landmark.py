@@ -12,6 +12,7 @@ from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features
 from sbirlib_landmarks.landmark import Landmark
 from sbirlib_landmarks.points import farthest_points
+from sbirlib_landmarks.pooling import landmark_pool, project
 
 
 def landmark(*, backbone: str = "test_resnet", **options: Any) -> Landmark:
@@ -33,8 +34,15 @@ def drawings(count: int = 4, size: int = 64) -> Batch:
     return Batch(images, torch.tensor([SKETCH, PHOTO] * count)[:count], labels, labels)
 
 
+def place_of(pixel: float, side: int, cells: int, projection: str) -> float:
+    """A pixel's coordinate on the map."""
+    if projection == "centre":
+        return min(max((pixel + 0.5) * cells / side - 0.5, 0.0), cells - 1.0)
+    return min(math.floor(pixel * cells / side) if projection == "floor" else math.ceil(pixel * cells / side), cells - 1)
+
+
 def literal(encoder: Landmark, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Section III for one sketch [3, H, W]: f, by eq. 1 to 4 at each landmark, and f_s."""
+    """Section III for one sketch [3, H, W]: f, by eq. 1 to 4 at each landmark, and the responses."""
     inner = encoder.encoder
     assert isinstance(inner, Backbone)
     features = inner.feature_map(image[None])[0]
@@ -42,13 +50,14 @@ def literal(encoder: Landmark, image: Tensor) -> tuple[Tensor, Tensor]:
     lines = (image.mean(0) < 0.5)[None]
     pooled = torch.zeros(channels)
     for n, (x, y) in enumerate(farthest_points(lines, encoder.landmarks)[0].tolist()):
-        column = min(math.ceil(x * width / image.shape[2]), width - 1)
-        row = min(math.ceil(y * height / image.shape[1]), height - 1)
+        column = place_of(x, image.shape[2], width, encoder.projection)
+        row = place_of(y, image.shape[1], height, encoder.projection)
         dx = dy = 0.0
         if encoder.offsets is not None:
             weight, bias = encoder.offsets.weight[:, :, 0, 0], encoder.offsets.bias
             assert bias is not None
-            dx, dy = (float(weight[2 * n + k] @ features[:, row, column] + bias[2 * n + k]) for k in range(2))
+            own = features[:, math.floor(row + 0.5), math.floor(column + 0.5)]
+            dx, dy = (float(weight[2 * n + k] @ own + bias[2 * n + k]) for k in range(2))
         for j in range(height):
             for i in range(width):
                 pooled += max(0.0, 1 - abs(column + dx - i)) * max(0.0, 1 - abs(row + dy - j)) * features[:, j, i]
@@ -59,9 +68,10 @@ def literal(encoder: Landmark, image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("projection", ["centre", "floor", "ceil"])
 @pytest.mark.parametrize("offsets", [True, False])
-def test_a_sketch_is_pooled_at_its_landmarks(offsets: bool) -> None:
-    encoder = landmark(flip=False, offsets=offsets, grid=8)
+def test_a_sketch_is_pooled_at_its_landmarks(offsets: bool, projection: str) -> None:
+    encoder = landmark(flip=False, offsets=offsets, grid=8, projection=projection)
     batch = drawings(3)
     batch = Batch(batch.images, torch.zeros(3, dtype=torch.int64), batch.category, batch.instance)
     features = encoder(batch)
@@ -72,6 +82,7 @@ def test_a_sketch_is_pooled_at_its_landmarks(offsets: bool) -> None:
         assert f_s.shape == (64,)
         torch.testing.assert_close(features.vector[b], F.normalize(torch.cat([f, f_s]), dim=0), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(features.images["responses"][b], responses, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(features.rows["class_logits"][b], responses.mean((1, 2)), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -89,7 +100,9 @@ def test_photos_enter_as_their_edge_map() -> None:
 def test_in_eval_mode_an_image_and_its_mirror_image_are_averaged() -> None:
     encoder, alone, batch = landmark(), landmark(flip=False), drawings()
     mirrored = Batch(batch.images.flip(-1), batch.modality, batch.category, batch.instance)
-    torch.testing.assert_close(encoder(batch).embedding, (alone(batch).embedding + alone(mirrored).embedding) / 2)
+    whole, one, other = encoder(batch), alone(batch), alone(mirrored)
+    torch.testing.assert_close(whole.embedding, (one.embedding + other.embedding) / 2)
+    torch.testing.assert_close(whole.rows["class_logits"], (one.rows["class_logits"] + other.rows["class_logits"]) / 2)
     torch.testing.assert_close(encoder(batch).vector, encoder(mirrored).vector)
     assert not torch.allclose(alone(batch).vector, alone(mirrored).vector)
 
@@ -149,7 +162,7 @@ def test_the_vector_is_what_the_options_say(options: dict[str, Any], width: int)
     assert encoder.vector_dim == width
     assert features.vector.shape == (4, width)
     torch.testing.assert_close(features.vector.norm(dim=1), torch.ones(4))
-    assert encoder.provides == set(features.images) | set(features.extra)
+    assert encoder.provides == set(features.images) | set(features.extra) | set(features.rows)
 
 
 @torch.no_grad()
@@ -158,6 +171,16 @@ def test_without_landmarks_and_filters_it_is_the_backbone() -> None:
     batch = drawings()
     batch = Batch(batch.images, torch.zeros_like(batch.modality), batch.category, batch.instance)
     torch.testing.assert_close(encoder(batch).embedding, encoder.encoder(batch).embedding)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("landmarks", [0, 5])
+def test_double_precision_stays(landmarks: int) -> None:
+    encoder, batch = landmark(landmarks=landmarks), drawings()
+    expected = encoder(batch)
+    features = encoder.double()(batch)
+    assert features.vector.dtype == features.embedding.dtype == features.rows["class_logits"].dtype == torch.float64
+    torch.testing.assert_close(features.vector, expected.vector.double(), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -184,6 +207,27 @@ def test_a_sketch_of_fewer_pixels_than_landmarks_has_them_twice() -> None:
     assert landmark()(batch).images["points"][0].tolist() == [[30.0, 20.0]] * 5
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("points", ["random", "grid"])
+def test_controls_have_the_same_landmarks_in_every_image(points: str) -> None:
+    encoder, batch = landmark(points=points, landmarks=16), drawings()
+    first = encoder(batch).images["points"]
+    assert bool((first == first[0]).all())
+    assert len({tuple(p) for p in first[0].tolist()}) == 16
+    assert 0 <= float(first.min()) <= float(first.max()) < 64
+    places = landmark_pool(torch.ones(4, 1, 8, 8), project(first, (64, 64), (8, 8)))
+    torch.testing.assert_close(places, torch.ones(4, 1))
+
+
+def test_random_landmarks_come_from_the_seed_and_are_saved() -> None:
+    one = landmark(points="random")
+    torch.manual_seed(1)
+    other = Landmark(encoder=Backbone(backbone="test_resnet", pretrained=False), landmarks=5, filters=0, points="random")
+    assert not torch.equal(one.fractions, other.fractions)
+    assert torch.equal(one.state_dict()["fractions"], landmark(points="random").fractions)
+    assert "fractions" not in landmark().state_dict()
+
+
 def test_more_landmarks_than_cells_are_refused() -> None:
     with pytest.raises(
         InputError, match="65 landmarks are more than the 8 x 8 cells of the map of test_resnet: take fewer landmarks, larger"
@@ -199,7 +243,7 @@ def test_it_is_refused_around_what_has_no_map() -> None:
         Landmark(encoder=Other())
     with pytest.raises(InputError, match="choose a convolutional backbone"):
         Landmark(encoder=Backbone(backbone="test_vit", pretrained=False, dim=8), landmarks=1, filters=2).eval()(drawings(size=160))
-    with pytest.raises(InputError, match="has 576 channels, and its embedding reads 1024"):
+    with pytest.raises(InputError, match="has 576 channels, and its embedding reads 1024: pool a stage"):
         Landmark(encoder=Backbone(backbone="mobilenetv3_small_100", pretrained=False, dim=8))
 
 
@@ -217,6 +261,9 @@ def test_a_module_without_a_map_is_refused() -> None:
         ({"descriptor": "cell"}, "descriptor = 'cell': expected one of .*; did you mean 'cells'"),
         ({"landmarks": -1}, "landmarks = -1: expected a whole number of at least 0"),
         ({"grid": 0}, "grid = 0: expected a whole number of at least 1"),
+        ({"projection": "center"}, "projection = 'center': expected one of .*; did you mean 'centre'"),
+        ({"points": "ink"}, "points = 'ink': expected one of 'lines', 'random', 'grid'"),
+        ({"stage": 3}, "test_resnet has no stage of stride 3: its stages have strides 2, 4, 8"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:

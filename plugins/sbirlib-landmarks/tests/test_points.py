@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from sbirlib.errors import InputError
-from sbirlib_landmarks.points import farthest_points, grid, of_every_pixel
+from sbirlib_landmarks.points import farthest_points, grid_points, of_every_pixel
 
 
 def literal(lines: Tensor, count: int) -> list[tuple[float, float]]:
@@ -54,7 +54,8 @@ def test_a_blank_mask_has_its_points_on_a_grid() -> None:
     blank = torch.zeros(2, 8, 16, dtype=torch.bool)
     points = farthest_points(blank, 4)
     assert points.tolist() == [[[3.5, 1.5], [11.5, 1.5], [3.5, 5.5], [11.5, 5.5]]] * 2
-    assert grid(5, 9, 9).shape == (5, 2)
+    assert grid_points(5, 9, 9).shape == (5, 2)
+    assert sorted(set(grid_points(30, 60, 60)[:, 1].tolist())) == [5.5, 17.5, 29.5, 41.5, 53.5]  # five rows of six, over the whole side
     blank[0, 0, 0] = True
     assert farthest_points(blank, 4)[1].tolist() == points[1].tolist()
 

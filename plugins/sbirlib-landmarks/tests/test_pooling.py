@@ -1,14 +1,65 @@
 import math
+from itertools import pairwise
 
+import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from sbirlib_landmarks.pooling import bilinear, kernel, landmark_pool, project
+from sbirlib_landmarks.points import farthest_points
+from sbirlib_landmarks.pooling import Projection, bilinear, kernel, landmark_pool, own_cells, project
 
 
-def test_projection_is_a_ceiling_kept_inside() -> None:
-    points = torch.tensor([[[0.0, 0.0], [1.0, 32.0], [64.0, 63.0], [255.0, 127.0]]])
-    expected = [[min(math.ceil(x * 8 / 256), 7), min(math.ceil(y * 4 / 128), 3)] for x, y in points[0].tolist()]
-    assert project(points, (128, 256), (4, 8))[0].tolist() == expected
+def literal(place: float, side: int, cells: int, projection: Projection) -> float:
+    """Projection of one coordinate (section III.A): multiplied by the ratio of map and image, and made a place on the map."""
+    if projection == "centre":
+        return min(max((place + 0.5) * cells / side - 0.5, 0.0), cells - 1.0)
+    whole = math.floor(place * cells / side) if projection == "floor" else math.ceil(place * cells / side)
+    return float(min(max(whole, 0), cells - 1))
+
+
+@pytest.mark.parametrize("projection", ["centre", "floor", "ceil"])
+def test_a_projection_equals_its_formula_and_stays_on_the_map(projection: Projection) -> None:
+    points = torch.tensor([[[0.0, 0.0], [1.0, 32.0], [31.0, 31.0], [64.0, 63.0], [100.0, 90.0], [255.0, 127.0]]])
+    expected = [[literal(x, 256, 8, projection), literal(y, 128, 4, projection)] for x, y in points[0].tolist()]
+    places = project(points, (128, 256), (4, 8), projection)
+    assert places[0].tolist() == expected
+    own = own_cells(places, (4, 8))[0].tolist()
+    for (x, y), cell in zip(expected, own, strict=True):
+        nearest = min(((j - y) ** 2 + (i - x) ** 2, 8 * j + i) for j in range(4) for i in range(8))
+        assert cell == nearest[1]
+
+
+def test_the_centre_is_the_default_and_its_own_cell_is_the_floor() -> None:
+    points = torch.cartesian_prod(torch.arange(40.0), torch.arange(24.0))[None]
+    places = project(points, (24, 40), (6, 5))
+    torch.testing.assert_close(places, project(points, (24, 40), (6, 5), "centre"), rtol=0, atol=0)
+    assert torch.equal(own_cells(places, (6, 5)), own_cells(project(points, (24, 40), (6, 5), "floor"), (6, 5)))
+
+
+def drawings(count: int, size: int = 64) -> Tensor:
+    """Masks of random polylines of one pixel, bool [count, size, size]."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.zeros(count, size, size, dtype=torch.bool)
+    share = torch.linspace(0, 1, 2 * size)[:, None]
+    for mask in masks:
+        corners = torch.rand(5, 2, generator=generator) * (size - 1)
+        for start, end in pairwise(corners):
+            x, y = (start + share * (end - start)).round().long().T
+            mask[y, x] = True
+    return masks
+
+
+@pytest.mark.parametrize(("projection", "all_on_ink"), [("centre", True), ("floor", True), ("ceil", False)])
+def test_a_landmark_on_ink_pools_a_cell_with_ink(projection: Projection, all_on_ink: bool) -> None:
+    masks = drawings(20)
+    ink = F.max_pool2d(masks[:, None].float(), 8)  # [20, 1, 8, 8]: whether a cell has ink
+    places = project(farthest_points(masks, 30), (64, 64), (8, 8), projection)
+    pooled = (bilinear(places, (8, 8)) * ink).sum((2, 3))
+    assert bool((pooled > 0).all()) == all_on_ink
+    own = ink.flatten(1).gather(1, own_cells(places, (8, 8)))
+    assert bool((own > 0).all()) == all_on_ink
+    assert all_on_ink or 0.3 < float((own > 0).float().mean()) < 0.8
 
 
 def test_pooling_equals_the_equations_one_by_one() -> None:

@@ -1,57 +1,64 @@
 """Diversity loss, towards orthogonal filters and responses."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor
 
-from sbirlib.plugin_api import InputError, Loss, Step, at_least_float32, check_labels
+from sbirlib.plugin_api import Classifier, Features, InputError, Step, at_least_float32, check_labels
 
 
-class Diversity(Loss):
-    """The three terms of L_div (Zhang et al. 2019, eq. 6 to 8), weighed apart in a recipe: one weight beta for all as printed.
+class Diversity(Classifier):
+    """The three terms of L_div (Zhang et al. 2019, eq. 6 to 8), and the class-aware branch as a classifier.
 
-        filters      L_f = sum_{i != j} |sum_p <F_i^p, F_j^p> / (|F_i^p| |F_j^p|)|          F_i^p [C] filter i at its position p
-        responses    L_r = sum_{i != j} |<psi_i, psi_j> / (|psi_i| |psi_j|)|                of each image, the mean over images
+        filters      L_f: over pairs i != j, |sum_p <F_i^p, F_j^p> / (|F_i^p| |F_j^p|)|     F_i^p [C] filter i at its position p
+        responses    L_r: over pairs i != j, |<psi_i, psi_j> / (|psi_i| |psi_j|)|           of each image, the mean over images
         classes      L_c = cross entropy of the responses' means over the map, one filter a category
 
-    Reads the `filters` [K, C, h, w] and the `responses` [B, K, H, W] of the encoder `landmark`. Raises InputError for more categories than
-    filters.
+    A recipe weights all terms by one beta (eq. 8), or each by its own. Reads the `filters` [K, C, h, w], the `responses` [B, K, H, W] and the
+    `class_logits` [N, K] of the encoder `landmark`. Raises InputError for more categories than filters.
 
     Args:
-        reduction: sum over pairs i != j as printed, which grows as K^2, or their mean
+        categories: number of categories, which training fills in
+        reduction: mean over pairs i != j, or their sum as printed, which grows as K^2
+        predicts: name categories at test beside the recipe's other classifiers, by the responses that L_c trains
 
     >>> step = step_of(part("encoder", "landmark", encoder=encoder, landmarks=4, filters=10))
-    >>> Diversity(reduction="mean")(step)
+    >>> Diversity(categories=10)(step)
     {'filters': tensor(0...), 'responses': tensor(0...), 'classes': tensor(...)}
     """
 
-    needs = frozenset({"filters", "responses"})
+    needs = frozenset({"filters", "responses", "class_logits"})
 
-    def __init__(self, *, reduction: Literal["sum", "mean"] = "sum") -> None:
+    def __init__(self, *, categories: Annotated[int, Ge(1)], reduction: Literal["mean", "sum"] = "mean", predicts: bool = True) -> None:
         super().__init__()
-        self.reduction = reduction
+        self.categories, self.reduction, self.predicts = categories, reduction, predicts
+
+    def logits(self, features: Features) -> Tensor:
+        """Logits of each row [N, C]: those of the first C filters."""
+        logits = at_least_float32(features.rows["class_logits"])
+        if logits.shape[1] < self.categories:
+            raise InputError(
+                f"the encoder landmark has {logits.shape[1]} filters, one for each category, and there are {self.categories} categories: "
+                f"set its option filters to {self.categories}"
+            )
+        return logits[:, : self.categories]
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         """The three terms, each a scalar [], of filters [K, C, h, w] and responses [B, K, H, W]."""
         responses = at_least_float32(step.local.images["responses"])
         filters = step.local.extra["filters"].to(responses.dtype)
-        category = step.batch.category
-        if len(category) and int(category.max()) >= len(filters):
-            raise InputError(
-                f"the encoder landmark has {len(filters)} filters, one for each category, and there is a category {int(category.max())}: "
-                "set its option filters to the number of categories"
-            )
-        check_labels(category, len(filters))
+        logits, category = self.logits(step.features), step.features.category
+        check_labels(category, self.categories)
         with torch.autocast(responses.device.type, enabled=False):
-            logits = responses.mean((2, 3))
             pairs = max(1, len(filters) * (len(filters) - 1)) if self.reduction == "mean" else 1
             some = float(len(responses) > 0)  # no gradient without an image
             return {
                 "filters": some * of_filters(filters) / pairs + 0 * responses.sum(),
                 "responses": step.mean(of_responses(responses)) / pairs,
-                "classes": step.mean(F.cross_entropy(logits, category, reduction="none")),
+                "classes": F.cross_entropy(logits, category, reduction="sum") / max(len(category), 1),
             }
 
 

@@ -1,5 +1,7 @@
 """Farthest-point sampling on the lines of an image."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ def farthest_points(lines: Tensor, count: int) -> Tensor:
     place = torch.arange(len(image), device=lines.device) - (pixels.cumsum(0) - pixels)[image]  # of the pixel among its image's
     places[image, place] = torch.stack([x, y], 1).float()
     there = torch.arange(most, device=lines.device) < pixels[:, None]
-    blank = grid(count, height, width).to(lines.device).expand(batch, -1, -1)
+    blank = grid_points(count, height, width).to(lines.device).expand(batch, -1, -1)
     if most == 0:
         return blank
 
@@ -57,14 +59,14 @@ def of_every_pixel(lines: Tensor, count: int) -> Tensor:
         indices.append(far.argmax(1))
     again = torch.arange(count, device=lines.device) % pixels.clamp(min=1)
     points = places[torch.stack(indices, 1).gather(1, again)]
-    return torch.where((pixels > 0)[..., None], points, grid(count, height, width).to(lines.device))
+    return torch.where((pixels > 0)[..., None], points, grid_points(count, height, width).to(lines.device))
 
 
-def grid(count: int, height: int, width: int) -> Tensor:
-    """N = `count` points (x, y) [N, 2] row by row on the coarsest square grid that holds them, at the middles of its cells."""
-    side = next(s for s in range(1, count + 1) if s * s >= count)
-    cell = torch.arange(count)
-    return torch.stack([(cell % side + 0.5) * width / side, (cell // side + 0.5) * height / side], 1).float() - 0.5
+def grid_points(count: int, height: int, width: int) -> Tensor:
+    """N = `count` points (x, y) [N, 2] row by row at the middles of the cells of a grid over the image, with ceil(sqrt N) columns."""
+    columns = math.ceil(math.sqrt(count))
+    rows, cell = math.ceil(count / columns), torch.arange(count)
+    return torch.stack([(cell % columns + 0.5) * width / columns, (cell // columns + 0.5) * height / rows], 1).float() - 0.5
 
 
 def _squared(places: Tensor, point: Tensor) -> Tensor:
