@@ -62,6 +62,10 @@ def time_is_up(*_: object) -> None:
 
 def run_experiment(experiment: Experiment, options: argparse.Namespace, device: str, sources: set[str]) -> None:
     """Execute the pending runs of an experiment; one whose data is not there is skipped with a message."""
+    if experiment.closed:
+        if options.experiments:
+            print(f"{experiment.name} is closed: {experiment.closed}")
+        return
     rows = [row for row in experiment.rows if not options.rows or row.name in options.rows]
     todo = runs.pending(experiment, rows, range(options.seeds or experiment.seeds), retry=options.retry)
     if not todo and not options.trial:

@@ -61,6 +61,7 @@ class Experiment:
 
     paper: method page whose claims these are, such as "mathm"; they stand in docs/claims.md.
     world: the switch of the synthetic set whose world this is; empty for real data.
+    closed: reason why no more runs are made: what its stored runs were made of is no longer here.
     against: the row that all others are compared with.
     rows_of: another experiment, whose rows and claims are used on this data.
     folds: number N of folds of the classes (or instances, as the split is); run s has fold s % N unseen. 0 for none: every run has the same split.
@@ -80,6 +81,7 @@ class Experiment:
     claims: tuple[Claim, ...] = ()
     paper: str = ""
     world: str = ""
+    closed: str = ""
     rows_of: str = ""
     split: str | None = None
     folds: int = 0

@@ -25,10 +25,6 @@ is the mean over classes of each class's mean (`docs/metrics.md`), computed from
 nothing stopped in between.
 The paper's figures are of other data and other training, as said below each table.
 """
-FOLDED = "int8dequant"  # in the name of the weights whose norms are folded
-OLD = (
-    "**An old table.** Its backbone has 8-bit weights and folded norms, which cannot be trained, and its recipes cropped images by default."
-)
 
 
 def render() -> None:
@@ -58,7 +54,7 @@ def summary(experiments: Sequence[Experiment]) -> str:
             of_classes = f"{ahead} | {over_classes[ahead]:.3f}" if ahead else " | "
             verdicts = [verdict(difference(experiment, runs, claim.better, claim.worse, first)) for claim in experiment.claims]
             counts = [str(verdicts.count(each)) for each in VERDICTS] if verdicts else [""] * len(VERDICTS)
-            link = f"[{experiment.title}](#{anchor(experiment.title)})"
+            link = f"[{experiment.title}](#{anchor(experiment.title)})" + " (closed)" * bool(experiment.closed)
             lines.append(f"| {link} | {best} | {first} {means[best]:.3f} | {of_classes} | " + " | ".join(counts) + " |")
     return "\n".join([*lines, ""])
 
@@ -84,8 +80,8 @@ def section(experiment: Experiment) -> str:
         errors = [r["error"] for r in runs[row.name].values() if "error" in r]
         lines += [f"| {row.name}: failed | {error[:120].replace('|', '/')} |" + " |" * (len(columns) - 2) for error in errors]
     claims = [f"- {claim.says} ({claim.where}): {claim_text(experiment, runs, claim)}" for claim in experiment.claims]
-    old = [OLD, ""] if any(FOLDED in str(r.get("recipe")) for own in finished(runs).values() for r in own) else []
-    return "\n".join([*lines, "", *old, conditions(runs), "", experiment.note, "", *claims, ""])
+    closed = [f"**Closed.** {experiment.closed}", ""] if experiment.closed else []
+    return "\n".join([*lines, "", *closed, conditions(runs), "", experiment.note, "", *claims, ""])
 
 
 def cells(experiment: Experiment, row: Row, runs: Runs, also: Sequence[tuple[str, str]], papers: Sequence[str]) -> list[str]:

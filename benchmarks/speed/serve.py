@@ -7,6 +7,11 @@ time), and a process of clients on loopback that share the two cores with it. Ea
 against the answer that it got alone, and sends the next. "One batch" is the time that the idle server takes to encode 64 images in one call.
 The single user's time runs from the request, which the page sends 150 ms after the last stroke, until 24 thumbnails, made for the first time
 from photos of 640 x 480, have arrived over 6 connections, as a browser loads them.
+
+    python -m benchmarks.speed.serve --durability --clients 16 --photos 20000 --seconds 20
+
+Instead of times: clients ask `sbirlib serve` without a pause while `sbirlib add` changes its index, and while the server is killed (SIGKILL)
+and started again. Every answer says of how many photos it is, and is held against the library's own search of so many; no photo may be lost.
 """
 
 from __future__ import annotations
@@ -21,9 +26,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,11 +37,14 @@ from PIL import Image
 
 from benchmarks.speed.timing import processor, seconds
 from sbirlib import build, open_index
+from sbirlib.data.strokes import Drawing, render
 from sbirlib.features import Batch
 from sbirlib.memory import keep_freed_memory
 
 DIM, SIDE, BATCH, USERS = 512, 96, 64, 40
 FILES = 200  # different photos, each under many names
+COMMAND = [sys.executable, "-c", "from sbirlib.cli import main; main()"]
+ADDITIONS, SHOWN, NEAR = 3, 24, 1e-4  # folders that are added; photos of an answer; difference of scores of one photo in other batches
 
 
 def main() -> None:
@@ -45,6 +54,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         make_index(Path(folder), options.photos)
+        if options.durability:
+            print(json.dumps(survival(Path(folder) / "index", more_photos(Path(folder)), options.clients, options.seconds), indent=1))
+            return
         results = {name: load(Path(folder), options, single=single) for name, single in (("gathered", False), ("one by one", True))}
     about = {"photos": options.photos, "clients": options.clients, "seconds": options.seconds, "dim": DIM, "pixels": SIDE}
     versions = {"processor": processor(), "torch": torch.__version__, "python": platform.python_version(), "cores": os.cpu_count()}
@@ -174,6 +186,120 @@ async def one_user(port: int) -> float:
     return round(median(times[5:]), 1)
 
 
+class Answer(NamedTuple):
+    """An answer: when it was asked for, when it came, by which client, its status and its content."""
+
+    begin: float
+    end: float
+    client: int
+    status: int
+    content: dict[str, Any]
+
+
+def more_photos(folder: Path) -> list[Path]:
+    """Folders of photos that are not in the index yet."""
+    for i in range(ADDITIONS):
+        (folder / f"more{i}").mkdir()
+        for j in range(3):
+            os.link(folder / "photos" / f"{10 * i + j}.jpg", folder / f"more{i}" / f"more{i}-{j}.jpg")
+    return [folder / f"more{i}" for i in range(ADDITIONS)]
+
+
+class Survival:
+    """A server under load whose index grows, and which is killed: its answers, the photos that were added, and when there were so many."""
+
+    def __init__(self, index: Path, cache: str) -> None:
+        self.index, self.cache = index, cache
+        self.photos = set(open_index(index).index.paths())
+        self.added: list[tuple[float, int]] = []
+        self.answers: list[Answer] = []
+        self.broken, self.restart, self.ends = 0, 0.0, False
+        self.server, self.port = launch(index, cache)
+
+    async def run(self, additions: Sequence[Path], clients: int, duration: float) -> None:
+        """Load from so many clients until all folders are added, and the server was killed meanwhile, and for so many seconds."""
+        start, load = time.monotonic(), [asyncio.create_task(self.client(i)) for i in range(clients)]
+        for i, folder in enumerate(additions):
+            await asyncio.gather(self.add(folder), *([self.kill()] if i == len(additions) // 2 else []))
+        await asyncio.sleep(max(start + duration, self.added[-1][0] + 3) - time.monotonic())  # an addition is taken up in a second
+        self.ends = True
+        await asyncio.gather(*load)
+
+    async def client(self, i: int) -> None:
+        connection = None
+        while not self.ends:
+            begin = time.monotonic()
+            try:
+                connection = connection or await asyncio.open_connection("127.0.0.1", self.port)
+                status, content = await request(connection, "POST", "/search", search_body(i))
+                self.answers.append(Answer(begin, time.monotonic(), i, status, json.loads(content)))
+            except (ConnectionError, asyncio.IncompleteReadError):
+                connection, self.broken = None, self.broken + 1
+                await asyncio.sleep(0.05)
+
+    async def add(self, folder: Path) -> None:
+        process = await asyncio.create_subprocess_exec(*COMMAND, "add", str(folder), "--index", str(self.index), stderr=subprocess.DEVNULL)
+        assert await process.wait() == 0
+        self.photos.update(map(str, folder.iterdir()))
+        self.added.append((time.monotonic(), len(self.photos)))
+
+    async def kill(self) -> None:
+        self.server.kill()
+        await asyncio.to_thread(self.server.communicate)
+        start = time.monotonic()
+        self.server, _ = await asyncio.to_thread(launch, self.index, self.cache, self.port)
+        self.restart = time.monotonic() - start
+
+
+def survival(index: Path, additions: Sequence[Path], clients: int, duration: float = 0.0) -> dict[str, Any]:
+    """Numbers of answers and losses while folders of photos are added to an index and its server is killed and started again, under load."""
+    with tempfile.TemporaryDirectory() as cache:
+        run = Survival(index, cache)
+        try:
+            asyncio.run(run.run(additions, clients, duration))
+        finally:
+            run.server.kill()
+            run.server.communicate()
+    found = [min((a.end for a in run.answers if a.content.get("total", 0) >= count), default=math.inf) - end for end, count in run.added]
+    lost = len(run.photos - set(open_index(index).index.paths()))
+    more = {"lost": lost, "found_after_s": round(max(0.0, *found), 1), "broken": run.broken, "restart_s": round(run.restart, 1)}
+    return {**judged(index, run.answers), **more}
+
+
+def launch(index: Path, cache: str, port: int = 0) -> tuple[subprocess.Popen[str], int]:
+    """`sbirlib serve`, which listens, and its port."""
+    line = [*COMMAND, "serve", str(index), "--port", str(port), "--cache", cache]
+    server = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    return server, int(server.stdout.readline().rpartition(":")[2].partition("/")[0])
+
+
+def judged(index: Path, answers: Sequence[Answer]) -> dict[str, int]:
+    """Numbers of answers: all, those that are wrong, of another status than 200, and of fewer photos than an answer to an earlier request."""
+    opened = open_index(index)
+    ids = {Path(path).name: i for i, path in enumerate(opened.index.paths())}
+    drawings = [Drawing.model_validate(json.loads(search_body(i))["drawing"]) for i in range(1 + max(answer.client for answer in answers))]
+    good = sorted(answer for answer in answers if answer.status == 200)  # the first is of the fewest photos
+    rankings = opened.search_all([render(drawing, opened.transform) for drawing in drawings], k=SHOWN + len(ids) - good[0].content["total"])
+    wrong = backwards = latest = 0
+    earlier = sorted((answer.end, answer.content["total"]) for answer in good)
+    for answer in good:
+        hits, total = answer.content["hits"], answer.content["total"]
+        ranking = [(Path(hit.path).name, hit.score) for hit in rankings[answer.client] if ids[Path(hit.path).name] < total]
+        wrong += not equals(hits, ranking[:SHOWN])
+        while earlier[0][0] < answer.begin:
+            latest = max(latest, earlier.pop(0)[1])
+        backwards += total < latest
+    return {"answers": len(answers), "wrong": wrong, "other_status": len(answers) - len(good), "backwards": backwards}
+
+
+def equals(hits: Sequence[dict[str, Any]], ranking: Sequence[tuple[str, float]]) -> bool:
+    """Whether hits are those of a ranking of names and scores; photos of nearly equal scores may change places."""
+    scores, least = dict(ranking), ranking[-1][1]
+    pairs = [(hit["score"], scores.get(hit["name"], least), score) for hit, (_, score) in zip(hits, ranking, strict=False)]
+    return len(hits) == len(ranking) and all(max(abs(own - of_name), abs(own - of_rank)) < NEAR for own, of_name, of_rank in pairs)
+
+
 def search_body(seed: int) -> bytes:
     """A drawing of five curves of 40 points."""
     rng = np.random.default_rng(seed)
@@ -212,6 +338,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--photos", type=int, default=100_000)
+    parser.add_argument(
+        "--durability", action="store_true", help="hold answers against the library's own, while photos come and the server is killed"
+    )
     parser.add_argument("--server", help=argparse.SUPPRESS)
     parser.add_argument("--single", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
