@@ -99,10 +99,20 @@ def measure(
     labels = torch.from_numpy(data.category)
     maps = reduced(maps_of(data, encoder, size, landmarks), train, channels)
     head = Head(channels, len(data.categories), landmarks, pooling=pooling, projection=projection, offsets=offsets, branch=branch)
+    if pooling != "random" and not (offsets or branch):
+        maps, head.pooling = once(head, maps), "whole"
     fit(head, maps, labels, train, epochs=epochs, lr=lr)
     with torch.inference_mode():
         right = torch.cat([fused(head(maps[rows])).argmax(1) == labels[rows] for rows in test.split(BATCH)])
     return {"accuracy": right.double().numpy()}, labels[test].numpy()
+
+
+def once(head: Head, maps: Maps) -> Maps:
+    """Maps of one cell [N, C, 1, 1], the pooled features, where training does not change how they are pooled."""
+    with torch.inference_mode():
+        blocks = [maps[rows] for rows in torch.arange(len(maps.features)).split(BATCH)]
+        pooled = torch.cat([head.pooled(block.features, block) for block in blocks])
+    return Maps(pooled[:, :, None, None].clone(), maps.points, maps.side)
 
 
 def fit(head: Head, maps: Maps, labels: Tensor, train: Tensor, *, epochs: int, lr: float) -> None:
