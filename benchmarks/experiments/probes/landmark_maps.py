@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sbirlib.data.batches import Prepared, load
 from sbirlib.data.dataset import SPLITS, Dataset
 from sbirlib.data.transforms import Sbir
+from sbirlib.files import atomic_write
 from sbirlib.plugin_api import Backbone, drawings
 from sbirlib.progress import track
 from sbirlib_landmarks.points import farthest_points
 from sbirlib_landmarks.pooling import Projection, landmark_pool, own_cells, project
 
 BATCH, SAMPLE, WEIGHT_DECAY = 128, 500, 1e-3
+CACHE = Path(__file__).parent.parent.parent / "runs" / "maps"
 
 
-_LAST: dict[str, Maps] = {}
+_LAST: dict[Path, dict[str, Tensor]] = {}
 
 
 @dataclass(frozen=True)
@@ -134,23 +139,33 @@ def fused(logits: tuple[Tensor, Tensor | None]) -> Tensor:
 
 
 def maps_of(data: Dataset, encoder: dict[str, Any], size: int, landmarks: int) -> Maps:
-    """Maps and landmarks of all images of a dataset by a frozen backbone; those of the last call are kept."""
-    key = json.dumps([data.name, len(data), encoder, size, landmarks])
-    if key not in _LAST:
-        backbone = Backbone(**encoder, dim=0).eval()
-        backbone.load_weights()
-        prepared = Prepared(data, Sbir(size=size))
-        starts = range(0, len(data), BATCH)
-        batches = load(prepared, [list(range(start, min(start + BATCH, len(data)))) for start in starts], seed=0, epoch=0, augment=False)
-        features, points = list[Tensor](), list[Tensor]()
-        with torch.inference_mode():
-            for batch in track(batches, total=len(starts), label="maps"):
-                images, lines = drawings(batch, "sobel")
-                features.append(backbone.feature_map(images).half())
-                points.append(farthest_points(lines, landmarks))
+    """Maps and landmarks of all images of a dataset by a frozen backbone, computed once: a file under benchmarks/runs keeps them."""
+    key = json.dumps([data.name, [data.key(i) for i in range(len(data))], encoder, size, landmarks])
+    path = CACHE / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    if not path.is_file():
+        features, points = compute(data, encoder, size, landmarks)
+        with atomic_write(path) as partial:
+            save_file({"features": features, "points": points}, partial)
+    if path not in _LAST:
         _LAST.clear()
-        _LAST[key] = Maps(torch.cat(features), torch.cat(points), size)
-    return _LAST[key]
+        _LAST[path] = load_file(path)
+    return Maps(**_LAST[path], side=size)
+
+
+def compute(data: Dataset, encoder: dict[str, Any], size: int, landmarks: int) -> tuple[Tensor, Tensor]:
+    """Maps [N, C, H, W] in half precision and landmarks [N, L, 2] of all images of a dataset."""
+    backbone = Backbone(**encoder, dim=0).eval()
+    backbone.load_weights()
+    prepared = Prepared(data, Sbir(size=size))
+    starts = range(0, len(data), BATCH)
+    batches = load(prepared, [list(range(start, min(start + BATCH, len(data)))) for start in starts], seed=0, epoch=0, augment=False)
+    features, points = list[Tensor](), list[Tensor]()
+    with torch.inference_mode():
+        for batch in track(batches, total=len(starts), label="maps"):
+            images, lines = drawings(batch, "sobel")
+            features.append(backbone.feature_map(images).half())
+            points.append(farthest_points(lines, landmarks))
+    return torch.cat(features), torch.cat(points)
 
 
 def reduced(maps: Maps, train: Tensor, channels: int) -> Maps:
