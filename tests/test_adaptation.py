@@ -105,6 +105,18 @@ def test_judgements_without_meaning_change_nothing(index: Path, whole: Path, tmp
     assert "its help is not certain" in str(outcome.exception)
 
 
+def test_users_who_contradict_each_other_change_nothing(index: Path, whole: Path, tmp_path: Path) -> None:
+    judgements, before = Judgements(tmp_path / "kept.jsonl"), (index / "index.json").read_bytes()
+    for c in range(CLASSES):
+        for i in range(8):
+            one, other = (str(whole / "photos" / f"class{kind}" / f"{i}.png") for kind in (c, (c + 1) % CLASSES))
+            for shown, (right, wrong) in enumerate([(one, other), (other, one)]):
+                judgements.keep(drawing(c, 100 * shown + i), right, "yes", "")
+                judgements.keep(drawing(c, 100 * shown + i), wrong, "no", "")
+    assert not adapt(index, judgements.path, progress=False).helps
+    assert (index / "index.json").read_bytes() == before
+
+
 def test_too_few_judgements_damaged_lines_and_photos_that_left_the_index(
     index: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -113,7 +125,7 @@ def test_too_few_judgements_damaged_lines_and_photos_that_left_the_index(
         judgements.keep(drawing(0, i), str(whole / "photos" / "class0" / f"{i}.png"), "yes", "")
         judgements.keep(drawing(0, i), str(whole / "photos" / "class1" / f"{i}.png"), "no", "")
         judgements.keep(drawing(1, i), f"elsewhere/{i}.png", "yes", "")
-    with pytest.raises(InputError, match="name 16 right photos of this index, and 20 are needed"):
+    with pytest.raises(InputError, match="of 48 judgements, 32 are about photos of this index; .* name 16 right photos, and 20 are needed"):
         adapt(index, judgements.path, progress=False)
     lines = judgements.path.read_bytes()
     judgements.path.write_bytes(lines[:-30])  # a power cut
@@ -146,10 +158,11 @@ def test_the_command_says_what_it_found_and_a_running_server_takes_it_up(
     assert isinstance(both.exception, InputError)
 
 
-def test_the_loss_is_that_of_its_definition() -> None:
+@pytest.mark.parametrize("count", [6, 0])  # of others: every photo of an index may have been meant
+def test_the_loss_is_that_of_its_definition(count: int) -> None:
     generator = torch.Generator().manual_seed(0)
     queries, right, wrong, others = (
-        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(4, 2, 5), (4, 5), (3, 5), (6, 5)]
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(4, 2, 5), (4, 5), (3, 5), (count, 5)]
     )
     of = torch.tensor([0, 2, 2])
     queries.requires_grad_()
@@ -157,7 +170,7 @@ def test_the_loss_is_that_of_its_definition() -> None:
     scale = 0.07 * float(queries.detach().norm(dim=-1).mean())
     terms = []
     for n in range(4):
-        against = [others[o] for o in range(6)] + [wrong[w] for w in range(3) if of[w] == n]
+        against = [others[o] for o in range(count)] + [wrong[w] for w in range(3) if of[w] == n]
         scores = [torch.stack([queries[n, s] @ g for s in range(2)]).max() / scale for g in [right[n], *against]]
         terms.append(-torch.log_softmax(torch.stack(scores), 0)[0])
     expected = torch.stack(terms).mean()

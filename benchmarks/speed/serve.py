@@ -8,7 +8,7 @@ against the answer that it got alone, and sends the next. "One batch" is the tim
 The single user's time runs from the request, which the page sends 150 ms after the last stroke, until 24 thumbnails, made for the first time
 from photos of 640 x 480, have arrived over 6 connections, as a browser loads them.
 
-    python -m benchmarks.speed.serve --durability --clients 16 --photos 20000 --seconds 20
+    python -m benchmarks.speed.serve --durability --clients 16 --photos 5000 --seconds 20
 
 Instead of times: clients ask `sbirlib serve` without a pause while `sbirlib add` changes its index, and while the server is killed (SIGKILL)
 and started again. Every answer says of how many photos it is, and is held against the library's own search of so many; no photo may be lost.
@@ -187,7 +187,7 @@ async def one_user(port: int) -> float:
 
 
 class Answer(NamedTuple):
-    """An answer: when it was asked for, when it came, by which client, its status and its content."""
+    """An answer: times of its request and of its arrival, number of its client, status and content."""
 
     begin: float
     end: float
@@ -206,7 +206,7 @@ def more_photos(folder: Path) -> list[Path]:
 
 
 class Survival:
-    """A server under load whose index grows, and which is killed: its answers, the photos that were added, and when there were so many."""
+    """A server under load, killed once while its index grows: its answers, all photos, and their number at the end of each addition."""
 
     def __init__(self, index: Path, cache: str) -> None:
         self.index, self.cache = index, cache
@@ -238,7 +238,7 @@ class Survival:
                 await asyncio.sleep(0.05)
 
     async def add(self, folder: Path) -> None:
-        process = await asyncio.create_subprocess_exec(*COMMAND, "add", str(folder), "--index", str(self.index), stderr=subprocess.DEVNULL)
+        process = await asyncio.create_subprocess_exec(*COMMAND, "add", str(folder), "--index", str(self.index), stdout=2)  # on stderr
         assert await process.wait() == 0
         self.photos.update(map(str, folder.iterdir()))
         self.added.append((time.monotonic(), len(self.photos)))
@@ -267,7 +267,7 @@ def survival(index: Path, additions: Sequence[Path], clients: int, duration: flo
 
 
 def launch(index: Path, cache: str, port: int = 0) -> tuple[subprocess.Popen[str], int]:
-    """`sbirlib serve`, which listens, and its port."""
+    """A process of `sbirlib serve` that listens, and its port."""
     line = [*COMMAND, "serve", str(index), "--port", str(port), "--cache", cache]
     server = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout is not None

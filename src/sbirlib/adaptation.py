@@ -168,21 +168,21 @@ def _exchanged(answers: Sequence[Answer], seed: int) -> list[Answer]:
 def _answers(pipeline: Pipeline, store: Index, judgements: Sequence[Judgement]) -> list[Answer]:
     """The photos of the index that drawings meant, of drawings that did not mean others; the last judgement of a drawing and a photo counts."""
     present = set(store.paths())
+    of_index = [judgement for judgement in judgements if judgement.path in present]
     verdicts: defaultdict[str, dict[str, str]] = defaultdict(dict)
     drawings = {}
-    for judgement in judgements:
-        if judgement.path in present:
-            key = judgement.drawing.model_dump_json()
-            drawings[key] = judgement.drawing
-            verdicts[key][judgement.path] = judgement.answer
+    for judgement in of_index:
+        key = judgement.drawing.model_dump_json()
+        drawings[key] = judgement.drawing
+        verdicts[key][judgement.path] = judgement.answer
     judged = []
     for key, own in verdicts.items():
         right, wrong = ([path for path, verdict in own.items() if verdict == word] for word in ("yes", "no"))
         judged += [(key, path, tuple(wrong)) for path in right if wrong]
     if (count := len({path for _, path, _ in judged})) < ENOUGH:
         raise InputError(
-            f"of {len(judgements)} judgements, those of drawings with a yes and a no name {count} right photos of this index, and {ENOUGH} are "
-            "needed to learn from some and to test on others: collect more"
+            f"of {len(judgements)} judgements, {len(of_index)} are about photos of this index; those of drawings with a yes and a no name {count} "
+            f"right photos, and {ENOUGH} are needed to learn from some and to test on others: collect more"
         )
     used = list(dict.fromkeys(key for key, _, _ in judged))
     queries = pipeline.encode_images([render(drawings[key], pipeline.transform) for key in used], side="query")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,9 @@ def test_scrolling_and_filters(client: TestClient) -> None:
     answer = client.post(query, content=png(figure(0, 0, True)), headers={"Content-Type": "image/png"}).json()
     assert sorted(hit["record"]["year"] for hit in answer["hits"]) == [2001, 2004]
     assert searched(client, where={"category": ["none"]}) == {"hits": [], "total": 0, "offset": 0, "message": None}
+    query = "/search?where=year=0x" + "f" * 5000 + "&where=year=inf&where=year=2003"  # numbers that no record holds
+    answer = client.post(query, content=png(figure(0, 0, True)), headers={"Content-Type": "image/png"}).json()
+    assert [hit["record"]["year"] for hit in answer["hits"]] == [2003]
     response = client.post("/search", json={"drawing": CROSS, "where": {"yaer": [2001]}})
     assert (response.status_code, "did you mean 'year'" in response.json()["detail"]) == (400, True)
 
@@ -106,7 +111,21 @@ def test_a_photo_that_is_gone_is_said_to_be(client: TestClient, photos: Path) ->
     assert len(searched(client, k=18)["hits"]) == 18
 
 
-@pytest.mark.parametrize("id_", ["18", "-1", "1.0", "x", "9" * 19, "9" * 20, "²", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "0%00"])
+def test_what_stands_in_the_place_of_a_photo_is_not_waited_for(client: TestClient, photos: Path) -> None:
+    hits = searched(client, k=3)["hits"]
+    places = [next(photos.glob(f"*/{hit['name']}")) for hit in hits]
+    for place in places:
+        place.unlink()
+    os.mkfifo(places[0])  # opening it would wait for a writer
+    places[1].mkdir()
+    places[2].symlink_to("/dev/zero")
+    for hit in hits:
+        for path in ("thumbnail", "photo"):
+            assert client.get(f"/{path}/{hit['id']}").status_code == 410
+        assert client.post(f"/similar/{hit['id']}", json={}).status_code == 410
+
+
+@pytest.mark.parametrize("id_", ["18", "-1", "1.0", "x", "9" * 19, "9" * 20, "²", "03", "%D9%A3", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "0%00"])
 def test_no_other_id_is_a_photo(client: TestClient, id_: str) -> None:
     for response in (client.get(f"/photo/{id_}"), client.get(f"/thumbnail/{id_}"), client.post(f"/similar/{id_}", json={})):
         assert response.status_code in (404, 405, 422), response.text
@@ -143,7 +162,7 @@ def test_a_blank_drawing_has_no_hits_and_a_word(client: TestClient) -> None:
         (b'{"drawing": {"strokes": []}, "where": {"year": [[1]]}}', "application/json", 422, "where"),
         (b'{"drawing": {"strokes": []}, "limit": 3}', "application/json", 422, "not permitted"),
         (b"\x89PNG and no more", "image/png", 400, "no image"),
-        (b"", "image/png", 400, "no image"),
+        (b"", "image/png", 400, "the body is empty"),
         (b"%PDF", "application/pdf", 415, "not 'application/pdf'"),
         (b"{}", "", 415, "without a type"),
     ],
@@ -153,10 +172,37 @@ def test_bodies_that_are_none_have_their_codes(client: TestClient, content: byte
     assert (response.status_code, word in response.text) == (status, True), response.text
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "image/png", ""])
+def test_other_routes_take_nothing_but_json(client: TestClient, kind: str) -> None:
+    body = json.dumps({"drawing": CROSS, "id": "0", "answer": "yes"}).encode()
+    for path in ("/similar/0", "/feedback"):
+        response = client.post(path, content=body, headers={"Content-Type": kind} if kind else {})
+        assert (response.status_code, "send the header Content-Type: application/json" in response.text) == (415, True)
+
+
+def test_photos_are_not_found_by_their_path(client: TestClient, photos: Path) -> None:
+    """A filter by path would tell whoever guesses which files there are."""
+    for wanted in (str(photos / "class0" / "0.png"), "nothing"):
+        response = client.post("/search", json={"drawing": CROSS, "where": {"path": [wanted]}})
+        assert (response.status_code, "tells no paths" in response.text) == (400, True)
+
+
+def test_faults_of_a_body_are_told_in_little_time(client: TestClient) -> None:
+    """Each wrong value of a body is an error of its own, of a thousand bytes and some microseconds."""
+    stroke = b'{"points":[' + b",".join([b"[9,9]"] * 800) + b"]}"
+    body = b'{"drawing":{"strokes":[' + b",".join([stroke] * 1000) + b"]}}"
+    for path in ("/search", "/similar/0", "/feedback"):
+        start = time.monotonic()
+        assert client.post(path, content=body, headers={"Content-Type": "application/json"}).status_code == 413
+        assert time.monotonic() - start < 5
+
+
 def test_an_image_that_is_too_large_or_cut_short(serving: Any) -> None:
     large, whole = png(Image.new("L", (600, 400))), png(figure(0, 0, True))
     with serving(limits=Limits(pixels=200_000)) as client:
         assert client.post("/search", content=large, headers={"Content-Type": "image/png"}).status_code == 413
+        header = b"P5 60000 60000 255\n" + bytes(100)  # over Pillow's own limit too
+        assert client.post("/search", content=header, headers={"Content-Type": "image/x-portable-graymap"}).status_code == 413
         cut = client.post("/search", content=whole[: len(whole) // 2], headers={"Content-Type": "image/png"})
         assert (cut.status_code, "damaged or cut short" in cut.text) == (400, True)
 
@@ -236,6 +282,17 @@ def test_judgements_are_kept(serving: Any, photos: Path, tmp_path: Path) -> None
     assert [line["answer"] for line in lines] == ["yes", "no"]
     assert Path(lines[0]["path"]).parent.parent == photos
     assert Drawing.model_validate(lines[0]["drawing"]) == Drawing.model_validate(CROSS)
+
+
+def test_a_judgement_that_cannot_be_kept_is_not_acknowledged(serving: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "judgements.jsonl"
+    with serving(feedback=file) as client:
+        file.unlink()
+        file.mkdir()  # as a full disk would, it refuses what is written
+        response = client.post("/feedback", json={"drawing": CROSS, "id": "3", "answer": "yes"})
+    assert response.status_code == 507
+    assert response.json() == {"detail": "the judgement could not be kept; the server's log says why"}
+    assert "could not be kept" in caplog.text
 
 
 def test_an_index_that_is_none_and_a_file_that_cannot_be_written_are_told(folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +26,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import given as hypothesis_given
 from hypothesis.errors import Unsatisfiable
 from tests.serve.conftest import CROSS
+
+from sbirlib.serve import app
+from sbirlib.serve.limits import Limits
+from sbirlib.serve.server import listen, server_of
 
 SERVE = [sys.executable, "-c", "from sbirlib.cli import main; main()", "serve"]
 SECRET = "a-token-of-the-tests-alone"
@@ -106,7 +111,7 @@ def test_another_address_needs_a_token(folder: Path) -> None:
         assert ask(port, "GET", "/health")[0] == 401
         assert ask(port, "GET", "/health", Authorization=f"Bearer {SECRET}")[0] == 200
     short = subprocess.run([*SERVE, str(folder)], capture_output=True, text=True, check=False, env={**os.environ, "SBIRLIB_TOKEN": "x"})
-    assert (short.returncode, "has 1 characters: take 16 or more" in short.stderr) == (2, True)
+    assert (short.returncode, "the token in SBIRLIB_TOKEN has 1 characters: take 16 or more" in short.stderr) == (2, True)
 
 
 def test_a_server_that_is_killed_starts_again_with_every_photo(folder: Path, photos: Path) -> None:
@@ -138,6 +143,39 @@ def test_connections_that_say_nothing_or_too_much_do_not_keep_others_out(folder:
         finally:
             for one in silent:
                 one.close()
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def test_a_connection_is_ended_that_begins_no_further_request_or_takes_no_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sbirlib.serve.server.IDLE_SECONDS", 0.5)
+    sock, limits = listen("127.0.0.1", 0), Limits(seconds=1.0)
+    server, port = server_of(app(folder, limits=limits)), sock.getsockname()[1]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    thread.start()
+    connections = []
+    for more in (b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"\r\n"):
+        connections.append(socket.create_connection(("127.0.0.1", port), timeout=20))
+        connections[-1].sendall(HEALTH)
+        assert connections[-1].recv(4096).startswith(b"HTTP/1.1 200")
+        connections[-1].sendall(more)
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.connect(("127.0.0.1", port))
+    deaf.settimeout(0.2)
+    with suppress(TimeoutError):
+        deaf.sendall(b"GET /page/style.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100_000)
+    wait_until(lambda: not server.server_state.connections, 10)
+    busy = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    for _ in range(15):
+        busy.request("GET", "/health")
+        assert busy.getresponse().read()
+        time.sleep(0.1)
+    server.should_exit = True
+    thread.join()
+    for connection in (*connections, deaf):
+        connection.close()
 
 
 def raw(port: int, content: bytes) -> bytes:
@@ -173,7 +211,7 @@ def test_a_million_strokes_and_a_bomb_of_an_image_are_refused(client: TestClient
     stroke = b'{"points":[[0.1,0.1],[0.2,0.2]]},'
     many = b'{"drawing":{"strokes":[' + stroke * 1_000_000 + b"]}}"
     assert client.post("/search", content=many, headers={"Content-Type": "application/json"}).status_code == 413
-    fewer = b'{"drawing":{"strokes":[' + (stroke * 100_000)[:-1] + b"]}}"
+    fewer = b'{"drawing":{"strokes":[' + (stroke * 20_000)[:-1] + b"]}}"
     assert client.post("/search", content=fewer, headers={"Content-Type": "application/json"}).status_code == 422
     deep = b'{"drawing":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     assert client.post("/search", content=deep, headers={"Content-Type": "application/json"}).status_code == 422

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +23,12 @@ from tests.conftest import figure
 from tests.serve.conftest import CROSS
 
 from sbirlib import Pipeline, open_index
+from sbirlib.errors import InputError
 from sbirlib.interfaces import SKETCH, Batch
 from sbirlib.search import SearchIndex
 from sbirlib.serve import app
 from sbirlib.serve.engine import Engine, Part, mixture
+from sbirlib.serve.follower import Follower, stamp_of
 from sbirlib.serve.metrics import Meters
 from sbirlib.serve.pictures import Pictures
 from sbirlib.serve.schemas import Page
@@ -121,6 +128,49 @@ def test_a_change_while_the_index_is_opened_is_not_missed(folder: Path, photos: 
         wait_until(lambda: client.get("/health").json()["photos"] == 17)
 
 
+@pytest.mark.parametrize("fault", [InputError("a file is missing"), OSError("the disk is away"), RuntimeError("of a plugin")])
+def test_an_index_that_cannot_be_opened_yet_is_tried_again_after_growing_pauses(
+    folder: Path, photos: Path, monkeypatch: Any, fault: Exception
+) -> None:
+    now = 0.0
+    times: list[float] = []
+    monkeypatch.setattr("sbirlib.serve.follower.time", SimpleNamespace(monotonic=lambda: now))
+
+    def late(place: Path, *, verify: bool | None) -> SearchIndex:
+        times.append(now)
+        assert verify is False, "as the index was opened first"
+        if len(times) < 10:
+            raise fault
+        return open_index(place, verify=verify)
+
+    monkeypatch.setattr("sbirlib.serve.follower.open_index", late)
+    engine = Engine(open_index(folder), CPU, Meters(), most=1)
+    follower = Follower(folder, stamp_of(folder), engine, verify=False)
+
+    async def requests(seconds: int) -> None:
+        nonlocal now
+        for _ in range(2 * seconds):
+            now += 0.5
+            follower.follow()
+            await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+
+    def change(name: str) -> None:
+        other = open_index(folder)
+        other.remove([str(photos / "class0" / name)])
+        other.save(folder)
+
+    with ThreadPoolExecutor(1) as pool:  # the main thread may have a loop, that of the browser's tests
+        pool.submit(asyncio.run, requests(10)).result()
+        change("0.png")
+        pool.submit(asyncio.run, requests(150)).result()
+        assert [after - before for before, after in pairwise(times)] == [1, 2, 4, 8, 16, 32, 60]
+        change("3.png")
+        pool.submit(asyncio.run, requests(10)).result()
+    assert [after - before for before, after in pairwise(times)][-2:] == [times[8] - times[7], 1], "a further change is tried at once"
+    assert len(engine.index) == 16
+    assert follower.version == 1
+
+
 def test_an_index_made_anew_by_another_model_is_taken_up(folder: Path, serving: Any, photos: Path, monkeypatch: Any) -> None:
     from sbirlib import build
 
@@ -183,6 +233,55 @@ def test_pictures_are_made_once_and_bounded(pipeline: Pipeline, photos: Path, tm
     figure(3, 3, False).resize((64, 64)).save(paths[0])  # the photo is another now
     pictures.read(index, paths[0], 256)
     assert reads == [paths[0], paths[0]]
+
+
+def test_pictures_are_served_where_none_can_be_kept(
+    pipeline: Pipeline, photos: Path, tmp_path: Path, monkeypatch: Any, caplog: Any
+) -> None:
+    monkeypatch.setattr("sbirlib.serve.pictures.CHECKED", 1)
+    index, path = pipeline.index(photos, progress=False), str(next(photos.glob("*/*.png")))
+    expected = Pictures(None).read(index, path, 256)
+    (tmp_path / "file").write_bytes(b"")
+    pictures = Pictures(tmp_path / "file" / "cache")  # as on a full disk, nothing can be written there
+    assert [pictures.read(index, path, 256) for _ in range(3)] == [expected] * 3
+    assert caplog.text.count("not kept") == 1
+    kept = Pictures(tmp_path / "cache")
+    kept.read(index, path, 256)
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700, "photos may be for one user alone"
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "of the test")
+
+    monkeypatch.setattr("sbirlib.serve.pictures.os.utime", refuse)
+    monkeypatch.setattr(SearchIndex, "photo", refuse)
+    assert kept.read(index, path, 256) == expected, "a cache that may only be read is read"
+
+
+def test_a_server_warms_up_between_its_queries(folder: Path, monkeypatch: Any) -> None:
+    index = open_index(folder)
+    engine, order = Engine(index, CPU, Meters(), most=64), threading.Event()
+    sizes: list[int] = []
+    plain = index.encoder.query_vectors
+
+    def counted(batch: Batch) -> torch.Tensor:
+        if not sizes:
+            order.wait(10)
+        sizes.append(len(batch))
+        return plain(batch)
+
+    monkeypatch.setattr(index.encoder, "query_vectors", counted)
+    engine.warm_up()
+    answer = engine.ask(index, parts(index, 0), Page())
+    order.set()
+    assert len(answer.result(10).ids) == 18
+    assert sizes[:2] == [1, 1], "the query comes before the second size"
+    wait_until(lambda: len(sizes) == 12)
+    assert sizes[2:] == [2, 4, *range(8, 65, 8)]
+    monkeypatch.setattr("sbirlib.serve.engine.SLOW", 0.0)
+    sizes.clear()
+    engine.warm_up()
+    engine.ask(index, parts(index, 0), Page()).result(10)
+    assert sizes == [1, 1], "for a slow call no query should wait"
 
 
 def test_an_index_in_memory_is_served_with_photos_that_have_no_file(pipeline: Pipeline) -> None:

@@ -165,7 +165,7 @@ def compute(data: Dataset, encoder: dict[str, Any], size: int, landmarks: int) -
             images, lines = drawings(batch, "sobel")
             features.append(backbone.feature_map(images).half())
             points.append(farthest_points(lines, landmarks))
-    return torch.cat(features), torch.cat(points)
+    return torch.cat(features).contiguous(), torch.cat(points).contiguous()
 
 
 def reduced(maps: Maps, train: Tensor, channels: int) -> Maps:

@@ -18,7 +18,6 @@ from sbirlib.errors import InputError
 TOKEN = "SBIRLIB_TOKEN"  # environment variable
 NAMES = ("localhost",)
 EVERY = ("0.0.0.0", "::")  # all addresses of this machine, which it is reached at by its name
-SHORTEST = 16  # characters of a token
 
 
 def serve(
@@ -37,20 +36,20 @@ def serve(
     On another address than this machine's own, a token is needed: that in SBIRLIB_TOKEN, or one that is printed.
     """
     from sbirlib import serve as service
+    from sbirlib.serve.access import check_token
 
     local = _is_loopback(host)
     own = os.environ.get(TOKEN)
-    if own is not None and len(own) < SHORTEST:
-        raise InputError(f"the token in {TOKEN} has {len(own)} characters: take {SHORTEST} or more, or leave it out and one is made")
+    if own is not None:
+        check_token(own, f"the token in {TOKEN}")
     token = own or (None if local else secrets.token_urlsafe(24))
     names = [*NAMES, *([] if local else [socket.gethostname(), host]), *(allow_host or [])]
-    application = service.app(
-        index, token=token, hosts=[name.lower() for name in names], origins=allow_origin or (), feedback=feedback, cache=cache,
-        verify=verify, device=device,
-    )  # fmt: skip
     from sbirlib.serve.server import listen, run
 
     with listen(host, port) as sock:
+        application = service.app(
+            index, token=token, hosts=names, origins=allow_origin or (), feedback=feedback, cache=cache, verify=verify, device=device
+        )
         number = sock.getsockname()[1]
         name = socket.gethostname() if host in EVERY else host
         shown = f"[{name}]" if ":" in name else name

@@ -8,7 +8,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from annotated_types import MaxLen
 from pydantic import TypeAdapter, ValidationError
@@ -42,8 +42,7 @@ class Judgements:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
-                if file.tell() and not _ends_with_a_line(self.path):
-                    file.write(b"\n")  # a power cut has torn the last one
+                self._end_line(file)
         except OSError as error:
             raise InputError(f"judgements cannot be kept in {str(path)!r} ({error.strerror}): choose a file that may be written") from error
 
@@ -52,10 +51,16 @@ class Judgements:
         judgement = Judgement(
             time=datetime.now(UTC).isoformat(timespec="seconds"), encoder=encoder, path=path, answer=answer, drawing=drawing
         )
-        with self._lock, self.path.open("ab") as file:
+        with self._lock, self.path.open("ab+") as file:
+            self._end_line(file)
             file.write(json.dumps(judgement.model_dump(), separators=(",", ":")).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def _end_line(self, file: BinaryIO) -> None:
+        """End the last line, which a power cut or a full disk may have torn."""
+        if file.tell() and not _ends_with_a_line(self.path):
+            file.write(b"\n")
 
 
 def read_judgements(path: str | Path) -> list[Judgement]:

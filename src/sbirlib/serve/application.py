@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Collection
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from sbirlib.data.judgements import Judgements
 from sbirlib.device import find_device
 from sbirlib.opening import open_index
 from sbirlib.search import SearchIndex
+from sbirlib.serve.access import check_access
 from sbirlib.serve.engine import MOST, Engine
 from sbirlib.serve.follower import Follower, stamp_of
 from sbirlib.serve.guard import Guard
@@ -28,7 +28,6 @@ from sbirlib.serve.pictures import Pictures
 from sbirlib.serve.routes import PAGE, router
 from sbirlib.serve.service import Service
 
-logger = logging.getLogger(__name__)
 SHOWN = 5  # faults in one answer
 
 
@@ -63,13 +62,13 @@ def make(
         verify: hold all files of the index against their digests; the small ones by default
         gather: encode the queries that wait together in one call
     """
+    check_access(token, hosts or (), origins)
     service = _service(index, feedback, cache, limits or Limits(), device, verify, gather=gather)
     application = FastAPI(title="sbirlib", version=version("sbirlib"), docs_url=None, redoc_url=None)
     application.state.service = service
     application.include_router(router)
     application.mount("/page", _Page(directory=PAGE), name="page")
     application.add_exception_handler(RequestValidationError, _invalid)
-    application.add_exception_handler(Exception, _unexpected)
     if origins:
         application.add_middleware(
             CORSMiddleware,
@@ -99,7 +98,8 @@ def _service(
     opened = index if isinstance(index, SearchIndex) else open_index(index, verify=verify)
     engine = Engine(opened, find_device(device), Meters(), most=MOST if gather else 1)
     pictures = Pictures(Path(cache) if cache is not None else user_cache() / "pictures")
-    return Service(engine, Follower(folder, stamp, engine), pictures, None if feedback is None else Judgements(feedback), limits)
+    follower = Follower(folder, stamp, engine, verify=verify)
+    return Service(engine, follower, pictures, None if feedback is None else Judgements(feedback), limits)
 
 
 def user_cache() -> Path:
@@ -121,8 +121,3 @@ async def _invalid(_: Request, error: Exception) -> Response:
     """The first faults of a body, without the body itself, which may be large."""
     faults = error.errors() if isinstance(error, RequestValidationError) else []
     return JSONResponse({"detail": [{key: fault[key] for key in ("loc", "msg", "type")} for fault in faults[:SHOWN]]}, 422)
-
-
-async def _unexpected(_: Request, error: Exception) -> Response:
-    logger.error("unexpected error", exc_info=error)
-    return JSONResponse({"detail": "an unexpected error, which the server's log tells"}, 500)

@@ -6,8 +6,9 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from operator import length_hint
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sbirlib.errors import InputError
 from sbirlib.features import Batch
+from sbirlib.interfaces import SKETCH
 from sbirlib.retrieval.encode import lock_of
 from sbirlib.retrieval.indexes.shards import Record
 from sbirlib.search import SearchIndex
@@ -26,6 +28,7 @@ from sbirlib.serve.schemas import Page
 T = TypeVar("T")
 MOST = 64  # queries of one call
 PATIENCE = 0.004  # seconds that a query waits for others that are being prepared
+SLOW = 1.0  # seconds of a call that no query should wait for without need
 TRIES = 3  # of a search in an index that loses photos meanwhile
 
 
@@ -90,6 +93,21 @@ class Engine:
         self._queue.put(query)
         self._thread.submit(self._work)
         return query.answer
+
+    def warm_up(self) -> None:
+        """Encode white images in the background in calls of all sizes, so that a load finds its kernels and its memory there.
+
+        A query that comes meanwhile waits for one call; so the last is the first that takes `SLOW` seconds.
+        """
+        self._thread.submit(self._warm_up, iter(sorted({size_of_call(images) for images in range(1, self.most + 1)})))
+
+    def _warm_up(self, sizes: Iterator[int]) -> None:
+        index, start = self.index, time.monotonic()
+        white = Part(torch.full((3, index.transform.size, index.transform.size), 255, dtype=torch.uint8), SKETCH)
+        self._vectors([Query(index, [white], Page())] * next(sizes))
+        if time.monotonic() - start < SLOW and length_hint(sizes):
+            with suppress(RuntimeError):  # the process ends
+                self._thread.submit(self._warm_up, sizes)
 
     def _work(self) -> None:
         """Answer the queries that wait; an earlier call may have answered them all."""

@@ -10,10 +10,11 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
+from sbirlib.errors import printable
+from sbirlib.serve.access import host_of
 from sbirlib.serve.limits import Limits
 from sbirlib.serve.metrics import Meters
 
@@ -25,6 +26,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 COOKIE = "sbirlib"
+METHODS = ("GET", "POST", "HEAD", "OPTIONS")  # that are counted by their names
 POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -44,6 +46,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "geolocation=(), microphone=(), usb=()",
+    "Cache-Control": "no-store",  # unless a route says otherwise
 }
 
 
@@ -74,12 +77,13 @@ class Guard:
         frames: Collection[str] = (),
     ) -> None:
         self.application, self.meters, self.limits = application, meters, limits
-        self.token, self.hosts, self.origins = token, hosts, origins
+        self.token, self.origins = token, origins
+        self.hosts = None if hosts is None else {name.lower() for name in hosts}
         self.headers = {**HEADERS, "Content-Security-Policy": "; ".join([POLICY, " ".join(["frame-ancestors 'self'", *frames])])}
         self._at_work = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http":  # the application starts or ends; there is no socket
             await self.application(scope, receive, send)
             return
         start, status = time.monotonic(), 0
@@ -98,14 +102,18 @@ class Guard:
         try:
             await self._let_through(scope, receive, answer)
         except Refusal as refusal:
-            if status:  # the answer has begun: the connection is all that can end
-                raise
-            await _refuse(refusal, answer)
+            if not status:  # of an answer that has begun the connection ends
+                await _refuse(refusal, answer)
+        except Exception:
+            if not status:
+                await _refuse(Refusal(500, "an unexpected error, which the server's log tells"), answer)
+            raise  # for the server to log
         finally:
             self._observe(scope, status, time.monotonic() - start)
 
     async def _let_through(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        first = reversed(scope["headers"])  # of a header that is there twice the first counts, as for the application
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in first}
         self._check_host(headers)
         self._check_origin(scope, headers)
         self._check_token(scope, headers)
@@ -114,6 +122,7 @@ class Guard:
         self._at_work += 1
         try:
             body = await self._body(headers, receive)
+            self._check_values(headers, body)
             async with asyncio.timeout(self.limits.seconds):
                 await self.application(scope, _replay(body, receive), send)
         except TimeoutError as error:
@@ -123,13 +132,14 @@ class Guard:
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
         """Log and count an answer; a drawing is in the body or in the page's fragment, so no log has it."""
-        logger.info("%s %s %d %.0f ms", scope["method"], scope["path"], status, 1000 * seconds)
+        logger.info("%s %s %d %.0f ms", scope["method"], printable(scope["path"]), status, 1000 * seconds)
         route = getattr(scope.get("route"), "path", "other")  # the pattern, as an id in each name would make endless counters
-        self.meters.requests.labels(scope["method"], route, status).inc()
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.meters.requests.labels(method, route, status).inc()
         self.meters.seconds.labels(route).observe(seconds)
 
     def _check_host(self, headers: dict[str, str]) -> None:
-        name = _name(headers.get("host", ""))
+        name = host_of(headers.get("host", ""))
         if self.hosts is not None and name not in self.hosts and not _is_address(name):
             raise Refusal(421, f"this server is not {name[:100]!r}: start it with --allow-host NAME to be reached by that name")
 
@@ -138,24 +148,26 @@ class Guard:
         origin = headers.get("origin")
         foreign = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
         if origin is not None and origin != "null":
-            foreign = urlsplit(origin).netloc != headers.get("host")
+            foreign = origin.partition("://")[2] != headers.get("host")
         if (foreign or origin == "null") and origin not in self.origins:
             raise Refusal(403, "a page of another origin may not use this server: start it with --allow-origin ORIGIN if it should")
 
     def _check_token(self, scope: Scope, headers: dict[str, str]) -> None:
         if self.token is None or (scope["method"] == "OPTIONS" and headers.get("origin") in self.origins):
             return
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
+        plus_kept = scope.get("query_string", b"").decode("latin-1").replace("+", "%2B")  # a token has no space
+        query = parse_qs(plus_kept).get("token", [""])[0]
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         cookie = hashlib.sha256(self.token.encode()).hexdigest()  # letters that need no quoting, and not the token itself
+        name = f"{COOKIE}-{(scope.get('server') or ['', ''])[1]}"  # browsers send the cookies of one port to all ports
         if query and scope["method"] == "GET":
             if not _equal(query, self.token):
                 raise Refusal(401, "this token is not the server's: open the address that it printed when it started")
             root, secure = scope.get("root_path", ""), "; Secure" if scope.get("scheme") == "https" else ""
-            set_cookie = f"{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path={root or '/'}{secure}"
-            raise Refusal(303, "signed in", Location=f"{root}/", **{"Set-Cookie": set_cookie, "Cache-Control": "no-store"})
+            set_cookie = f"{name}={cookie}; HttpOnly; SameSite=Strict; Path={root or '/'}{secure}"
+            raise Refusal(303, "signed in", Location=f"{root}/", **{"Set-Cookie": set_cookie})
         by_header = scheme.lower() == "bearer" and _equal(bearer.strip(), self.token)
-        if not by_header and not _equal(_cookie(headers.get("cookie", "")), cookie):
+        if not by_header and not any(_equal(value, cookie) for value in _cookies(headers.get("cookie", ""), name)):
             raise Refusal(
                 401,
                 "a token is needed: open the address that the server printed when it started, or send it as Authorization: Bearer TOKEN",
@@ -182,6 +194,11 @@ class Guard:
         except TimeoutError as error:
             raise Refusal(408, f"the body did not arrive within {self.limits.body_seconds:g} seconds", Connection="close") from error
 
+    def _check_values(self, headers: dict[str, str], body: bytes) -> None:
+        """Refuse JSON of too many values, of which a comma stands before each but the first of a list or an object."""
+        if "json" in headers.get("content-type", "").lower() and body.count(b",") > self.limits.values:
+            raise Refusal(413, f"the body has more than {self.limits.values} values")
+
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """A body that was read already, as an application receives it; then whatever the server says next."""
@@ -201,14 +218,6 @@ async def _refuse(refusal: Refusal, send: Send) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-def _name(host: str) -> str:
-    """The name or address in a Host header, without the port."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return host
-
-
 def _is_address(name: str) -> bool:
     """Whether a host is an IP address, which no other site's name can be made to lead to."""
     try:
@@ -218,12 +227,10 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _cookie(header: str) -> str:
-    try:
-        morsel = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""
+def _cookies(header: str, name: str) -> list[str]:
+    """The values of the cookies of a name; those of other servers of the machine may be of any form."""
+    pairs = (cookie.partition("=") for cookie in header.split(";"))
+    return [value.strip() for own, _, value in pairs if own.strip() == name]
 
 
 def _equal(one: str, other: str) -> bool:

@@ -16,6 +16,7 @@ class Limits:
 
     Args:
         bytes: size of a request's body
+        values: values in a body of JSON, each wrong one of which takes time and memory to name
         pixels: pixels of an image that is sent
         k: photos in one answer
         depth: photos that scrolling reaches, offset and k together
@@ -25,6 +26,7 @@ class Limits:
     """
 
     bytes: Annotated[int, Ge(1)] = 10_000_000
+    values: Annotated[int, Ge(1)] = 100_000
     pixels: Annotated[int, Ge(1)] = 16_000_000
     k: Annotated[int, Ge(1)] = 200
     depth: Annotated[int, Ge(1)] = 2_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Annotated, Any, TypeVar
@@ -20,6 +21,7 @@ from sbirlib.serve.schemas import About, Fault, FeedbackRequest, Fields, Health,
 from sbirlib.serve.service import Service
 
 S = TypeVar("S", bound=BaseModel)
+JSON = "application/json"
 PAGE = str(files("sbirlib.serve") / "page")
 FAULTS: dict[int | str, dict[str, Any]] = {
     status: {"model": Fault, "description": text}
@@ -35,6 +37,7 @@ FAULTS: dict[int | str, dict[str, Any]] = {
         421: "a Host that is not served",
         503: "too many requests, or an index that cannot be searched now",
         504: "no answer in time",
+        507: "a judgement that cannot be kept",
     }.items()
 }
 
@@ -44,6 +47,17 @@ async def service_of(request: Request) -> Service:
     service: Service = request.app.state.service
     service.follower.follow()
     return service
+
+
+async def json_alone(request: Request) -> None:
+    """Refuse a body that does not say that it is JSON."""
+    if (kind := _kind(request)) != JSON:
+        raise HTTPException(415, f"this takes {JSON}, not {kind[:100] or 'a body without a type'!r}: send the header Content-Type: {JSON}")
+
+
+def _kind(request: Request) -> str:
+    """The media type of a body, "" where none is told."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 Served = Annotated[Service, Depends(service_of)]
@@ -93,20 +107,18 @@ async def search(
 
     The body is JSON with strokes, or an image, for which `k`, `offset` and `where` (FIELD=VALUE) are in the query.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(request)
     if kind.startswith("image/"):
         hits = await service.search(await request.body(), Page(k=min(k, 10**6), offset=min(offset, 10**6), where=_filter(where or [])))
-    elif kind == "application/json":
+    elif kind == JSON:
         wanted = _read(SearchRequest, await request.body())
         hits = await service.search(wanted.drawing, wanted)
     else:
-        raise HTTPException(
-            415, f"a search takes application/json with strokes, or an image, not {kind[:100] or 'a body without a type'!r}"
-        )
+        raise HTTPException(415, f"a search takes {JSON} with strokes, or an image, not {kind[:100] or 'a body without a type'!r}")
     return _json(hits)
 
 
-@router.post("/similar/{id}", response_model=Hits)
+@router.post("/similar/{id}", response_model=Hits, dependencies=[Depends(json_alone)])
 async def similar(service: Served, id: Id, wanted: SimilarRequest) -> Response:
     """The photos like one of the index, best first; with a drawing, those like the photo and like the drawing."""
     return _json(await service.similar(id, wanted.drawing, wanted.share, wanted))
@@ -130,7 +142,7 @@ async def fields(service: Served) -> Fields:
     return await service.fields()
 
 
-@router.post("/feedback", status_code=204)
+@router.post("/feedback", status_code=204, dependencies=[Depends(json_alone)])
 async def feedback(service: Served, judgement: FeedbackRequest) -> None:
     """Keep whether a photo is the one that a drawing means."""
     await service.judge(judgement.drawing, judgement.id, judgement.answer)
@@ -163,14 +175,20 @@ def _filter(texts: list[str]) -> dict[str, list[Any]]:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise HTTPException(422, f"where={text[:100]!r}: expected FIELD=VALUE")
-        where.setdefault(name, []).extend({scalar(value), value})
+        where.setdefault(name, []).extend(_readings(value))
     return where
+
+
+def _readings(text: str) -> set[Any]:
+    """A text, and the number, true or false that it reads as, if a record can hold it."""
+    value = scalar(text)
+    return {text} if isinstance(value, int | float) and not abs(value) <= sys.float_info.max else {text, value}
 
 
 async def _picture(service: Service, request: Request, id: str, side: int) -> Response:
     content = await service.picture(id, side)
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "private, max-age=300"}
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}  # an index that is made anew has other photos of the same ids
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     return Response(content, media_type="image/jpeg", headers=headers)

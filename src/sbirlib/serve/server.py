@@ -1,4 +1,4 @@
-"""The server that runs the application: uvicorn, with a deadline for connections that ask for nothing."""
+"""The server that runs the application: uvicorn, which ends connections that ask for nothing or take nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from sbirlib.errors import InputError
 
 CONNECTIONS, BACKLOG = 1024, 2048
-HEADER_SECONDS = 10  # for the head of a request to arrive
+IDLE_SECONDS = 10  # between two looks at a connection
 GRACE = 10  # seconds that requests at work have when the server ends
 
 
@@ -34,6 +34,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(application: FastAPI, sock: socket.socket) -> None:
     """Serve at a socket until Ctrl-C or SIGTERM; requests at work are finished."""
+    application.state.service.engine.warm_up()
     server_of(application).run(sockets=[sock])
 
 
@@ -44,21 +45,38 @@ def server_of(application: FastAPI) -> uvicorn.Server:
         access_log=False,  # the guard's own has no query, in which a token may be
         log_level="warning",
         server_header=False,
+        ws="none",  # there is no socket to open, whatever is installed
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=GRACE,
     )
     config.load()
-    config.http_protocol_class = type("Impatient", (_Deadline, config.http_protocol_class), {})
+    config.http_protocol_class = type("Watched", (_Watched, config.http_protocol_class), {})
     return uvicorn.Server(config)
 
 
-class _Deadline:
-    """Mixin of uvicorn's protocols: a connection whose first request does not begin in time is closed."""
+class _Watched:
+    """Mixin of uvicorn's protocols: looks at a connection every `IDLE_SECONDS`, and ends one that is as it was at the last look.
+
+    That is one whose client has not sent the head of its first or next request, or does not take the rest of an answer; a request at work
+    has the guard's own deadlines.
+    """
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)  # type: ignore[misc]
-        asyncio.get_running_loop().call_later(HEADER_SECONDS, self._close_idle, transport)
+        self._look_later(transport)
 
-    def _close_idle(self, transport: Any) -> None:
-        if getattr(self, "cycle", None) is None and not transport.is_closing():
-            transport.close()
+    def connection_lost(self, error: Exception | None) -> None:
+        self._look.cancel()
+        super().connection_lost(error)  # type: ignore[misc]
+
+    def _look_later(self, transport: Any) -> None:
+        state = getattr(self, "cycle", None), transport.is_closing()
+        self._look = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end_if, transport, *state)
+
+    def _end_if(self, transport: Any, cycle: Any, closing: bool) -> None:
+        """End the connection where it still closes, or has begun no request since `cycle`, which is done."""
+        done = cycle is None or cycle.response_complete
+        if (closing or done) and cycle is getattr(self, "cycle", None):
+            transport.abort()
+        else:
+            self._look_later(transport)

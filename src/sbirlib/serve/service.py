@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 THREADS = 4  # that prepare drawings and read photos
 VALUES = 100  # of a field, in an answer
 BLANK = "The drawing is blank: draw dark lines on the sheet."
-LARGEST_ID = 2**63
+ID, LARGEST_ID = re.compile("0|[1-9][0-9]{0,18}"), 2**63
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Service:
 
     async def record(self, id_: str) -> Record:
         """The record of a photo by its id."""
-        if not id_.isdecimal() or len(id_) > 19 or int(id_) >= LARGEST_ID:
+        if not ID.fullmatch(id_) or int(id_) >= LARGEST_ID:
             raise HTTPException(404, "there is no photo of this id")
         index = self.index.index
         try:
@@ -110,11 +111,17 @@ class Service:
         if self.feedback is None:
             raise HTTPException(404, "this server keeps no judgements: start it with --feedback FILE.jsonl")
         path, feedback, digest = str((await self.record(id_))["path"]), self.feedback, self.index.digest
-        await self._run(lambda: feedback.keep(drawing, path, answer, digest))
+        try:
+            await self._run(lambda: feedback.keep(drawing, path, answer, digest))
+        except OSError as error:  # such as a full disk
+            logger.error("a judgement could not be kept in %s: %s", feedback.path, error.strerror)
+            raise HTTPException(507, "the judgement could not be kept; the server's log says why") from error
 
     async def _hits(self, page: Page, sources: list[tuple[Drawing | bytes | str, float]]) -> Hits:
         if page.k > self.limits.k or page.offset + page.k > self.limits.depth:
             raise HTTPException(422, f"k is at most {self.limits.k}, and offset and k together at most {self.limits.depth}")
+        if "path" in page.where:
+            raise HTTPException(400, "this server tells no paths, so photos cannot be filtered by them")
         index = self.index
         with self.engine.coming():
             parts = [await self._run(lambda s=source, w=weight: self._part(index, s, w)) for source, weight in sources]  # type: ignore[misc]
@@ -141,6 +148,8 @@ class Service:
         return None if bool(pixels.min() == pixels.max()) else Part(pixels, SKETCH, weight)
 
     def _image(self, content: bytes) -> Image.Image:
+        if not content:
+            raise HTTPException(400, "the body is empty: send the image as the body, such as curl --data-binary @FILE")
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > self.limits.pixels:
@@ -150,6 +159,8 @@ class Service:
             raise HTTPException(400, str(error).partition(": replace or remove")[0]) from error
         except HTTPException:
             raise
+        except Image.DecompressionBombError as error:
+            raise HTTPException(413, f"the image has more than the {self.limits.pixels} pixels that are taken") from error
         except Exception as error:  # of any decoder
             raise HTTPException(400, f"this is no image in {', '.join(FORMATS)}") from error
 

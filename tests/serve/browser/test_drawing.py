@@ -54,7 +54,8 @@ def test_undo_redo_and_clear(page: Page) -> None:
 
 
 def test_the_eraser_leaves_white_and_a_blank_sheet_is_named(page: Page) -> None:
-    draw(page, [(0.4, 0.5), (0.6, 0.5)])
+    with page.expect_request(begins):  # which the next one is not to be taken for
+        draw(page, [(0.4, 0.5), (0.6, 0.5)])
     assert darkness(page, (0.5, 0.5)) > 0.9
     page.keyboard.press("e")
     with page.expect_request(begins) as search:
