@@ -113,7 +113,7 @@ def summary(by_paper: dict[str, list[Line]]) -> str:
 
 def section(paper: str, lines: Sequence[Line]) -> str:
     """Section of a paper: its claims as a table."""
-    return f"## {PAPERS[paper]}\n\n[What it is, and what differs here](methods/{paper}.md).\n\n{table(lines)}\n"
+    return f"## {PAPERS[paper]}\n\n[The method, and all differences from the paper](methods/{paper}.md).\n\n{table(lines)}\n"
 
 
 def table(lines: Sequence[Line]) -> str:

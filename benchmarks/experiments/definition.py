@@ -61,7 +61,7 @@ class Experiment:
 
     paper: method page whose claims these are, such as "mathm"; they stand in docs/claims.md.
     world: the switch of the synthetic set whose world this is; empty for real data.
-    closed: reason why no more runs are made: what its stored runs were made of is no longer here.
+    closed: reason why no more runs are made, where recipes or weights of the stored runs are gone.
     against: the row that all others are compared with.
     rows_of: another experiment, whose rows and claims are used on this data.
     folds: number N of folds of the classes (or instances, as the split is); run s has fold s % N unseen. 0 for none: every run has the same split.
@@ -163,7 +163,7 @@ def settings(experiment: Experiment, row: Row, variant: str | None = None) -> di
 
 
 def data(experiment: Experiment, seed: int = 0) -> Dataset:
-    """The dataset of an experiment, split as the run of this seed has it; what validates trains too where the test split is evaluated."""
+    """The dataset of an experiment, split as the run of this seed has it; validation classes train too where the test split is evaluated."""
     split = experiment.split
     if experiment.folds:
         split = f"{split}+" * bool(split) + f"fold:{seed % experiment.folds}:of={experiment.folds}"

@@ -1,4 +1,4 @@
-"""Paired differences of the rows of an experiment, over seeds or over folds, and what they say of a claim."""
+"""Paired differences of the rows of an experiment, over seeds or over folds, and the verdicts on its claims."""
 
 from __future__ import annotations
 

@@ -260,7 +260,7 @@ def test_folds_of_instances_keep_a_photo_and_its_sketches_together(tmp_path: Pat
     file = write(tmp_path, {"few": {"test_photos": names[:5], "train_photos": names[5:19], "left_out_photos": names[19:]}})
     for spec in (f"{file}:few+", ""):
         folds = [split(shoes(), f"{spec}fold:{k}:of=4") for k in range(4)]
-        assert all(len(data) == (57 if spec else 60) for data in folds)  # what the base leaves out stays out
+        assert all(len(data) == (57 if spec else 60) for data in folds)  # images that the base leaves out stay out
         unseen = [data.test.photos.key(i) for data in folds for i in range(len(data.test.photos))]
         assert sorted(unseen) == [f"photo/shoe/{name}.jpg" for name in names[: 19 if spec else 20]]
         for data in folds:

@@ -1,4 +1,4 @@
-"""Landmark pooling on cached maps of a frozen backbone: what places, offsets and the second head are worth (Zhang et al. 2019)."""
+"""Landmark pooling on cached maps of a frozen backbone: the worth of places, offsets and the second head (Zhang et al. 2019)."""
 
 from __future__ import annotations
 
