@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sbirlib.errors import InputError
@@ -19,6 +22,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 PATIENCE = timedelta(minutes=30)  # of an exchange: rank 0 may save or draw meanwhile; a process that ends is noticed at once
 LOST = ("Connection", "Broken pipe")  # in gloo's message about a process that has ended
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # torchrun's variable: the file whose message ends its report
+GRACE = 20.0  # seconds for the launcher to end the processes that have not failed themselves; an interpreter with torch takes some to end
 
 
 def world_size() -> int:
@@ -106,6 +111,27 @@ def first_to_fail() -> bool:
         return bool(dist.distributed_c10d._get_default_store().add("sbirlib/failed", 1) == 1)
     except RuntimeError:  # the store has ended with its process
         return False
+
+
+def fail(error: BaseException, text: str) -> None:
+    """Say an error on stderr, as the first process of its group to fail, and to torchrun, whose own report then ends with it.
+
+    A process that fails after the first, or for want of another that has ended, leaves the launcher time to end it, so that the launcher's
+    report names the first alone.
+    """
+    first, alone = first_to_fail(), not lost(error)
+    if first:
+        print(text, file=sys.__stderr__ if rank() else sys.stderr, flush=True)  # `sys.stderr` of other ranks may be silenced
+    if first and alone:
+        _tell_torchrun(text)
+    elif world_size() > 1:
+        time.sleep(GRACE)
+
+
+def _tell_torchrun(text: str) -> None:
+    if path := os.environ.get(ERROR_FILE):
+        about = {"message": text, "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time()))}}
+        Path(path).write_text(json.dumps({"message": about}), encoding="utf-8")
 
 
 def lost(error: BaseException) -> bool:

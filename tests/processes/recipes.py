@@ -1,6 +1,6 @@
 """Training of recipes in one process of a group: losses, gradients and final weights, for comparison with one process.
 
-torchrun --nproc-per-node 2 -m tests.processes.recipes FOLDER STEPS RECIPE ...
+torchrun --nproc-per-node 2 -m tests.processes.recipes FOLDER STEPS RECIPE[+VARIANT] ...
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from sbirlib.testing.subject import Subject
 from sbirlib.testing.world import separable
 from sbirlib.training.steps import StepEvent
 
+VARIANTS: dict[str, dict[str, Any]] = {"": {}, "cached": {"chunk": 3, "accumulate": 2, "clip": 0.1}}  # changes of every phase
+EVAL = {"of": "encoder", "eval": True}  # norms of a chunk, which are others for other shares, stay out
 FEW = {"width": 16, "size": 16, "channels": 4, "blocks": 1}  # of networks beside the backbone
 
 
@@ -41,13 +43,22 @@ def speckled() -> Dataset:
     return from_lists("speckled", sketches=rows[SKETCH], photos=rows[PHOTO])
 
 
-def trained(name: str, steps: int, delay: float = 0.0) -> dict[str, Any]:
-    """Losses of each step, gradients of the first step of each phase, and the weights at the end; tensors of any shape by name."""
+def few_of(name: str) -> dict[str, Any]:
+    """Options that make the networks of a recipe small beside its backbone, by dotted path."""
     tables = Recipe.of(recipe_file.read(name)).tables()
     parts = {"encoder": tables["encoder"]} | {f"losses.{loss}": table for loss, table in tables["losses"].items()}
     few = {f"{place}.{option}": value for place, table in parts.items() for option, value in FEW.items() if option in table}
     if tables["encoder"]["name"] == "landmark":  # a map of 4 x 4 cells
         few |= {"encoder.landmarks": min(4, tables["encoder"]["landmarks"]), "encoder.encoder.output_stride": 8}
+    return few
+
+
+def trained(name: str, steps: int, delay: float = 0.0, variant: str = "") -> dict[str, Any]:
+    """Losses of each step, gradients of the first step of each phase, and the weights at the end; tensors of any shape by name."""
+    few, tables = few_of(name), Recipe.of(recipe_file.read(name)).tables()
+    for i, phase in enumerate(tables["phases"] if variant else []):
+        rules = [{"of": rule["of"], "frozen": True} for rule in phase["parameters"] if rule.get("frozen") is True]
+        few |= {f"phases.{i}.{key}": value for key, value in VARIANTS[variant].items()} | {f"phases.{i}.parameters": [*rules, EVAL]}
     pipeline = small(Subject("recipe", name, few), steps=steps)
     pipeline.encoder.double()
     losses: list[dict[str, float]] = []
@@ -71,7 +82,8 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)  # rounding would grow from step to step, under Adam and hard mining
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     for name in names:
-        result = trained(name, int(steps), delay=0.02 if launched()[0] == 1 else 0.0)  # one process is slower
+        recipe, _, variant = name.partition("+")
+        result = trained(recipe, int(steps), 0.02 if launched()[0] == 1 else 0.0, variant)  # one process is slower
         if rank() == 0:
             torch.save(result, Path(folder) / f"{name}.pt")
 

@@ -14,8 +14,9 @@ from sbirlib import list_parts
 from sbirlib.recipe_file import read
 
 SOME = ("acnet", "generative-heterogeneous", "hard-transfer-crossgrad", "mathm", "vtd")  # in every test run
-STEPS = {"some": "4", "all": "10"}
+CACHED = ("acnet+cached", "generative+cached", "hard-transfer-crossgrad+cached")  # gradient caching, accumulation and clipping at once
 TRAINED = [name for name in list_parts("recipe") if read(name).get("phases") != []]  # clip, for one, has nothing to train
+GROUPS = {"some": (SOME, "4"), "cached": (("mathm+cached",), "10"), "all": ((*TRAINED, *CACHED), "10")}  # recipes, and steps of a phase
 Result = dict[str, Any]
 
 
@@ -26,9 +27,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], di
 
     def of(which: str, count: int) -> dict[str, Result]:
         if (which, count) not in known:
-            names, out = SOME if which == "some" else TRAINED, folder / f"{which}-{count}"
+            (names, steps), out = GROUPS[which], folder / f"{which}-{count}"
             out.mkdir()
-            process = run(count, "-m", "tests.processes.recipes", str(out), STEPS[which], *names)
+            process = run(count, "-m", "tests.processes.recipes", str(out), steps, *names)
             assert process.returncode == 0, process.stderr[-5000:]
             known[which, count] = {name: torch.load(out / f"{name}.pt", weights_only=True) for name in names}
         return known[which, count]
@@ -51,10 +52,15 @@ def test_two_processes_equal_one(results: Callable[[str, int], dict[str, Result]
     check_equal(results("some", 1)[recipe], results("some", 2)[recipe])
 
 
+@pytest.mark.xdist_group("processes")
+def test_caching_accumulation_and_clipping_together_equal_one_process(results: Callable[[str, int], dict[str, Result]]) -> None:
+    check_equal(*(results("cached", count)["mathm+cached"] for count in (1, 2)))
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("recipe", TRAINED)
+@pytest.mark.parametrize("recipe", [*TRAINED, *CACHED])
 def test_several_processes_equal_one_for_every_recipe(
     results: Callable[[str, int], dict[str, Result]], recipe: str, count: int, tmp_path: Path
 ) -> None:

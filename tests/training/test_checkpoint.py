@@ -95,6 +95,20 @@ def test_an_optimizer_goes_on_as_if_never_stopped(name: str) -> None:
     assert torch.equal(run(True), run(False))
 
 
+@pytest.mark.parametrize("setting", ["fused", "foreach"])
+def test_a_state_of_another_implementation_is_taken_with_our_own(setting: str) -> None:
+    """As that of a fused SGD, which earlier versions had."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    former, own = (SPECS["sgd"].make([weight]) for _ in range(2))
+    weight.grad = torch.ones(3)
+    former.step()
+    tensors, rest = pack({"o": former})
+    rest["o"]["groups"][0][setting] = True
+    unpack({"o": own}, *through_json(tensors, rest), {"o": SPECS["sgd"]})
+    assert own.param_groups[0][setting] is None
+    assert torch.equal(own.state[weight]["momentum_buffer"], torch.ones(3))
+
+
 State = dict[str, Any]
 CHANGES: dict[str, Callable[[State, State], object]] = {  # of the state's tensors, and of the rest
     "a shape": lambda t, o: t.update({"optimizer.o.0.exp_avg": torch.ones(7)}),

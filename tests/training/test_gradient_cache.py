@@ -61,7 +61,7 @@ def test_chunks_have_the_gradient_of_the_whole_batch(fresh: Fresh, dataset: Data
 
     (whole, expected), (chunked, gradients) = run(), run(chunk=chunk)
     for one, other in zip(whole, chunked, strict=True):
-        assert other == pytest.approx(one, rel=1e-9)
+        assert other == pytest.approx(one, rel=1e-7)  # the length of a difference that is rounding alone is its square root
     torch.testing.assert_close(gradients, expected, rtol=1e-9, atol=1e-12)
     assert max(float(value.abs().max()) for value in expected.values()) > 1e-2
 
@@ -124,6 +124,8 @@ def test_all_processes_have_as_many_chunks(monkeypatch: pytest.MonkeyPatch) -> N
             own = chunks_of(images, size)
             assert [row for rows in own for row in range(images)[rows]] == list(range(images))
             assert len(own) == count
+            sizes = [rows.stop - rows.start for rows in own]
+            assert max(sizes) - min(sizes) <= 1, "no small last chunk, of which batch norms would see little"
             monkeypatch.setattr(gradient_cache, "lengths", lambda number: [number, -(-(images + 1) // size)])  # noqa: B023
             shared = chunks_of(images, size)
             monkeypatch.undo()

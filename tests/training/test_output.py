@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +14,14 @@ import torch
 from tests.training.test_run import small_pipeline
 from torch import Tensor
 
+from sbirlib import sealed
 from sbirlib.data.dataset import Dataset
 from sbirlib.errors import InputError
 from sbirlib.files import held
 from sbirlib.interfaces import Encoder, Loss, Step
 from sbirlib.training import checkpoint
+from sbirlib.training.log import Log
+from sbirlib.training.output import save_last
 from sbirlib.training.shortage import OutOfMemory, shortage
 from sbirlib.training.steps import StepEvent
 
@@ -71,6 +76,56 @@ def test_a_run_set_back_keeps_its_new_checkpoints(fresh: Fresh, dataset: Dataset
         (tmp_path / f"checkpoint-{step:08d}.safetensors").rename(tmp_path / f"checkpoint-{90 + step:08d}.safetensors")
     small_pipeline(fresh(), 9).fit(dataset, resume=True, **options)
     assert {"checkpoint-00000008.safetensors", "checkpoint-00000009.safetensors"} <= {file.name for file in tmp_path.iterdir()}
+
+
+def test_a_copy_that_the_disk_has_no_room_for_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def no_room(_: Path, copy: Path) -> None:
+        copy.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(shutil, "copyfile", no_room)
+    with pytest.raises(InputError, match=r"checkpoint-00000003.safetensors' could not be written \(No space left on device\)"):
+        save_last(tmp_path, lambda path: sealed.write(path, {}, {}), step=3, keep=2)
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+class FullBoard:
+    """TensorBoard's writer on a full disk, whose thread's error every later call raises."""
+
+    def add_scalar(self, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    close = add_scalar
+
+
+def write_log(folder: Path, full: str, error: type[BaseException] | None = None) -> None:
+    """Two records of a log, with a disk that is full after the first for its file, for TensorBoard, or only as it is closed."""
+    with Log(folder, total=3, show=False, tensorboard=False) as log:
+        log.record(1, value=1.0)
+        if full == "file":
+            log.file = open("/dev/full", "a", encoding="utf-8")
+        elif full == "board":
+            log.board = FullBoard()
+        log.record(2, value=1.0)
+        log.board = FullBoard()
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize(("full", "lines"), [("file", 1), ("board", 2), ("close", 2)])
+def test_a_log_on_a_full_disk_is_told_with_the_way_out(tmp_path: Path, full: str, lines: int) -> None:
+    with pytest.raises(InputError, match=r"the log in .* could not be written \(No space left on device\).*go on .* \(--resume\)"):
+        write_log(tmp_path, full)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == lines
+
+
+def test_a_log_on_a_full_disk_hides_no_other_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_log(tmp_path, "close", KeyboardInterrupt)
 
 
 def test_minutes_save_too(fresh: Fresh, dataset: Dataset, tmp_path: Path) -> None:

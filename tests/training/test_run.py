@@ -21,6 +21,7 @@ from sbirlib.interfaces import AdversarialLoss, Encoder, Loss, Miner, ModuleComp
 from sbirlib.pipeline import Pipeline
 from sbirlib.training import checkpoint
 from sbirlib.training.run import Run
+from sbirlib.training.steps import StepEvent
 
 
 def small_pipeline(encoder: Encoder, steps: int = 8, **changes: Any) -> Pipeline:
@@ -140,6 +141,39 @@ def test_a_checkpoint_of_another_recipe_is_refused(encoder: Encoder, dataset: Da
         small_pipeline(encoder, 2, compile=True, seed=4).fit(dataset, out=tmp_path, resume=True, progress=False)
     with pytest.raises(InputError, match="needs out=FOLDER"):
         small_pipeline(encoder, 3).fit(dataset, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_parameters_that_thaw_train_and_resume(fresh: Callable[[], Encoder], dataset: Dataset, tmp_path: Path, optimizer: str) -> None:
+    """Parameters of one group, some of which have no state yet."""
+    phases = [{"steps": 6, "optimizer": {"name": optimizer, "lr": 1e-2}, "parameters": [{"of": "encoder.backbone", "frozen": 3}]}]
+
+    def stop(event: StepEvent) -> None:
+        if event.done == 3:
+            raise Stop
+
+    whole = small_pipeline(fresh(), phases=phases).fit(dataset, progress=False)
+    stopped = small_pipeline(fresh(), phases=phases)
+    with pytest.raises(Stop):
+        stopped.fit(dataset, out=tmp_path, save_every=1, progress=False, on_step=stop)
+    resumed = small_pipeline(fresh(), phases=phases).fit(dataset, out=tmp_path, resume=True, progress=False)
+    assert same(state(whole), state(resumed))
+    start = small_pipeline(fresh()).model.tensors()
+    assert not torch.equal(state(whole)["encoder.backbone.0.weight"], start["encoder.backbone.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("keep", 0, r"keep \(--keep\) = 0: expected a whole number of at least 1"),
+        ("save_minutes", 0.0, r"save_minutes \(--save-minutes\) = 0.0: expected a number above 0"),
+    ],
+)
+def test_a_setting_out_of_range_is_named_as_in_python_and_on_the_command_line(
+    encoder: Encoder, dataset: Dataset, option: str, value: float, message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        small_pipeline(encoder, 2).fit(dataset, progress=False, **{option: value})  # type: ignore[arg-type]
 
 
 class Poison(Loss):

@@ -104,7 +104,7 @@ def test_mistakes_of_any_phase_come_out_before_an_image_is_read(
 def test_a_failed_start_leaves_no_file(encoder: Encoder, dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="categories=50"):
         pipeline(encoder, sampler={"categories": 50}).fit(dataset, out=tmp_path / "run", progress=False)
-    with pytest.raises(InputError, match="save_every = 0: expected a whole number of at least 1"):
+    with pytest.raises(InputError, match=r"save_every \(--save-every\) = 0: expected a whole number of at least 1"):
         pipeline(encoder).fit(dataset, out=tmp_path / "run", save_every=0, progress=False)
     assert not (tmp_path / "run").exists()
 

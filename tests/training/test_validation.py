@@ -156,6 +156,7 @@ def test_validation_that_says_nothing_is_warned_of(
     pipeline_ = small_pipeline(fresh(), 2, sampler={"categories": 2, "per_modality": 2}, validate={"every": 1})
     pipeline_.fit(parted(dataset), out=tmp_path, progress=False)
     assert "validation chooses no step: category-level evaluation says nothing here: all" in caplog.text
+    assert "or 'seed:0'" not in caplog.text, "the split that the run may have already"
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {line["validation"]["mAP@all"] for line in lines if "validation" in line} == {1.0}
 

@@ -13,8 +13,8 @@ from sbirlib.retrieval.evaluators import Category, Instance
 
 LabelArray = NDArray[np.int64]
 CLASSES = (
-    "choose a split with two such classes or more: a split file that names them, or 'seed:0', which takes a tenth of the seen classes "
-    "for validation, two from 19 classes on"
+    "choose a split with two such classes or more, as a split file names them ('seed:N' takes a tenth of the seen classes for validation, "
+    "two of them only from 19 classes on)"
 )
 INSTANCES = "evaluate with 'category', or give each sketch the file name of its photo"
 

@@ -12,6 +12,7 @@ from torch import distributed as dist
 from torch.profiler import record_function
 
 from sbirlib.processes import world_size
+from sbirlib.training.sharding import is_divided
 
 BYTES = 25 * 2**20  # of a message, as in DistributedDataParallel
 
@@ -20,12 +21,14 @@ BYTES = 25 * 2**20  # of a message, as in DistributedDataParallel
 def averaged(parameters: Iterable[nn.Parameter], *, overlap: bool) -> Iterator[None]:
     """After the block, in which a backward pass runs, every gradient is its mean over processes; one that no process has stays missing.
 
+    Those of divided parameters are so already (`Shards`).
+
     With `overlap` a message is sent as soon as its gradients are there, which all processes must compute in one order.
     """
     if world_size() == 1:
         yield
         return
-    messages = _messages([parameter for parameter in parameters if parameter.requires_grad])
+    messages = _messages([parameter for parameter in parameters if parameter.requires_grad and not is_divided(parameter)])
     pending = {parameter: message for message in messages for parameter in message.parameters}
     sent = 0
 

@@ -82,14 +82,14 @@ class GradientCache:
 
 
 def chunks_of(images: int, size: int) -> list[slice]:
-    """Chunks of at most `size` of so many images, as many in every process, since batch norms and draws need all processes for each chunk.
+    """Chunks of at most `size` of so many images, whose sizes differ by one at most: batch norms would see little in a small last one.
 
-    Where this process's share of a batch is the smaller one, it may have smaller chunks.
+    There are as many in every process, since batch norms and draws need all processes for each chunk, also where shares of a batch differ.
+
+    >>> chunks_of(10, 4)
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
     """
-    plain = [slice(start, min(start + size, images)) for start in range(0, images, size)]
-    count = max(lengths(len(plain)))
-    if len(plain) == count:
-        return plain
+    count = max(lengths(-(-images // size)))
     ends = [images * (i + 1) // count for i in range(count)]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 

@@ -6,7 +6,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -65,17 +66,18 @@ class Log:
         """Write one line of JSONL, and every number in it to TensorBoard."""
         if self.folder is None:
             return
-        if self.file is not None and not Path(self.file.name).exists():
-            logger.warning("%s has vanished, and is made again: what was in it is lost", self.folder)
-            self._close()
-        if self.file is None:
-            self._open(self.folder)
-        assert self.file is not None
-        self.file.write(json.dumps({"step": step, **values}) + "\n")
-        self.file.flush()
-        if self.board is not None:
-            for name, value in _numbers(values).items():
-                self.board.add_scalar(name, value, step)
+        with self._written():
+            if self.file is not None and not Path(self.file.name).exists():
+                logger.warning("%s has vanished, and is made again: what was in it is lost", self.folder)
+                self._close()
+            if self.file is None:
+                self._open(self.folder)
+            assert self.file is not None
+            self.file.write(json.dumps({"step": step, **values}) + "\n")
+            self.file.flush()
+            if self.board is not None:
+                for name, value in _numbers(values).items():
+                    self.board.add_scalar(name, value, step)
 
     def picture(self, step: int, draw: Callable[[], Image.Image]) -> None:
         """Save the picture of a step's retrievals, `retrievals/STEP.png`, to TensorBoard too."""
@@ -85,7 +87,8 @@ class Log:
         with atomic_write(self.folder / "retrievals" / f"{step:08d}.png") as partial:
             image.save(partial, format="PNG")
         if self.board is not None:
-            self.board.add_image("retrievals", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+            with self._written():
+                self.board.add_image("retrievals", np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
     def _open(self, folder: Path) -> None:
         path = folder / "log.jsonl"
@@ -96,26 +99,38 @@ class Log:
             _drop_lines_after(path, self.done)
             self.file = open(path, "a", encoding="utf-8")
         except OSError as error:
-            raise InputError(f"nothing can be written in {folder} ({error.strerror}): choose another out=FOLDER") from error
+            raise InputError(f"nothing can be written in {folder} ({error.strerror}): choose another out=FOLDER (--out)") from error
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=self.done or None)
 
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Tell a full disk as wrong input; TensorBoard's own thread writes, and a later call raises its error."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"the log in {self.folder} could not be written ({error.strerror or error}); the checkpoints there are untouched: make room, and go "
+                "on from the last one with resume=True (--resume)"
+            ) from error
+
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.bar.close()
         if self.live is not None:
             self.live.close()
-        self._close()
+        with self._written() if kind is None else suppress(OSError):  # an error of the run stays the one that is told
+            self._close()
 
     def _close(self) -> None:
-        for closing in (self.file and self.file.close, self.board and self.board.close):
-            if closing:
-                closing()
-        self.file = self.board = None
+        with ExitStack() as stack:
+            for file in filter(None, (self.file, self.board)):
+                stack.callback(file.close)
+            self.file = self.board = None
 
 
 def _drop_lines_after(path: Path, done: int) -> None:

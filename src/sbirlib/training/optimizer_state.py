@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from sbirlib.errors import InputError
 from sbirlib.spec import Spec
 from sbirlib.training.description import OptimizerState
+from sbirlib.training.sharding import assembled, divided_as, is_divided
 
 PREFIX = "optimizer."  # of the tensors' names
+IMPLEMENTATION = ("fused", "foreach")  # settings of a group that change how a step is computed, and not what it is
 Optimizers = Mapping[str, torch.optim.Optimizer]
 
 
 def pack(optimizers: Optimizers) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state of optimizers: tensors by name, of the shape of their parameters, and the rest as JSON."""
+    """The state of optimizers: tensors by name, of the shape of their parameters, and the rest as JSON; for divided ones every process calls it."""
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {}
     for name, optimizer in optimizers.items():
@@ -26,7 +28,7 @@ def pack(optimizers: Optimizers) -> tuple[dict[str, Tensor], dict[str, Any]]:
         for number, values in state["state"].items():
             for key, value in values.items():
                 if isinstance(value, Tensor):
-                    tensors[f"{PREFIX}{name}.{number}.{key}"] = value.detach().to("cpu", copy=True).contiguous()
+                    tensors[f"{PREFIX}{name}.{number}.{key}"] = assembled(value.detach()).to("cpu", copy=True).contiguous()
                 else:
                     plain.setdefault(str(number), {})[key] = value
         rest[name] = {"groups": state["param_groups"], "plain": plain}
@@ -59,11 +61,12 @@ def _state(name: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         if expected is not None and not (key in expected and _fits(value, expected[key], like)):
             raise InputError(f"the entry {key[:80]!r} of parameter {number} of its optimizer {name!r} is not one that this optimizer keeps")
         if isinstance(value, Tensor) and value.shape == like.shape:
-            value = torch.empty_like(like, dtype=value.dtype).copy_(value)
+            value = divided_as(like, value) if is_divided(like) else torch.empty_like(like, dtype=value.dtype).copy_(value)
         state.setdefault(int(number), {})[key] = value
     if expected is not None and not all(values.keys() == expected.keys() for values in state.values()):
         raise InputError(f"the state of its optimizer {name!r} is not whole")
-    return {"state": state, "param_groups": rest.groups}
+    kept = [{key: group[key] for key in IMPLEMENTATION if key in group} for group in own]
+    return {"state": state, "param_groups": [{**group, **as_here} for group, as_here in zip(rest.groups, kept, strict=True)]}
 
 
 def _entries(name: str, tensors: Mapping[str, Tensor], rest: OptimizerState) -> Iterator[tuple[str, str, Any]]:
@@ -103,6 +106,7 @@ def _alike(group: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     return group.keys() - {"initial_lr"} == own.keys() - {"initial_lr"} and all(
         _number(value) if _number(own.get(key, 0.0)) else value == (list(own[key]) if isinstance(own[key], tuple) else own[key])
         for key, value in group.items()
+        if key not in IMPLEMENTATION
     )
 
 

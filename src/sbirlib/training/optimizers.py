@@ -49,4 +49,5 @@ def sgd(
         momentum: decay rate of the velocity; 0 leaves momentum out
         nesterov: Nesterov's momentum
     """
-    return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov, fused=True)
+    # not fused, which would fail where a parameter thaws, and so lacks the velocity that others have
+    return torch.optim.SGD(parameters, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov)

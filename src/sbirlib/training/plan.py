@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from sbirlib.recipe import Recipe
 from sbirlib.training.model import Model
 from sbirlib.training.randomness import make_seeded
 from sbirlib.training.rules import Rules
+from sbirlib.training.sharding import check_sharding
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +59,21 @@ class Plan:
         """Optimizer steps of the phases before this one."""
         return sum(plan.phase.steps for plan in self.phases[:phase])
 
+    def renewed(self) -> Plan:
+        """The plan with new optimizers, for parameters that have taken the place of others in the model."""
+        return replace(self, phases=tuple(replace(this, optimizers=_optimizers(this.rules, this.phase)) for this in self.phases))
+
     def batches_before(self, phase: int, step: int) -> int:
         """Batches before this step of a phase, those of the phases before it included."""
         before = sum(plan.phase.steps * plan.phase.accumulate for plan in self.phases[:phase])
         return before + step * self.phases[phase].phase.accumulate
 
 
-def plan_training(model: Model, recipe: Recipe, labels: Labels) -> Plan:
-    """The plan of a model that has its losses. Raises InputError where a rule names nothing, nothing trains, or no batch can be sampled."""
+def plan_training(model: Model, recipe: Recipe, labels: Labels, *, shard: bool = False) -> Plan:
+    """The plan of a model that has its losses; with `shard` its encoder's weights are to be divided among processes.
+
+    Raises InputError where a rule names nothing, nothing trains, no batch can be sampled, or the weights cannot be divided.
+    """
     samplers = [make_seeded(phase.sampler or recipe.sampler, recipe.seed, "sampler") for phase in recipe.phases]
     phases = []
     for number, (phase, sampler) in enumerate(zip(recipe.phases, samplers, strict=True)):
@@ -76,7 +84,10 @@ def plan_training(model: Model, recipe: Recipe, labels: Labels) -> Plan:
         if phase.steps:
             batches = _batches(sampler, labels, recipe.seed)
             _check_categories(recipe, phase, batches, labels)
-    return Plan(model, recipe, tuple(phases))
+    plan = Plan(model, recipe, tuple(phases))
+    if shard:
+        check_sharding(plan)
+    return plan
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sbirlib.errors import InputError
 from sbirlib.processes import world_size
+from sbirlib.recipe import Recipe
 from sbirlib.spec import Spec
 from sbirlib.training import checkpoint
 from sbirlib.training.best import Best
@@ -25,8 +26,10 @@ from sbirlib.training.steps import Position
 logger = logging.getLogger(__name__)
 
 
-def save(path: Path, plan: Plan, position: Position, stream: RandomStream, about: Mapping[str, Any], best: Best | None = None) -> None:
-    """Write model, optimizers, random state, position and the best step so far; `about` describes the model and its data.
+def contents(
+    plan: Plan, position: Position, stream: RandomStream, about: Mapping[str, Any], best: Best | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of model, optimizers and random state, and position and best step so far in a description; `about` describes model and data.
 
     All processes have the same state, the random state included, so one file serves any number of them.
     """
@@ -35,7 +38,7 @@ def save(path: Path, plan: Plan, position: Position, stream: RandomStream, about
     training["processes"] = world_size()
     if best is not None:
         training |= {"chosen": None if best.chosen is None else best.chosen.model_dump(), "since": best.since}
-    checkpoint.write(path, plan.model.tensors() | tensors | stream.state, {**about, "training": training})
+    return plan.model.tensors() | tensors | stream.state, {**about, "training": training}
 
 
 def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, Any], best: Best | None = None) -> Position:
@@ -45,7 +48,9 @@ def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, An
     """
     tensors, theirs = checkpoint.read_model(path)
     if theirs.training is None:
-        raise InputError(f"{path} is a model without the state of a training, so none can be resumed from it: choose another out=FOLDER")
+        raise InputError(
+            f"{path} is a model without the state of a training, so none can be resumed from it: choose another out=FOLDER (--out)"
+        )
     _check_recipe(path, plan, theirs.training, theirs.recipe)
     _check_data(path, theirs, about)
     position = _position(path, plan, theirs.training)
@@ -55,7 +60,7 @@ def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, An
         stream.check(tensors)
         unpack(phase.optimizers, tensors, theirs.training.optimizers, _specs(plan, position))
     except InputError as error:
-        raise InputError(f"{path} cannot be resumed: {error}; take an earlier copy, or choose another out=FOLDER") from error
+        raise InputError(f"{path} cannot be resumed: {error}; take an earlier copy, or choose another out=FOLDER (--out)") from error
     plan.model.load_state_dict(checkpoint.of_model(tensors))
     stream.restore(tensors)
     if theirs.training.processes != world_size():
@@ -71,13 +76,15 @@ def _check_recipe(path: Path, plan: Plan, training: Training, before: Mapping[st
     """Refuse a checkpoint of another recipe; more patience, and other steps of the phase it stands in or of later ones, are told and trained."""
     if training.recipe_digest == plan.recipe.digest:
         return
-    now = plan.recipe.tables()
+    now, before = plan.recipe.tables(), _completed(path, before)
+    if now == before:
+        return
     phases, former = now["phases"], before.get("phases", [])
     keys = sorted(key for key in now.keys() | before.keys() if _fixed(now.get(key)) != _fixed(before.get(key)))
     if keys or len(phases) != len(former) or any(a != b for a, b in zip(phases[: training.position.phase], former, strict=False)):
         raise InputError(
             f"{path} was made by another recipe (they differ in: {', '.join(keys) or 'phases'}): train it with that one, or choose another "
-            "out=FOLDER. Patience and steps alone may be others, those of the phase it stands in and of later ones: so a run is made longer"
+            "out=FOLDER (--out). Patience and steps alone may be others, those of the phase it stands in and of later ones: so a run is made longer"
         )
     steps = ", ".join(
         f"phases.{i}.steps {b['steps']} -> {a['steps']}" for i, (a, b) in enumerate(zip(phases, former, strict=True)) if a != b
@@ -94,6 +101,17 @@ def _fixed(value: Any) -> Any:
     return value
 
 
+def _completed(path: Path, before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe of a checkpoint with the options that its version did not have at their defaults; as it is where it cannot be read."""
+    try:
+        tables = Recipe.of(before).tables()
+    except InputError:
+        return before
+    if keys := sorted(key for key in tables.keys() | before.keys() if tables.get(key) != before.get(key)):
+        logger.warning("%s is of an earlier version: options of %s that it did not have are at their defaults", path, ", ".join(keys))
+    return tables
+
+
 def _check_data(path: Path, theirs: Description, about: Mapping[str, Any]) -> None:
     """Refuse a checkpoint of other data; those of the first versions do not say of which data they are."""
     own, data = about["data"], theirs.data
@@ -102,7 +120,7 @@ def _check_data(path: Path, theirs: Description, about: Mapping[str, Any]) -> No
         before = "other data" if data is None else f"{data.name}, split {data.split} ({data.digest[:12]})"
         raise InputError(
             f"{path} was trained on {before}, and this is {own['name']}, split {own['split']} ({own['digest'][:12]}): "
-            "resume it on the same images and split, or choose another out=FOLDER"
+            "resume it on the same images and split, or choose another out=FOLDER (--out)"
         )
 
 
@@ -111,7 +129,7 @@ def _position(path: Path, plan: Plan, training: Training) -> Position:
     inside = position.phase < len(plan.phases) and position.step <= plan.phases[position.phase].phase.steps
     if not inside or position.epoch > plan.batches_before(position.phase, position.step) + position.phase:  # an epoch has a batch at least
         raise InputError(
-            f"{path} stands at {position}, which is no place in this recipe: take an earlier copy, or choose another out=FOLDER"
+            f"{path} stands at {position}, which is no place in this recipe: take an earlier copy, or choose another out=FOLDER (--out)"
         )
     return position
 

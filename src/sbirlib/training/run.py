@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt
 from PIL import Image
 
 from sbirlib.errors import InputError
-from sbirlib.options import hold
+from sbirlib.options import options_of, refuse
 from sbirlib.processes import everyone, largest, on_first, rank, world_size
 from sbirlib.training import checkpoint
 from sbirlib.training.average import share_buffers
@@ -26,7 +26,8 @@ from sbirlib.training.log import Log
 from sbirlib.training.output import BEST, CHECKPOINT, held_by_this_run, save_last
 from sbirlib.training.plan import Plan
 from sbirlib.training.randomness import RandomStream, drawn_from
-from sbirlib.training.resume import restore, save
+from sbirlib.training.resume import contents, restore
+from sbirlib.training.sharding import Shards, places
 from sbirlib.training.shortage import shortage
 from sbirlib.training.source import Source
 from sbirlib.training.steps import Position, StepEvent, steps
@@ -51,9 +52,17 @@ class Run:
     log_every: Annotated[int, Ge(1)] = 10
     progress: bool = True
     tensorboard: bool = True
+    shard: bool = False
 
     def __post_init__(self) -> None:
-        hold(Run, vars(self))
+        """Raise InputError for values that the annotations do not allow, by their names in Python and on the command line."""
+        faults: list[str] = []
+        for name, option in options_of(Run).items():
+            try:
+                option.read(getattr(self, name))
+            except ValueError as error:
+                faults.append(f"{name} (--{name.replace('_', '-')}) = {error}")
+        refuse(faults)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -94,8 +103,11 @@ def train(
         if run.out is not None:
             folder = held_by_this_run(run.out, plan.model, run.keep + (best is not None))
             on_first(lambda: stack.enter_context(folder))
-        start = _start(plan, run, stream, about, best)
-        session = _Session(plan, source, stream, run, about, validate, best, plan.steps_before(start.phase) + start.step)
+        shards = Shards(places(plan.model.encoder) if run.shard else (), run.device)
+        plan = plan.renewed() if run.shard else plan
+        with shards.whole():
+            start = _start(plan, run, stream, about, best)
+        session = _Session(plan, source, stream, run, about, validate, best, plan.steps_before(start.phase) + start.step, shards)
         session.complete()
         if session.done < plan.total and not (best and best.exhausted):
             if plan.recipe.compile:
@@ -105,6 +117,7 @@ def train(
             session.run(start, on_step)
         elif best and best.exhausted:
             logger.info("no step is left: the patience of validation had ended after step %d of %d", session.done, plan.total)
+        shards.close()
     if best is not None:
         best.load(plan.model)
     return best
@@ -123,9 +136,10 @@ class _Session:
         validate: Validate | None,
         best: Best | None,
         done: int,
+        shards: Shards,
     ) -> None:
         self.plan, self.source, self.stream, self.run_, self.about = plan, source, stream, run, about
-        self.validate, self.best, self.done = validate, best, done
+        self.validate, self.best, self.done, self.shards = validate, best, done, shards
         first = rank() == 0
         self.log = Log(run.out if first else None, total=plan.total, done=done, show=run.progress and first, tensorboard=run.tensorboard)
 
@@ -202,8 +216,9 @@ class _Session:
         assert self.validate is not None
         if any(this.phase.batch_norm == "local" for this in self.plan.phases):
             share_buffers(self.plan.model)
-        metrics, picture = self.validate()
-        improved = self.best is not None and self.best.take(metrics, step, self.plan.model)
+        with self.shards.whole():
+            metrics, picture = self.validate()
+            improved = self.best is not None and self.best.take(metrics, step, self.plan.model)
         self.log.record(step, validation=dict(metrics))
         if picture is not None:
             self.log.picture(step, picture)
@@ -213,14 +228,13 @@ class _Session:
 
     def _save(self, event: StepEvent, improved: bool) -> None:
         """Save the checkpoint, and after it the best weights, so that a kill in between loses neither."""
-        if self.run_.out is None or rank() != 0:
+        if self.run_.out is None or (rank() != 0 and not self.shards.blocks):
             return
-        save_last(
-            self.run_.out,
-            lambda path: save(path, self.plan, event.position, self.stream, self.about, self.best),
-            event.done,
-            self.run_.keep,
-        )
+        with self.shards.whole():
+            tensors, about = contents(self.plan, event.position, self.stream, self.about, self.best)
+        if rank() != 0:
+            return
+        save_last(self.run_.out, lambda path: checkpoint.write(path, tensors, about), event.done, self.run_.keep)
         if improved:
             self._save_best()
 
@@ -234,12 +248,12 @@ def _start(plan: Plan, run: Run, stream: RandomStream, about: Mapping[str, Any],
     if not run.resume:
         return Position()
     if run.checkpoint is None or run.out is None:
-        raise InputError("resume=True needs out=FOLDER, the folder of the run to go on with")
+        raise InputError("resume=True (--resume) needs out=FOLDER (--out), the folder of the run to go on with")
     return restore(run.checkpoint, plan, stream, about, best) if run.resumes else Position()
 
 
 def _farewell(event: StepEvent, run: Run) -> str:
-    way = f"saved in {run.checkpoint}: go on with resume=True (--resume)" if run.out else "not saved: that needs out=FOLDER"
+    way = f"saved in {run.checkpoint}: go on with resume=True (--resume)" if run.out else "not saved: that needs out=FOLDER (--out)"
     message = f"stopped after step {event.done} of {event.total}; {way}"
     logger.warning(message)
     return message

@@ -17,6 +17,7 @@ from sbirlib.phase import Phase
 from sbirlib.training.average import averaged, share_buffers
 from sbirlib.training.gradient_cache import GradientCache
 from sbirlib.training.model import Model
+from sbirlib.training.norms import prepare_norms
 from sbirlib.training.objective import (
     Turn,
     Values,
@@ -32,6 +33,7 @@ from sbirlib.training.objective import (
 )
 from sbirlib.training.plan import PhasePlan, Plan, learning_rates
 from sbirlib.training.rules import scale_rates
+from sbirlib.training.sharding import assembled, mixed
 from sbirlib.whole_batch import whole_batch
 
 
@@ -75,8 +77,10 @@ def steps(plan: Plan, batches: Batches, start: Position, *, check_every: int = 1
     """Train phase by phase from `start`, with one event after each step.
 
     `batches(sampler, position)` yields, without end, the position after a batch, the batch, and whether it is the last of its epoch. Terms are
-    checked to be finite every `check_every` steps, all those since the last check; above 1, no step waits for a GPU in between.
+    checked to be finite every `check_every` steps, all those since the last check; above 1, no step waits for a GPU in between. Batch norms
+    that are to be recalibrated are so before the first step.
     """
+    prepare_norms(plan, lambda sampler: (batch for _, batch, _ in batches(sampler, Position())))
     position, done = start, plan.steps_before(start.phase) + start.step
     for number in range(start.phase, len(plan.phases)):
         for event in _phase(plan, number, batches, position, done, check_every):
@@ -194,9 +198,9 @@ class _Update:
     def _descend(self, optimizer: torch.optim.Optimizer, turn: Turn) -> None:
         """Update the optimizer's parameters by their gradients."""
         clip, parameters = self.this.phase.clip, _parameters(optimizer)
-        with record_function("sbirlib:update"):
+        with record_function("sbirlib:update"), mixed(parameters):
             if clip is not None or self.immediate:
-                norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+                norm = assembled(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
                 if self.immediate:
                     check_gradients(parameters, norm, turn)
                 if clip is not None:
