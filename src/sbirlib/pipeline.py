@@ -114,11 +114,11 @@ class Pipeline:
         interpolate(self.model, other.model, share, module)
         return self
 
-    def plan(self, dataset: Dataset) -> Plan:
+    def plan(self, dataset: Dataset, *, shard: bool = False) -> Plan:
         """Losses, samplers and optimizers of a training on the dataset, made and checked before an image is read.
 
-        Raises InputError for a recipe without phases, an empty split, a rule that names no parameter, a loss without its input, and batches that
-        cannot be sampled.
+        Raises InputError for a recipe without phases, an empty split, a rule that names no parameter, a loss without its input, batches that
+        cannot be sampled, and weights that cannot be divided among processes (`shard`).
         """
         if not self.recipe.phases:
             raise InputError(
@@ -139,7 +139,7 @@ class Pipeline:
                 "such as 'seed:0', or leave out validate"
             )
         self.make_losses(labels.categories, labels.instances)
-        return plan_training(self.model, self.recipe, labels)
+        return plan_training(self.model, self.recipe, labels, shard=shard)
 
     def steps(self, dataset: Dataset, *, device: str | None = None, workers: int | None = 0) -> Iterator[StepEvent]:
         """Train on the dataset's training split, with one event after each optimizer step; nothing is written or printed.
@@ -151,7 +151,7 @@ class Pipeline:
         1 2 ['balanced_triplet.cross', 'balanced_triplet.hybrid', 'balanced_triplet.within', 'cross_entropy']
         2 2 ['balanced_triplet.cross', 'balanced_triplet.hybrid', 'balanced_triplet.within', 'cross_entropy']
         """
-        plan, source, stream = self._start(dataset, joined_device(device), workers, fresh=True, progress=False)
+        plan, source, stream = self._start(dataset, Run(device=joined_device(device), workers=workers, progress=False))
         yield from drawn_from(stream, steps(plan, source, Position()))
         self.model.eval()
 
@@ -169,6 +169,7 @@ class Pipeline:
         log_every: int = 10,
         progress: bool = True,
         tensorboard: bool = True,
+        shard: bool = False,
         on_step: Callable[[StepEvent], object] | None = None,
     ) -> Pipeline:
         """Train on the dataset's training split. Checkpoints, `log.jsonl` and TensorBoard events go into `out`; `resume=True` goes on from there.
@@ -176,14 +177,14 @@ class Pipeline:
         Where the recipe validates, the pipeline ends with its best weights, `best.safetensors`, and `chosen` names their step. `workers` processes
         read images, chosen from the cores unless given. The files of the last `keep` checkpoints stay. `on_step` is called with a StepEvent after
         each step. On the CPU a resumed run ends bit-identical to one that was never stopped. Ctrl-C finishes the step, saves, and says how to go
-        on. Under torchrun every process calls this, and trains on its share of each batch.
+        on. Under torchrun every process calls this, and trains on its share of each batch; with `shard` each holds a share of the encoder's weights.
         """
         folder, place = None if out is None else Path(out), joined_device(device)
         run = Run(out=folder, resume=resume, device=place, workers=workers, save_every=save_every, save_minutes=save_minutes, keep=keep,
-                  log_every=log_every, progress=progress, tensorboard=tensorboard)  # fmt: skip
+                  log_every=log_every, progress=progress, tensorboard=tensorboard, shard=shard)  # fmt: skip
         run.check_new()
         self.stroke_width = usual_width(dataset.train.sketches, self.transform)
-        plan, source, stream = self._start(dataset, place, workers, fresh=not run.resumes, progress=progress)
+        plan, source, stream = self._start(dataset, run)
         validation = dataset.validation
         if self.recipe.validate and (fault := uninformative(validation.sketches, validation.photos, self.evaluators.values())):
             logger.warning("validation chooses no step: %s", fault)
@@ -194,19 +195,17 @@ class Pipeline:
         self.model.eval()
         return self
 
-    def _start(
-        self, dataset: Dataset, device: torch.device, workers: int | None, *, fresh: bool, progress: bool
-    ) -> tuple[Plan, Source, RandomStream]:
+    def _start(self, dataset: Dataset, run: Run) -> tuple[Plan, Source, RandomStream]:
         """Everything that training steps need, on the device, with pretrained weights loaded for a fresh run."""
-        plan = self.plan(dataset)
+        plan, device = self.plan(dataset, shard=run.shard), run.device
         warn_of_long_starts(plan)
-        if fresh:
+        if not run.resumes:
             self.model.load_weights()
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         prepared = Prepared(dataset.train, self.transform)
-        prepared.warm(progress=progress)
-        source = Source(prepared, self.recipe.seed, workers, device)
-        if fresh:  # a run that is resumed has passed the trial, and gets its weights from the checkpoint
+        prepared.warm(progress=run.progress)
+        source = Source(prepared, self.recipe.seed, run.workers, device)
+        if not run.resumes:  # a run that is resumed has passed the trial, and gets its weights from the checkpoint
             with RandomStream(self.recipe.seed, "trial", device):
                 check_encoders(plan, source.first(plan.phases[0].sampler)[:TRIAL])
         return plan, source, RandomStream(self.recipe.seed, "training 0", device)

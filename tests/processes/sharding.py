@@ -40,12 +40,12 @@ def part(parameter: Tensor) -> int:
 def trained(recipe: str, out: Path, shard: bool, stop: int, resume: bool, changes: dict[str, Any]) -> dict[str, Any]:
     """Losses by step, weights at the end, gradients of the first step, and bytes of the encoder's parameters in this process."""
     name, _, double = recipe.partition("+")
-    pipeline, data = small(Subject("recipe", name, few_of(name) | changes), steps=STEPS), split(speckled(), "seed:0")
     if double:
         torch.set_default_dtype(torch.float64)
         torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
-        pipeline.encoder.double()
-        data = speckled()
+    pipeline = small(Subject("recipe", name, few_of(name) | changes), steps=STEPS)
+    pipeline.encoder.to(torch.get_default_dtype())
+    data = speckled() if double else split(speckled(), "seed:0")
     losses: dict[int, dict[str, float]] = {}
     gradients: dict[str, Tensor] = {}
     memory: list[int] = []

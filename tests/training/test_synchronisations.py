@@ -17,6 +17,7 @@ from sbirlib.testing.recipe import small
 from sbirlib.testing.subject import Subject
 from sbirlib.testing.world import separable
 from sbirlib.training.objective import NonFiniteLoss
+from sbirlib.training.run import Run
 from sbirlib.training.steps import Position, steps
 
 STEPS = 5
@@ -26,7 +27,7 @@ def counted(recipe: str, monkeypatch: pytest.MonkeyPatch, **phase: Any) -> Count
     """Synchronisations of five steps between two checks, without those of reading images."""
     monkeypatch.setattr("sbirlib.losses.cross_entropy.check_labels", lambda *_: None)  # on a GPU it reads nothing
     pipeline = small(Subject("recipe", recipe, {f"phases.0.{key}": value for key, value in phase.items()}), steps=3 * STEPS)
-    plan, source, _ = pipeline._start(separable(), torch.device("cpu"), 0, fresh=True, progress=False)
+    plan, source, _ = pipeline._start(separable(), Run(workers=0, progress=False))
     mode = Synchronisations()
 
     def batches(sampler: Sampler, start: Position) -> Iterator[tuple[Position, Batch, bool]]:
@@ -88,7 +89,7 @@ def test_an_image_without_a_category_is_named_before_the_first_step() -> None:
 def test_a_term_that_is_not_finite_is_named_with_its_own_step(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checked every four steps, as between two records of a log on a GPU."""
     pipeline = small(Subject("recipe", "mathm-ce"), steps=8)
-    plan, source, _ = pipeline._start(separable(), torch.device("cpu"), 0, fresh=True, progress=False)
+    plan, source, _ = pipeline._start(separable(), Run(workers=0, progress=False))
     loss, calls = plan.model.loss("cross_entropy"), [0]
     forward = type(loss).forward
 

@@ -51,6 +51,7 @@ def train(
     save_every: Annotated[int, typer.Option(help="steps between checkpoints")] = 500,
     save_minutes: Annotated[float | None, typer.Option(help="also minutes between checkpoints")] = None,
     keep: Annotated[int, typer.Option(help="checkpoints whose files stay")] = 1,
+    shard: Annotated[bool, typer.Option(help="divide the encoder's weights among the processes of torchrun (FSDP2)")] = False,
     skip_bad: SkipBad = False,
     max_pixels: MaxPixels = None,
 ) -> None:
@@ -64,10 +65,10 @@ def train(
     folder = out or Path("runs") / pipeline.recipe.name
     typer.echo(dataset.describe())
     trained = folder / "model.safetensors"
-    pipeline.plan(dataset)  # mistakes come out before anything is encoded
+    pipeline.plan(dataset, shard=shard)  # mistakes come out before anything is encoded
     before = None if resume else pipeline.evaluate(dataset, device=device)
     saving: dict[str, Any] = {"save_every": save_every, "save_minutes": save_minutes, "keep": keep}
-    pipeline.fit(dataset, out=folder, resume=resume, device=device, workers=workers, **saving)
+    pipeline.fit(dataset, out=folder, resume=resume, device=device, workers=workers, shard=shard, **saving)
     (pipeline.save if pipeline.classifies else pipeline.export)(trained)
     after = pipeline.evaluate(dataset, device=device)
     for name, value in after.items():
