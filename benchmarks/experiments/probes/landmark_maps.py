@@ -98,11 +98,11 @@ def measure(
 
     The channels of the maps are their first principal components over the training split, of unit variance on the mean.
     """
-    torch.manual_seed(seed)
     assert data.split is not None
     train, test = (torch.from_numpy(np.flatnonzero(data.split == SPLITS.index(name))) for name in ("train", part))
     labels = torch.from_numpy(data.category)
     maps = reduced(maps_of(data, encoder, size, landmarks), train, channels)
+    torch.manual_seed(seed)  # once the maps are there, which may have drawn random numbers
     head = Head(channels, len(data.categories), landmarks, pooling=pooling, projection=projection, offsets=offsets, branch=branch)
     if pooling != "random" and not (offsets or branch):
         maps, head.pooling = once(head, maps), "whole"
