@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import traceback
 
 import typer
 from tqdm import tqdm
@@ -10,7 +11,7 @@ from tqdm import tqdm
 from sbirlib.cli import adapt, components, data, exchange, method, pack, photos, runs, saved, serve
 from sbirlib.errors import InputError, printable
 from sbirlib.memory import keep_freed_memory
-from sbirlib.processes import first_to_fail, join, launched, leave_together, lost, world_size
+from sbirlib.processes import fail, join, launched, leave_together, lost, world_size
 
 LONGEST = 20_000  # characters of a message
 # commands that write files which processes would write over each other
@@ -69,15 +70,16 @@ def main() -> None:
             leave_together()
         raise
     except InputError as error:
-        if first_to_fail():
-            print(f"sbirlib: {printable(str(error)[:LONGEST], lines=True)}", file=sys.stderr)
+        fail(error, f"sbirlib: {printable(str(error)[:LONGEST], lines=True)}")
         sys.exit(2)
-    except RuntimeError as error:
-        if not lost(error):
+    except Exception as error:
+        if world_size() == 1:
             raise
-        if first_to_fail():
-            print("sbirlib: another process has ended, and with it this run: see its own message", file=sys.stderr)
-        sys.exit(2)
+        if lost(error):
+            fail(error, "sbirlib: another process has ended without a message, and with it this run")
+        else:
+            fail(error, "".join(traceback.format_exception(error)).rstrip())
+        sys.exit(1)
 
 
 class _Stderr(logging.Handler):
