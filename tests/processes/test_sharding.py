@@ -67,6 +67,20 @@ def test_a_checkpoint_of_divided_weights_serves_any_number_of_processes(trained:
 
 
 @pytest.mark.slow
+def test_the_command_line_divides_and_goes_on_with_one_process(data: Path, tmp_path: Path) -> None:
+    call = ["train", str(data / "recipe.toml"), "--data", str(data / "figures"), "--out", str(tmp_path / "run")]
+    alone = ("-c", "from sbirlib.cli import main; main()", *call)
+    refused = run(1, *alone, "--shard")
+    assert refused.returncode == 2
+    assert "cannot here: there is one process: start several with torchrun" in refused.stderr
+    assert refused.stdout.count("\n") == 1, "the dataset's description alone"
+    divided = run(2, "--no-python", "sbirlib", *call, "--shard")
+    assert divided.returncode == 0, divided.stderr
+    longer = run(1, *alone, "--resume", "--set", "phases.0.steps=8")
+    assert longer.returncode == 0, longer.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_divided_weights_go_with_other_settings(tmp_path: Path, change: str) -> None:
     jobs = {name: {"shard": name == "divided", "changes": CHANGES[change]} for name in ("whole", "divided")}
