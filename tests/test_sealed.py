@@ -1,5 +1,7 @@
 """Sealed files: the digest in place, files without one, and every damage named."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,19 @@ def test_every_flipped_bit_is_named(path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match="x.safetensors"):
             sealed.read(path)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_whole(path: Path) -> None:
+    """Rank 0 writes the best weights of a run again while another process reads them."""
+    with ThreadPoolExecutor(1) as pool:
+        writes = pool.submit(lambda: [sealed.write(path, {"a": torch.full((5_000,), float(i))}, {"i": i}) for i in range(200)])
+        reads = 0
+        while not writes.done():
+            tensors, text = sealed.read(path)
+            number = json.loads(text).get("i")
+            assert number is None or torch.equal(tensors["a"], torch.full((5_000,), float(number)))
+            reads += 1
+    assert reads > 5
 
 
 def test_a_file_without_a_digest_is_read_and_said(tmp_path: Path) -> None:

@@ -94,11 +94,31 @@ def damaged(path: Path) -> InputError:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a sealed file, of any shape by name, and its text, "" where it has none; the digest is held against the whole file."""
-    with opened(path, "pt") as (file, text):
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    verify(path)
-    return tensors, text
+    """The tensors of a sealed file, of any shape by name, and its text, "" where it has none; the digest is held against the whole file.
+
+    A file that another process replaces in the meantime is read again, so that tensors and digest are those of one file.
+    """
+    while True:
+        version = _version(path)
+        try:
+            with opened(path, "pt") as (file, text):
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            verify(path)
+        except InputError:
+            if _version(path) == version:
+                raise
+            continue
+        if _version(path) == version:
+            return tensors, text
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Inode and time of the last write of the file that has this name now; None where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 @contextmanager
