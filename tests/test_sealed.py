@@ -50,10 +50,15 @@ def test_every_flipped_bit_is_named(path: Path) -> None:
             sealed.read(path)
 
 
+def replace(path: Path) -> None:
+    for i in range(200):
+        sealed.write(path, {"a": torch.full((5_000,), float(i))}, {"i": i})
+
+
 def test_a_file_that_is_replaced_while_it_is_read_is_read_whole(path: Path) -> None:
     """Rank 0 writes the best weights of a run again while another process reads them."""
     with ThreadPoolExecutor(1) as pool:
-        writes = pool.submit(lambda: [sealed.write(path, {"a": torch.full((5_000,), float(i))}, {"i": i}) for i in range(200)])
+        writes = pool.submit(replace, path)
         reads = 0
         while not writes.done():
             tensors, text = sealed.read(path)

@@ -22,9 +22,12 @@ SKETCH, PHOTO = 0, 1
 
 @dataclass(frozen=True)
 class Batch:
-    """Images [B, 3, H, W] in [0, 1] with their modality, category and instance [B]; -1 where one is not known."""
+    """Images [B, 3, H, W] in [0, 1] with their modality, category and instance [B]; -1 where one is not known.
 
-    images: Num[Tensor, "B 3 H W"]
+    Inside a phase with a cache the images are features [B, ...], the output of a module of the encoder.
+    """
+
+    images: Num[Tensor, "B ..."]
     modality: Int[Tensor, " B"]
     category: Int[Tensor, " B"]
     instance: Int[Tensor, " B"]

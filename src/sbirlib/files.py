@@ -54,6 +54,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def user_cache() -> Path:
+    """The folder of sbirlib in the user's cache folder (XDG_CACHE_HOME)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sbirlib"
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Wait until no other process holds the folder, and hold it to the end of the block, or of the process.

@@ -149,7 +149,7 @@ class Miner(ModuleComponent):
 class Loss(ModuleComponent):
     """A scalar, or named terms that are logged and weighed apart; holds all parameters that search does not need.
 
-    `needs` names its inputs: entries of the encoder's `provides`, or "triplets" (a miner).
+    `needs` names its inputs: entries of the encoder's `provides`, "triplets" (a miner), or "images" (those of the batch).
     """
 
     needs: frozenset[str] = frozenset()

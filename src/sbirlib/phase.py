@@ -49,6 +49,19 @@ class Rule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Features of the training images up to a module, kept on disk, for a phase that freezes all on the way to it.
+
+    Args:
+        module: path of the module whose output is kept, such as "encoder.backbone.blocks.4"
+        draws: draws of the augmentation of an image, which epochs take in turn
+    """
+
+    module: str
+    draws: Annotated[int, Ge(1)] = 8
+
+
+@dataclass(frozen=True, kw_only=True)
 class Phase:
     """A stretch of training with its own losses, optimizer and sampler.
 
@@ -65,6 +78,7 @@ class Phase:
         accumulate: batches of the sampler an optimizer step, whose gradients are averaged; each has distances and triplets of its own
         chunk: images encoded at once by gradient caching, so that losses see the whole batch in the memory of a chunk; none encodes it whole
         batch_norm: statistics of batch norms over the images of all processes, or of each process
+        cache: features up to a frozen module {module, draws}, computed once an image and draw of the augmentation; none computes them in each step
     """
 
     steps: Annotated[int, Ge(0)]
@@ -79,6 +93,7 @@ class Phase:
     accumulate: Annotated[int, Ge(1)] = 1
     chunk: Annotated[int, Ge(2)] | None = None
     batch_norm: Literal["global", "local"] = "global"
+    cache: Cache | None = None
 
     def weight(self, loss: str, term: str | None, progress: float) -> float:
         """The weight of one term of a loss at `progress`, from 0 to 1, of the phase."""

@@ -13,7 +13,7 @@ from annotated_types import Ge, MinLen
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.options import Option, Reader, missing_object, plain, read_options, refuse, shown, structure
-from sbirlib.phase import Phase, Ramp, Rule, Validation, Weight
+from sbirlib.phase import Cache, Phase, Ramp, Rule, Validation, Weight
 from sbirlib.spec import SUPPLIED, Spec, plain_table
 
 FORMAT = 1
@@ -21,7 +21,7 @@ Table = dict[str, Any]
 DEFAULTS = {"transform": "sbir", "sampler": "balanced", "optimizer": "adam", "schedule": "constant"}
 NUMBER = Option("weight", float, 0.0, "")
 # keys that recipes of earlier versions lack, with their defaults: left out there, so that digests of recipes and checkpoints stay
-LATER: Table = {"compile": False, "validate": None, "accumulate": 1, "chunk": None, "batch_norm": "global"}
+LATER: Table = {"compile": False, "validate": None, "accumulate": 1, "chunk": None, "batch_norm": "global", "cache": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def _table(value: Recipe | Phase, *, omit: Mapping[str, Any]) -> Table:
 def _plain(value: Any) -> Any:
     if isinstance(value, Ramp):
         return {"from": value.start, "to": value.end}
-    if isinstance(value, Rule | Validation):
+    if isinstance(value, Rule | Validation | Cache):
         return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) is not None}
     if isinstance(value, Phase):
         return _table(value, omit=LATER)
@@ -211,6 +211,7 @@ def _phase(losses: Mapping[str, Spec | None], table: Any, path: str, faults: lis
         "sampler": partial(_optional, partial(_or_default, "sampler")),
         "discriminator": partial(_optional, partial(_or_default, "optimizer")),
         "parameters": _rules,
+        "cache": partial(_optional, _cache),
     }
     complete = {"optimizer": {}, "schedule": {}, **table}
     if _empty(complete.get("weights")):
@@ -227,6 +228,16 @@ def _validation(value: Any, path: str, faults: list[str]) -> Validation | None:
     before = len(faults)
     values = read_options(Validation, structure(value), path, faults, owner="validate")
     return Validation(**values) if len(faults) == before else None
+
+
+def _cache(value: Any, path: str, faults: list[str]) -> Cache | None:
+    value = structure(value)
+    if not isinstance(value, Mapping):
+        faults.append(f"{path} = {shown(value)}: expected a table with at least 'module'")
+        return None
+    before = len(faults)
+    values = read_options(Cache, value, path, faults, owner="cache")
+    return Cache(**values) if len(faults) == before else None
 
 
 def _rules(value: Any, path: str, faults: list[str]) -> tuple[Rule, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from sbirlib import registry
 from sbirlib.errors import InputError
 from sbirlib.options import REQUIRED, options_of
-from sbirlib.phase import Phase, Rule, Validation
+from sbirlib.phase import Cache, Phase, Rule, Validation
 from sbirlib.recipe import DEFAULTS, Recipe
 from sbirlib.spec import SUPPLIED, component_kind
 
@@ -59,6 +59,7 @@ def _phase() -> Schema:
         "sampler": _or_none(_of_kind("sampler")),
         "discriminator": _or_none(_of_kind("optimizer")),
         "parameters": {"type": "array", "items": rule},
+        "cache": _or_none(_table(Cache, "", {}, required=["module"])),
     }, required=["steps"])  # fmt: skip
 
 

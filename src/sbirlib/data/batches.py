@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -47,6 +48,19 @@ class Prepared:
             self.cache[i] = self.transform.prepare(self.dataset.read(i), int(self.dataset.modality[i]))
             self.ready[i] = True
         return self.cache[i]
+
+    def digest(self) -> str:
+        """XXH3-128 of the prepared images where they are cached in memory; else of the paths, lengths and times of change of their files."""
+        xxh3 = xxhash.xxh3_128()
+        if self.cache is not None:
+            self.warm(progress=False)
+            xxh3.update(self.cache.numpy().data)
+            return xxh3.hexdigest()
+        for i in range(len(self)):
+            path = self.dataset.path(i)
+            file = os.stat(path) if os.path.isfile(path) else None
+            xxh3.update(repr((path, file and (file.st_size, file.st_mtime_ns))).encode())
+        return xxh3.hexdigest()
 
     def warm(self, rows: Iterable[int] | None = None, *, progress: bool = True) -> None:
         """Fill the cache, if there is one, with the images `rows` (default: all); `progress` shows a bar after two seconds."""

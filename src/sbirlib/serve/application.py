@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from sbirlib.data.judgements import Judgements
 from sbirlib.device import find_device
+from sbirlib.files import user_cache
 from sbirlib.opening import open_index
 from sbirlib.search import SearchIndex
 from sbirlib.serve.access import check_access
@@ -100,11 +100,6 @@ def _service(
     pictures = Pictures(Path(cache) if cache is not None else user_cache() / "pictures")
     follower = Follower(folder, stamp, engine, verify=verify)
     return Service(engine, follower, pictures, None if feedback is None else Judgements(feedback), limits)
-
-
-def user_cache() -> Path:
-    """The folder of sbirlib in the user's cache folder (XDG_CACHE_HOME)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sbirlib"
 
 
 class _Page(StaticFiles):

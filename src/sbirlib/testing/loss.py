@@ -35,7 +35,7 @@ def step(subject: Subject, loss: Loss, *, dtype: torch.dtype = torch.float32, im
 
 def companion(subject: Subject, loss: Loss) -> Encoder:
     """An encoder that provides the inputs of the loss: the kit's own, or one of the same distribution."""
-    needs = loss.needs - {"triplets"}
+    needs = loss.needs - {"triplets", "images"}
     if not needs:
         with seeded(0):
             return Plain()

@@ -17,6 +17,7 @@ from sbirlib.options import options_of
 from sbirlib.phase import Phase
 from sbirlib.processes import world_size
 from sbirlib.recipe import Recipe
+from sbirlib.training.cache.checks import check_entry, check_module
 from sbirlib.training.model import Model
 from sbirlib.training.randomness import make_seeded
 from sbirlib.training.rules import Rules
@@ -78,6 +79,8 @@ def plan_training(model: Model, recipe: Recipe, labels: Labels, *, shard: bool =
     phases = []
     for number, (phase, sampler) in enumerate(zip(recipe.phases, samplers, strict=True)):
         rules = Rules(model, phase)
+        if phase.cache is not None:
+            check_module(model, phase, compiles=recipe.compile, shards=shard)
         schedule = make_seeded(phase.schedule, recipe.seed, f"phases.{number}.schedule")
         names = {name: rules.group_names(opponents=name == "discriminator") for name in ("encoder", "discriminator")}
         phases.append(PhasePlan(phase, sampler, rules, _optimizers(rules, phase), schedule, names))
@@ -96,6 +99,9 @@ def check_encoders(plan: Plan, batch: Batch) -> None:
     with eval_mode(plan.model):
         for path in dict.fromkeys(this.phase.encoder or "" for this in plan.phases if this.phase.steps):
             plan.model.encoder.get_submodule(path)(batch)
+        for this in plan.phases:
+            if this.phase.steps and this.phase.cache is not None:
+                check_entry(plan.model, this.phase, this.rules, batch)
 
 
 @contextmanager
@@ -132,7 +138,7 @@ def _encoders_of(loss: str, recipe: Recipe, encoder: Encoder) -> list[Encoder]:
 
 def _check_needs(name: str, loss: Loss, encoders: Sequence[Encoder], *, has_miner: bool) -> None:
     for encoder in encoders:
-        provided = encoder.provides | ({"triplets"} if has_miner else set())
+        provided = encoder.provides | {"images"} | ({"triplets"} if has_miner else set())
         for need in sorted(loss.needs - provided):
             way = "give the recipe a miner" if need == "triplets" else "choose an encoder that provides it"
             raise InputError(

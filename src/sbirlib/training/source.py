@@ -12,6 +12,7 @@ from sbirlib.data.batches import Prepared, load
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Sampler
 from sbirlib.processes import rank, world_size
+from sbirlib.training.cache.features import FeatureCache
 from sbirlib.training.plan import share
 from sbirlib.training.steps import Position
 
@@ -25,13 +26,14 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Source:
-    """Batches of a prepared dataset from any position on, this process's share of each."""
+    """Batches of a prepared dataset from any position on, this process's share of each; with `features` in place of images where there are."""
 
     prepared: Prepared
     seed: int
     workers: int | None
     device: torch.device
     waiting: Waiting = field(default_factory=Waiting)
+    features: FeatureCache | None = None
 
     def __call__(self, sampler: Sampler, start: Position) -> Iterator[tuple[Position, Batch, bool]]:
         """Yield the position after a batch, the batch, and whether it is the last of its epoch, without end."""
@@ -58,7 +60,10 @@ class Source:
 
     def _loaded(self, shares: Sequence[Sequence[int]], epoch: int) -> Iterator[Batch]:
         """Batches of these images, with the time that they are waited for."""
-        batches = iter(load(self.prepared, shares, seed=self.seed, epoch=epoch, workers=self.workers, device=self.device))
+        if self.features is not None:
+            batches = self.features.batches(shares, epoch)
+        else:
+            batches = load(self.prepared, shares, seed=self.seed, epoch=epoch, workers=self.workers, device=self.device)
         while True:
             start = time.monotonic()
             batch = next(batches, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ from sbirlib.gather import gather, lengths
 from sbirlib.interfaces import Batch, Encoder, Features, Sampler, Step
 from sbirlib.phase import Phase
 from sbirlib.training.average import averaged, share_buffers
+from sbirlib.training.cache.entry import Entry
+from sbirlib.training.cache.features import with_features
 from sbirlib.training.gradient_cache import GradientCache
 from sbirlib.training.model import Model
 from sbirlib.training.norms import prepare_norms
@@ -83,16 +85,24 @@ def steps(plan: Plan, batches: Batches, start: Position, *, check_every: int = 1
     prepare_norms(plan, lambda sampler: (batch for _, batch, _ in batches(sampler, Position())))
     position, done = start, plan.steps_before(start.phase) + start.step
     for number in range(start.phase, len(plan.phases)):
-        for event in _phase(plan, number, batches, position, done, check_every):
-            position, done = event.position, event.done
-            yield event
+        with with_features(plan, plan.phases[number], batches) as (stream, entry):
+            for event in _phase(plan, number, stream(plan.phases[number].sampler, position), entry, position, done, check_every):
+                position, done = event.position, event.done
+                yield event
         position = Position(phase=number + 1, epoch=position.epoch + (position.batch > 0))
 
 
-def _phase(plan: Plan, number: int, batches: Batches, start: Position, done: int, check_every: int) -> Iterator[StepEvent]:
+def _phase(
+    plan: Plan,
+    number: int,
+    stream: Iterator[tuple[Position, Batch, bool]],
+    entry: Entry | None,
+    start: Position,
+    done: int,
+    check_every: int,
+) -> Iterator[StepEvent]:
     this = plan.phases[number]
     phase, rules = this.phase, this.rules
-    stream = batches(this.sampler, start)
     unchecked: list[Values] = []
     rules.apply(start.step)
     for count in range(start.step, phase.steps):
@@ -101,7 +111,7 @@ def _phase(plan: Plan, number: int, batches: Batches, start: Position, done: int
         scale_rates(list(this.optimizers.values()), this.schedule.factor(count, phase.steps))
         done += 1
         where = f"step {done} (phase {number}, step {count + 1})"
-        update = _Update(plan, this, count, where, immediate=check_every == 1)
+        update = _Update(plan, this, count, where, entry, immediate=check_every == 1)
         last: list[bool] = []  # of its epoch, for each batch
         for _ in range(phase.accumulate):
             with record_function("sbirlib:load"):
@@ -130,8 +140,8 @@ def _phase(plan: Plan, number: int, batches: Batches, start: Position, done: int
 class _Update:
     """One optimizer step: gradients of one batch or several, the encoder's update, then the discriminators'."""
 
-    def __init__(self, plan: Plan, this: PhasePlan, count: int, where: str, *, immediate: bool) -> None:
-        self.plan, self.this, self.count, self.where, self.immediate = plan, this, count, where, immediate
+    def __init__(self, plan: Plan, this: PhasePlan, count: int, where: str, entry: Entry | None, *, immediate: bool) -> None:
+        self.plan, self.this, self.count, self.where, self.entry, self.immediate = plan, this, count, where, entry, immediate
         self.steps: list[Step] = []
         self.values: list[Values] = []
         this.optimizers["encoder"].zero_grad(set_to_none=True)
@@ -139,7 +149,9 @@ class _Update:
     def add(self, batch: Batch) -> None:
         """Encode a batch, and add the gradient of its losses; the mean over processes is taken with the last batch."""
         model, phase, optimizer = self.plan.model, self.this.phase, self.this.optimizers["encoder"]
-        step, cache = forward(model, phase, batch, progress=self.count / phase.steps, precision=self.plan.recipe.precision)
+        step, cache = forward(
+            model, phase, batch, progress=self.count / phase.steps, precision=self.plan.recipe.precision, entry=self.entry
+        )
         with record_function("sbirlib:losses"), _whole_batch(phase, draws=False):
             turn = Turn(model, step, terms(model, phase, step), self.where)
             total = weighted_sum(turn.values, phase, step.progress)
@@ -208,12 +220,21 @@ class _Update:
             optimizer.step()
 
 
-def forward(model: Model, phase: Phase, batch: Batch, *, progress: float, precision: str = "float32") -> tuple[Step, GradientCache | None]:
-    """Encode one batch and gather the features of all processes: the input of the phase's losses, and the gradient cache of a phase in chunks."""
+def forward(
+    model: Model, phase: Phase, batch: Batch, *, progress: float, precision: str = "float32", entry: Entry | None = None
+) -> tuple[Step, GradientCache | None]:
+    """Encode one batch and gather the features of all processes: the input of the phase's losses, and the gradient cache of a phase in chunks.
+
+    Where there is an `entry`, the batch holds cached features, with which the encoder is entered.
+    """
     encoder: Encoder = model.encoder.get_submodule(phase.encoder) if phase.encoder else model.encoder  # type: ignore[assignment]
 
     def encode(images: Batch) -> Features:
-        with torch.autocast(images.images.device.type, torch.bfloat16, enabled=precision == "bfloat16"), _whole_batch(phase, draws=True):
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast(images.images.device.type, torch.bfloat16, enabled=precision == "bfloat16"))
+            stack.enter_context(_whole_batch(phase, draws=True))
+            if entry is not None:
+                stack.enter_context(entry.entered())
             features: Features = encoder(images)
         return features
 

@@ -29,7 +29,7 @@ class Cycle(AdversarialLoss):
         pool: earlier sketches of F among which half of those in D's turn are, as in CycleGAN; 0 takes the newest alone
     """
 
-    needs = frozenset({"synthesised", "translator"})
+    needs = frozenset({"synthesised", "translator", "images"})
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ class PatchAdversary(AdversarialLoss):
     'bce'
     """
 
-    needs = frozenset({"synthesised"})
+    needs = frozenset({"synthesised", "images"})
 
     def __init__(
         self,

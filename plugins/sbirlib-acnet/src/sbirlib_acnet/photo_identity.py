@@ -11,7 +11,7 @@ class PhotoIdentity(Loss):
     Needs "identity", which the encoder `synthesis` provides while its `photos` is true.
     """
 
-    needs = frozenset({"identity"})
+    needs = frozenset({"identity", "images"})
 
     def forward(self, step: Step) -> Tensor:
         """Mean over pixels of the photos and of G(p) [B, 3, H, W]: a scalar []."""

@@ -34,6 +34,8 @@ class SketchDecoder(Loss):
     7
     """
 
+    needs = frozenset({"images"})
+
     def __init__(
         self,
         *,

@@ -35,7 +35,7 @@ class CrossGradient(Loss):
     {'label': tensor(...), 'domain': tensor(...)}
     """
 
-    needs = frozenset({"triplets"})
+    needs = frozenset({"triplets", "images"})
 
     def __init__(
         self,
