@@ -61,6 +61,7 @@ class Experiment:
 
     paper: method page whose claims these are, such as "mathm"; they stand in docs/claims.md.
     world: the switch of the synthetic set whose world this is; empty for real data.
+    matters: least effect, of the first metric, that matters on this data, one for all its experiments. 0: every effect does.
     closed: reason why no more runs are made, where recipes or weights of the stored runs are gone.
     against: the row that all others are compared with.
     rows_of: another experiment, whose rows and claims are used on this data.
@@ -81,6 +82,7 @@ class Experiment:
     claims: tuple[Claim, ...] = ()
     paper: str = ""
     world: str = ""
+    matters: float = 0.0
     closed: str = ""
     rows_of: str = ""
     split: str | None = None

@@ -52,7 +52,9 @@ def summary(experiments: Sequence[Experiment]) -> str:
             over_classes = {row: np.mean(values) for row, own in finished(runs).items() if (values := class_means(own, first))}
             ahead = max(over_classes, key=lambda row: over_classes[row], default="")
             of_classes = f"{ahead} | {over_classes[ahead]:.3f}" if ahead else " | "
-            verdicts = [verdict(difference(experiment, runs, claim.better, claim.worse, first)) for claim in experiment.claims]
+            verdicts = [
+                verdict(difference(experiment, runs, claim.better, claim.worse, first), experiment.matters) for claim in experiment.claims
+            ]
             counts = [str(verdicts.count(each)) for each in VERDICTS] if verdicts else [""] * len(VERDICTS)
             link = f"[{experiment.title}](#{anchor(experiment.title)})" + " (closed)" * bool(experiment.closed)
             lines.append(f"| {link} | {best} | {first} {means[best]:.3f} | {of_classes} | " + " | ".join(counts) + " |")
@@ -126,7 +128,9 @@ def claim_text(experiment: Experiment, runs: Runs, claim: Claim) -> str:
         return f"{verdict(d)}."
     figures = f"{metric} {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), {d.seeds} seed{'s' * (d.seeds > 1)}"
     if not d.significant:
-        return f"{verdict(d)}: {figures}; a true difference of {d.detectable:.3f} would have been seen four times in five."
+        return (
+            f"{verdict(d, experiment.matters)}: {figures}; a true difference of {d.detectable:.3f} would have been seen four times in five."
+        )
     return f"**{verdict(d)}** here: {figures}."
 
 

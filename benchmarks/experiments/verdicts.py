@@ -12,7 +12,7 @@ from benchmarks.experiments import store
 from benchmarks.experiments.definition import Experiment
 from sbirlib.retrieval.paired import Difference, paired
 
-VERDICTS = ("holds", "does not hold", "not decided", "not run yet")
+VERDICTS = ("holds", "does not hold", "too small to matter", "not decided", "not run yet")
 LEVEL, POWER = 0.975, 0.8  # a two-sided test at 5 %, with a power of 80 %
 
 Run = Mapping[str, Any]
@@ -62,8 +62,14 @@ def over_folds(differences: Sequence[tuple[int, float]]) -> Difference | None:
     return Difference(float(mean), float(mean - half), float(mean + half), float(half + t.ppf(POWER, freedom) * error), len(differences))
 
 
-def verdict(claim_difference: Difference | None) -> str:
-    """One of VERDICTS on a claim, from the difference of its two rows."""
+def verdict(claim_difference: Difference | None, matters: float = 0.0) -> str:
+    """One of VERDICTS on a claim, from the difference of its two rows and the least effect that matters; 0: every effect does.
+
+    An effect is too small to matter where its whole interval lies between -matters and matters, and holds zero.
+    """
     if claim_difference is None:
         return "not run yet"
-    return "not decided" if not claim_difference.significant else "holds" if claim_difference.mean > 0 else "does not hold"
+    if claim_difference.significant:
+        return "holds" if claim_difference.mean > 0 else "does not hold"
+    small = max(-claim_difference.low, claim_difference.high) < matters
+    return "too small to matter" if small else "not decided"

@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks import run_all
 from benchmarks.experiments import claims, store
-from benchmarks.experiments.verdicts import over_folds
+from benchmarks.experiments.verdicts import over_folds, verdict
 from sbirlib.errors import InputError
+from sbirlib.retrieval.paired import Difference
 
 FOLDS = """
 title = "Folds"
@@ -104,13 +105,24 @@ def test_each_run_has_another_fold_unseen_and_the_claims_page_says_what_holds(fo
     assert counted is not None
     assert int(counted[1]) > 3
     assert lines["An absent row helps"].endswith("| 0 |  | not run yet |")
-    assert "| MATHM (Huang et al. 2022) | 1 | 0 | 1 | 1 | 0 | 0 | 0 | 0 |" in page
+    assert "| MATHM (Huang et al. 2022) | 1 | 0 | 0 | 1 | 1 | 0 | 0 | 0 | 0 | 0 |" in page
     method = (folds / "docs" / "methods" / "mathm.md").read_text()
     assert method.startswith(f"Before.\n\n{claims.BEGIN}\n| claim |")
     assert method.endswith(f"{claims.END}\n\nAfter.\n")
     assert "**holds**" in method
     assert "No experiment has run yet." in (folds / "docs" / "methods" / "vtd.md").read_text()
     assert "level 0.0" in (folds / "docs" / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-0.004, 0.009, "too small to matter"), (-0.004, 0.011, "not decided"), (-0.011, 0.004, "not decided"),
+     (0.001, 0.005, "holds"), (-0.5, -0.001, "does not hold")],
+)  # fmt: skip
+def test_an_interval_within_the_least_effect_that_matters_decides(low: float, high: float, expected: str) -> None:
+    difference = Difference((low + high) / 2, low, high, 0.01, 5)
+    assert verdict(difference, 0.01) == expected
+    assert verdict(difference) == expected.replace("too small to matter", "not decided")
 
 
 def test_a_methods_page_without_a_place_for_its_claims_is_named(folds: Path) -> None:
