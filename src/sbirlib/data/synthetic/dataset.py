@@ -62,14 +62,13 @@ def synthetic(
     """
     numbers: dict[str, Any] = dict(categories=categories, instances=instances, sketches=sketches, size=size, seed=seed)
     others: dict[str, Any] = dict(unseen=unseen, difficulty=difficulty, disjoint=disjoint, distractors=distractors, turn=turn)
-    variant: dict[str, Any] = dict(world=world, solution=solution)
-    hold(synthetic, numbers | others | variant | dict(style_seed=style_seed))
+    hold(synthetic, numbers | others | dict(world=world, solution=solution, style_seed=style_seed))
     _check(categories, unseen, world, solution)
     style = seed if style_seed is None else style_seed
     assignment, trained = _split(categories=categories, unseen=unseen, instances=instances, seed=seed, disjoint=disjoint)
     common = numbers | dict(difficulty=difficulty, extras=trained if distractors else (), turn=turn, style_seed=style)
     dataset = _dataset(Synthetic(**common) if world == "plain" else WORLDS[world](**common, trained=trained, solution=solution))
-    digest = _digest(numbers | others | dict(style_seed=style) | ({} if world == "plain" else variant))
+    digest = _digest(numbers | others | dict(style_seed=style) | ({} if world == "plain" else dict(world=world, solution=solution)))
     return replace(dataset, split=assignment[dataset.instance], split_name=f"synthetic-{disjoint}-{unseen}", split_digest=digest)
 
 
