@@ -14,6 +14,7 @@ checkpoint; a failed run is listed in the table with its error and repeated with
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this file is run by its path, so its package is not importable yet
 
 from benchmarks.experiments import claims, definition, runs, tables
-from benchmarks.experiments.definition import Experiment
+from benchmarks.experiments.definition import Experiment, Row
 from sbirlib import InputError
 from sbirlib.data.dataset import Dataset
 from sbirlib.processes import join, launched, rank
@@ -80,16 +81,17 @@ def run_experiment(experiment: Experiment, options: argparse.Namespace, device: 
             runs.trial(experiment, row, options.trial, data, device)
         return
     print(f"{experiment.name}: {data.describe()}; {len(todo)} runs on {device}")
-    read_at = 0
+    datasets = {(0, "{}"): data}
     for seed, row in todo:
-        if experiment.folds and seed != read_at:
-            data, read_at = read_data(experiment, seed), seed
-        runs.run(experiment, row, seed, data, device, keep=options.keep or f"{experiment.name}/{row.name}" in sources)
+        key = (seed % experiment.folds if experiment.folds else 0, json.dumps(row.data, sort_keys=True))
+        if key not in datasets:
+            datasets = {k: own for k, own in datasets.items() if k[0] == key[0]} | {key: read_data(experiment, seed, row)}
+        runs.run(experiment, row, seed, datasets[key], device, keep=options.keep or f"{experiment.name}/{row.name}" in sources)
 
 
-def read_data(experiment: Experiment, seed: int) -> Dataset:
-    """The dataset of the runs of a seed; images that are rendered in Python are rendered once."""
-    data = definition.data(experiment, seed)
+def read_data(experiment: Experiment, seed: int, row: Row | None = None) -> Dataset:
+    """The dataset of the runs of a seed, or of a row; images that are rendered in Python are rendered once."""
+    data = definition.data(experiment, seed, row)
     return replace(data, reader=runs.ImageCache(data.reader)) if data.threads == 1 else data
 
 

@@ -24,6 +24,8 @@ class Row:
     warm_start: initial weights of a module, {module path: row of the source model}. The row is "ROW" or "EXPERIMENT/ROW", the seed is the
         same, and the source model is kept. A path "mine:theirs" names two different module paths.
     pretrained: share of the pretrained weights mixed into a module before evaluation (`Pipeline.interpolate`), by module path.
+    data: options of the synthetic set in place of the experiment's, such as a world's `solution`: the queries are the same ones, drawn otherwise.
+    defect: fault of benchmarks.experiments.defects that is planted into the method, which must then lose its gain.
     variants: settings for further evaluations of the trained weights, by name; each adds a column.
     ensemble: rows whose trained models are weighted on validation sketches and evaluated as one. Such a row trains nothing, and its recipe
         is that of one of its members.
@@ -36,6 +38,8 @@ class Row:
     train: bool = True
     warm_start: dict[str, str] = field(default_factory=dict)
     pretrained: dict[str, float] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    defect: str = ""
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     ensemble: tuple[str, ...] = ()
     paper: dict[str, float] = field(default_factory=dict)
@@ -164,13 +168,15 @@ def settings(experiment: Experiment, row: Row, variant: str | None = None) -> di
     return merged
 
 
-def data(experiment: Experiment, seed: int = 0) -> Dataset:
-    """The dataset of an experiment, split as the run of this seed has it; validation classes train too where the test split is evaluated."""
+def data(experiment: Experiment, seed: int = 0, row: Row | None = None) -> Dataset:
+    """The dataset of an experiment, or of one of its rows, split as the run of this seed has it; validation classes train too where the test split
+    is evaluated.
+    """
     split = experiment.split
     if experiment.folds:
         split = f"{split}+" * bool(split) + f"fold:{seed % experiment.folds}:of={experiment.folds}"
         split += "+validation" * (experiment.evaluate_on == "test")
-    return dataset(expand(experiment.data), expand(split), **experiment.options)
+    return dataset(expand(experiment.data), expand(split), **experiment.options | (row.data if row else {}))
 
 
 def expand(value: Any) -> Any:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sbirlib.data.synthetic.categories import MOST_OUTLINES, TOO_NEAR, family, grammars, silhouette, typical
 from sbirlib.data.synthetic.grammar import Grammar, Primitive, figure
 from sbirlib.data.synthetic.outline import POINTS, FloatArray, outline
-from sbirlib.data.synthetic.renderer import _values
+from sbirlib.data.synthetic.renderer import instance_values
 
 CATEGORIES = 20
 
@@ -119,8 +119,8 @@ def test_copies_radiate_and_a_hole_follows_its_outline() -> None:
 
 @pytest.mark.parametrize("c", [0, 7])
 def test_instances_spread_evenly_over_their_values(c: int) -> None:
-    values = _values(0, c, 11, 64)
+    values = instance_values(0, c, 11, 64)
     assert values.shape == (64, 11)
     assert np.abs(values).max() <= 1
     assert np.abs(values.mean(0)).max() < 0.05
-    np.testing.assert_array_equal(_values(0, c, 11, 20), values[:20])
+    np.testing.assert_array_equal(instance_values(0, c, 11, 20), values[:20])

@@ -1,5 +1,6 @@
 """Random categories from (seed, c): each unlike the earlier ones, except siblings, which differ from the one before by one rule."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -30,7 +31,7 @@ def grammars(seed: int, count: int) -> tuple[Grammar, ...]:
     shapes: list[FloatArray] = []
     for category in range(count):
         rng = np.random.default_rng([seed, category])
-        grammar, shape = _sibling(rng, categories[-1], shapes) if family(category) < category else _unlike(rng, shapes)
+        grammar, shape = _sibling(rng, categories[-1], shapes) if family(category) < category else unlike(rng, shapes, _draw)
         categories.append(grammar)
         shapes.append(shape)
     return tuple(categories)
@@ -41,11 +42,11 @@ def typical(grammar: Grammar) -> Figure:
     return figure(grammar, np.zeros(grammar.values))
 
 
-def _unlike(rng: Generator, shapes: list[FloatArray]) -> tuple[Grammar, FloatArray]:
-    """The first of TRIALS random grammars that is unlike all earlier categories, or else the least similar one, with its silhouette."""
+def unlike(rng: Generator, shapes: list[FloatArray], draw: Callable[[Generator], Grammar]) -> tuple[Grammar, FloatArray]:
+    """The first of TRIALS random grammars of `draw` that is unlike all earlier silhouettes, or else the least similar one, with its silhouette."""
     best, nearest = None, np.inf
     for _ in range(TRIALS):
-        grammar = _draw(rng)
+        grammar = draw(rng)
         middle = typical(grammar)
         if not _fits(middle):
             continue
@@ -99,7 +100,7 @@ def _overlap(one: FloatArray, other: FloatArray) -> float:
 def _draw(rng: Generator) -> Grammar:
     """Draw a root and 2 to 6 attached primitives; half of the categories are upright and symmetric, the others lie on their side."""
     upright = bool(rng.random() < 0.5)
-    primitives = [_root(rng, upright)]
+    primitives = [root(rng, upright)]
     for _ in range(rng.choice([2, 3, 4, 5, 6], p=[0.3, 0.3, 0.2, 0.1, 0.1])):
         primitives.append(_attachment(rng, primitives, upright))
     return Grammar(tuple(primitives), joint=int(rng.integers(1, len(primitives))), upright=upright)
@@ -126,7 +127,8 @@ def _bend(rng: Generator, shape: str) -> float:
     return sign * float(rng.uniform(2.6, 4.4)) if shape == "arc" else sign * float(rng.uniform(0, 0.9)) if shape == "limb" else 0.0
 
 
-def _root(rng: Generator, upright: bool) -> Primitive:
+def root(rng: Generator, upright: bool) -> Primitive:
+    """Draw a root; one that is upright is symmetric."""
     shape = str(rng.choice(["ellipse", "superellipse", "polygon", "blob", "limb"]))
     return Primitive(
         shape=shape,

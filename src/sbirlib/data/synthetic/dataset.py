@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Interval
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sbirlib.data.dataset import Dataset, IntArray
 from sbirlib.data.synthetic.renderer import Synthetic
 from sbirlib.data.synthetic.splits import TRAIN, Disjoint, assign_splits
+from sbirlib.data.synthetic.worlds import WORLDS
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 from sbirlib.options import hold
@@ -32,6 +33,8 @@ def synthetic(
     distractors: bool = True,
     turn: bool = True,
     style_seed: Annotated[int, Ge(0)] | None = None,
+    world: Literal["plain", "traits", "parts", "style", "imbalance"] = "plain",
+    solution: bool = False,
 ) -> Dataset:
     """Make the synthetic dataset: one photo of each instance of each category, and `sketches` sketches of each photo.
 
@@ -50,24 +53,35 @@ def synthetic(
         distractors: figures in the background of photos
         turn: random rotation of every image
         style_seed: seed of everything but shapes and split; `seed` where none
+        world: variant in which one idea must matter; "plain" is the set itself
+        solution: render a world's images without its difficulty, to see how much there is to gain
 
     >>> data = synthetic(categories=10, unseen=2, instances=3, size=32)
     >>> len(data.photos), len(data.sketches), data.read(0).size
     (30, 60, (32, 32))
     """
-    numbers = dict(categories=categories, instances=instances, sketches=sketches, size=size, seed=seed)
-    others = dict(unseen=unseen, difficulty=difficulty, disjoint=disjoint, distractors=distractors, turn=turn)
-    hold(synthetic, numbers | others | dict(style_seed=style_seed))
-    if unseen > categories - 4:
-        raise InputError(f"unseen={unseen} of categories={categories} leave fewer than four to train and validate on: take fewer")
+    numbers: dict[str, Any] = dict(categories=categories, instances=instances, sketches=sketches, size=size, seed=seed)
+    others: dict[str, Any] = dict(unseen=unseen, difficulty=difficulty, disjoint=disjoint, distractors=distractors, turn=turn)
+    hold(synthetic, numbers | others | dict(world=world, solution=solution, style_seed=style_seed))
+    _check(categories, unseen, world, solution)
     style = seed if style_seed is None else style_seed
     assignment, trained = _split(categories=categories, unseen=unseen, instances=instances, seed=seed, disjoint=disjoint)
-    extras = trained if distractors else ()
-    reader = Synthetic(**numbers, difficulty=difficulty, extras=extras, turn=turn, style_seed=style)
-    arguments = numbers | others | dict(version=VERSION, style_seed=style)
-    digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
-    dataset = _dataset(reader)
+    common = numbers | dict(difficulty=difficulty, extras=trained if distractors else (), turn=turn, style_seed=style)
+    dataset = _dataset(Synthetic(**common) if world == "plain" else WORLDS[world](**common, trained=trained, solution=solution))
+    digest = _digest(numbers | others | dict(style_seed=style) | ({} if world == "plain" else dict(world=world, solution=solution)))
     return replace(dataset, split=assignment[dataset.instance], split_name=f"synthetic-{disjoint}-{unseen}", split_digest=digest)
+
+
+def _check(categories: int, unseen: int, world: str, solution: bool) -> None:
+    if unseen > categories - 4:
+        raise InputError(f"unseen={unseen} of categories={categories} leave fewer than four to train and validate on: take fewer")
+    if solution and world == "plain":
+        raise InputError("solution=True is of a world, and world='plain' has none: choose a world, such as 'traits'")
+
+
+def _digest(arguments: dict[str, Any]) -> str:
+    """SHA-256 of the version and the arguments."""
+    return hashlib.sha256(json.dumps(arguments | dict(version=VERSION), sort_keys=True).encode()).hexdigest()
 
 
 def _split(*, disjoint: Disjoint, instances: int, **counts: int) -> tuple[IntArray, tuple[int, ...]]:

@@ -52,7 +52,11 @@ class Synthetic:
         """The figure of item i, without style."""
         category, k = divmod(self.instance(i), self.instances)
         grammar = grammars(self.seed, self.categories)[category]
-        return figure(grammar, _values(self.seed, category, grammar.values, self.instances)[k])
+        return figure(grammar, instance_values(self.seed, category, grammar.values, self.instances)[k])
+
+    def central(self, category: int) -> Figure:
+        """The central figure of a category, without style."""
+        return _typical(self.seed, self.categories, category)
 
     def abstraction(self, i: int) -> float:
         """The abstraction of sketch i in [0, 1]: uniform around the difficulty, as wide as both ends allow; 0 for a photo."""
@@ -67,9 +71,13 @@ class Synthetic:
 
     def __call__(self, i: int) -> Image.Image:
         rng = self._stream(i, _STYLE)
-        if i >= self.photos:
-            return sketch(self._strokes(i, rng), rng, size=self.size).convert("RGB")
+        return self._photo(i, rng) if i < self.photos else self._sketch(i, rng).convert("RGB")
+
+    def _photo(self, i: int, rng: Generator) -> Image.Image:
         return photo(self.figure(i), rng, size=self.size, others=self._others(i, rng), turn=self.turn)
+
+    def _sketch(self, i: int, rng: Generator) -> Image.Image:
+        return sketch(self._strokes(i, rng), rng, size=self.size)
 
     def _strokes(self, i: int, rng: Generator) -> list[FloatArray]:
         return strokes(self.figure(i), rng, abstraction=self.abstraction(i), turn=self.turn)
@@ -78,7 +86,7 @@ class Synthetic:
         own = i // self.instances
         candidates = [c for c in self.extras if c != own]
         count = rng.integers(0, DISTRACTORS + 1) if candidates else 0
-        return [_typical(self.seed, self.categories, int(c)) for c in rng.choice(candidates, count)] if count else []
+        return [self.central(int(c)) for c in rng.choice(candidates, count)] if count else []
 
     def _stream(self, i: int, stream: int) -> Generator:
         return np.random.default_rng([self.style_seed, i, stream])
@@ -90,7 +98,7 @@ def _typical(seed: int, categories: int, category: int) -> Figure:
 
 
 @cache
-def _values(seed: int, category: int, count: int, instances: int) -> FloatArray:
+def instance_values(seed: int, category: int, count: int, instances: int) -> FloatArray:
     """Values [instances, count] in [-1, 1]: a Sobol sequence, scrambled for each category."""
     scramble = int(np.random.default_rng([seed, category, 1]).integers(2**31))
     points: FloatArray = SobolEngine(count, scramble=True, seed=scramble).draw(instances).double().numpy() * 2 - 1

@@ -18,9 +18,15 @@ Indices = NDArray[np.int64]
 
 def strokes(figure: Figure, rng: Generator, *, abstraction: float, turn: bool) -> list[FloatArray]:
     """Strokes as polylines [P, 2] in the frame [0, 1]^2 (x to the right, y down), whose deviations scale with `abstraction` in [0, 1]."""
+    return labelled_strokes(figure, rng, abstraction=abstraction, turn=turn)[0]
+
+
+def labelled_strokes(figure: Figure, rng: Generator, *, abstraction: float, turn: bool) -> tuple[list[FloatArray], list[int]]:
+    """`strokes`, and the number of the primitive of each."""
     lines = _selected(_contours(figure, rng), figure.primitive, rng, abstraction)
     points = figure.outlines.reshape(-1, 2)[np.concatenate(lines)]
-    primitive = np.repeat([figure.primitive[line[0] // POINTS] for line in lines], [len(line) for line in lines])
+    numbers = [int(figure.primitive[line[0] // POINTS]) for line in lines]
+    primitive = np.repeat(numbers, [len(line) for line in lines])
     ends = np.cumsum([len(line) for line in lines])
     points = _jittered(points, primitive, rng, abstraction) + _wobble(len(points), rng, 0.004 + 0.014 * abstraction)
     for end, past in ((ends - 1, -1), (np.r_[0, ends[:-1]], 1)):  # overshoot past the corner, in the direction of the last steps
@@ -29,7 +35,7 @@ def strokes(figure: Figure, rng: Generator, *, abstraction: float, turn: bool) -
     cloud = Figure(points.reshape(count, 1, 2), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.bool_))
     cloud = turned(cloud, rng, degrees=25 * abstraction if turn else 0.0, squeeze=1 - 0.2 * abstraction if turn else 1.0)
     cloud = fitted(cloud, rng, cover=rng.uniform(0.7 - 0.35 * abstraction, 0.8))
-    return np.split(cloud.outlines[:, 0], ends[:-1])
+    return np.split(cloud.outlines[:, 0], ends[:-1]), numbers
 
 
 def sketch(lines: list[FloatArray], rng: Generator, *, size: int) -> Image.Image:
