@@ -53,7 +53,7 @@ def supcon(logits: Tensor, same: Tensor, candidate: Tensor) -> Tensor:
     positive = same & candidate
     counts = positive.sum(1)
     anchors = counts > 0
-    kept, among = logits[anchors], positive[anchors]
-    partition = kept.masked_fill(~candidate[anchors], -math.inf).logsumexp(1)
-    means = torch.where(among, kept, 0).sum(1) / counts[anchors]
-    return (partition - means).sum() / max(len(kept), 1) + 0 * logits.sum()
+    scores, among = logits[anchors], positive[anchors]
+    partition = scores.masked_fill(~candidate[anchors], -math.inf).logsumexp(1)
+    means = torch.where(among, scores, 0).sum(1) / counts[anchors]
+    return (partition - means).sum() / max(len(scores), 1) + 0 * logits.sum()
