@@ -11,6 +11,7 @@ from sbirlib.testing import all_checks, check_part
 
 Check = Callable[[], None]
 OPTIONS = {"RankedListLoss": {"margin": 0.4, "Tn": 1}}
+VIT = {"name": "backbone", "backbone": "vit_tiny_patch16_224", "pretrained": False, "dim": 16, "timm_options": {"img_size": 64}}
 BY_DESIGN = {
     "CircleLoss/gradient_is_right": "its weights are held constant (Sun et al. 2020, section 3.2)",
     "NPairsLoss/ignores_the_order_of_rows": "it takes one pair of each category, the first",
@@ -55,7 +56,7 @@ def by_instance(queries: Encoded, gallery: Encoded) -> dict[str, float]:
     ("name", "check"),
     all_checks(
         "sbirlib",
-        options={"index/milvus": {"uri": "photos.db"}},
+        options={"index/milvus": {"uri": "photos.db"}, "encoder/prompt": {"encoder": VIT}},
         oracles={"evaluator/category": by_category, "evaluator/instance": by_instance},
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.options import Betas
@@ -38,6 +38,8 @@ class Rule:
         betas: Adam's betas in place of the optimizer's
         frozen: steps without training, or true for the whole phase
         eval: keep batch norms in eval mode
+        only: "norms": of the parameters named, those of normalisation layers alone
+        decay: factor on the rate from each layer of a timm backbone to the layer before it; the last layer has the rate itself
     """
 
     of: str
@@ -46,6 +48,8 @@ class Rule:
     betas: Betas | None = None
     frozen: bool | Annotated[int, Ge(0)] | None = None
     eval: bool | None = None
+    only: Literal["norms"] | None = None
+    decay: Annotated[float, Gt(0), Le(1)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

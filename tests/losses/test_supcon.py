@@ -28,9 +28,9 @@ def literal(embedding: Tensor, modality: Tensor, category: Tensor, temperature: 
         candidates = [c for c in range(len(category)) if c != i and (not across or modality[c] != modality[i])]
         positives = [c for c in candidates if category[c] == category[i] >= 0]
         scores = {c: F.cosine_similarity(embedding[i], embedding[c], dim=0) / temperature for c in candidates}
-        total = sum(score.exp() for score in scores.values())
+        total = torch.stack(list(scores.values())).exp().sum() if scores else torch.ones(())
         if positives:
-            terms.append(-sum(torch.log(scores[p].exp() / total) for p in positives) / len(positives))
+            terms.append(-torch.stack([torch.log(scores[p].exp() / total) for p in positives]).mean())
     return torch.stack(terms).mean()
 
 

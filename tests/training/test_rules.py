@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sbirlib.errors import InputError
 from sbirlib.interfaces import AdversarialLoss, Encoder, Loss, Step
 from sbirlib.phase import Phase, Rule
-from sbirlib.spec import Spec
+from sbirlib.spec import Spec, part
 from sbirlib.training.model import Model
 from sbirlib.training.rules import Rules, matches, scale_rates
 
@@ -130,3 +130,45 @@ def test_rates_scale_from_their_own_start(encoder: Encoder) -> None:
     scale_rates([optimizer], 0.5)
     scale_rates([optimizer], 0.1)
     assert sorted(g["lr"] for g in optimizer.param_groups) == pytest.approx([0.05, 0.1])
+
+
+def network(backbone: str = "test_resnet") -> Model:
+    encoder = part("encoder", {"name": "backbone", "backbone": backbone, "pretrained": False, "dim": 8})
+    return Model(encoder, {"proxies": Proxies()})
+
+
+def test_norms_alone_train() -> None:
+    whole = network()
+    rules = Rules(
+        whole,
+        phase(Rule(of="encoder.backbone", frozen=True), Rule(of="encoder.backbone", only="norms", frozen=False), weights=("proxies",)),
+    )
+    rules.apply(0)
+    backbone = {name for name in trains(whole) if name.startswith("encoder.backbone")}
+    assert backbone == {name for name, module in whole.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    with pytest.raises(InputError, match="'encoder.embedding' has no normalisation layer"):
+        Rules(whole, phase(Rule(of="encoder.embedding", only="norms"), weights=("proxies",)))
+
+
+@pytest.mark.parametrize(("backbone", "layers"), [("resnet18", 9), ("vit_tiny_patch16_224", 13)])
+def test_rates_decay_from_layer_to_layer(backbone: str, layers: int) -> None:
+    whole = network(backbone)
+    rules = Rules(whole, phase(Rule(of="encoder.backbone", lr=0.1, decay=0.5), weights=("proxies",)))
+    rates = {id(p): group.get("lr") for group in rules.groups() for p in group["params"]}
+    own = {name: rates[id(p)] for name, p in whole.named_parameters()}
+    assert sorted({rate for rate in own.values() if rate is not None}) == pytest.approx([0.1 * 0.5**k for k in reversed(range(layers))])
+    assert own["encoder.embedding.weight"] is None
+    first, last = ("conv1", "layer4.1.bn2") if backbone == "resnet18" else ("patch_embed.proj", "norm")
+    assert own[f"encoder.backbone.{first}.weight"] == pytest.approx(0.1 * 0.5 ** (layers - 1))
+    assert own[f"encoder.backbone.{last}.weight"] == 0.1
+    names = rules.group_names()
+    assert len(set(names)) == len(names) == layers + 1
+    assert "encoder.backbone, 2 before the last" in names
+
+
+def test_decay_needs_layers_and_a_rate(encoder: Encoder) -> None:
+    with pytest.raises(InputError, match="no backbone names its layers"):
+        Rules(model(encoder), phase(Rule(of="encoder.backbone", decay=0.5)))
+    own = replace(phase(Rule(of="encoder.backbone", decay=0.5)), optimizer=Spec("optimizer", "mine", instance=torch.optim.SGD))
+    with pytest.raises(InputError, match="needs the optimizer's lr"):
+        Rules(network(), own)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from sbirlib.encoders.backbone import Backbone
 from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import ModuleComponent
 from sbirlib.phase import Phase, Rule
@@ -43,14 +45,24 @@ class Rules:
             )
         self.roots = (trained, "miner", *(f"losses.{name}" for name in phase.weights))
         self.named = list(model.components())
+        self.norms = {path for name, module in model.named_modules() if is_norm(module) for path in names if matches(path, name)}
+        for rule in phase.parameters:
+            if rule.only and not any(matches(name, rule.of) for name in self.norms):
+                raise InputError(f"{rule.of!r} has no normalisation layer, of which the rule is (only = 'norms'): name another module")
+        decays = any(rule.decay is not None for rule in phase.parameters)
+        if decays and "lr" not in phase.optimizer.options:
+            raise InputError("a rule has decay, which needs the optimizer's lr: name the optimizer, or leave decay out")
+        self.depths = depths_of(model) if decays else {}
         self.opponents = tuple(f"losses.{name}.discriminator" for name in model.discriminators())
 
     def settings(self, name: str) -> Rule:
         """All rules for one name, merged: later ones win."""
         merged: dict[str, Any] = {}
         for rule in self.phase.parameters:
-            if matches(name, rule.of):
+            if matches(name, rule.of) and (rule.only is None or name in self.norms):
                 merged |= {k: v for k, v in vars(rule).items() if v is not None}
+        if "decay" in merged and name in self.depths:
+            merged["lr"] = merged.get("lr", self.phase.optimizer.options["lr"]) * merged["decay"] ** self.depths[name]
         return Rule(**{"of": name, **merged})
 
     def frozen(self, name: str, step: int) -> bool:
@@ -106,9 +118,11 @@ class Rules:
         """Names of the same groups for logs: the rules that set a group apart, or "rest"; the discriminators' groups begin with that word."""
         names = []
         for members in self._grouped(opponents).values():
-            own = [rule.of for rule in self.phase.parameters if any(getattr(rule, o) is not None for o in OPTIONS)
+            own = [rule.of for rule in self.phase.parameters if any(getattr(rule, o) is not None for o in (*OPTIONS, "decay"))
                    and matches(members[0][0], rule.of)]  # fmt: skip
-            names.append(("discriminator " if opponents else "") + (", ".join(own) or "rest"))
+            name = members[0][0]
+            layer = f", {self.depths[name]} before the last" if self.settings(name).decay and name in self.depths else ""
+            names.append(("discriminator " if opponents else "") + (", ".join(own) or "rest") + layer)
         return names
 
     def _grouped(self, opponents: bool) -> dict[tuple[Any, ...], list[tuple[str, nn.Parameter]]]:
@@ -118,6 +132,26 @@ class Rules:
             if self.opposes(name) == opponents and not self.frozen(name, self.phase.steps):
                 grouped.setdefault(tuple(getattr(rule, option) for option in OPTIONS), []).append((name, parameter))
         return grouped
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a normalisation layer, of torch or by its name."""
+    return isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm) or "Norm" in type(module).__name__
+
+
+def depths_of(model: Model) -> dict[str, int]:
+    """Layers after each parameter's own, by its name, in the timm backbones of a model, as timm counts them (`group_matcher`)."""
+    depths: dict[str, int] = {}
+    for path, module in model.named_modules():
+        network = module.backbone if isinstance(module, Backbone) else None
+        if network is None or not hasattr(network, "group_matcher"):
+            continue
+        layers: dict[str, int] = group_parameters(network, network.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+        last = max(layers.values())
+        depths |= {f"{path}.backbone.{name}": last - layer for name, layer in layers.items()}
+    if not depths:
+        raise InputError("a rule has decay, and no backbone names its layers as timm does: leave decay out")
+    return depths
 
 
 def scale_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
