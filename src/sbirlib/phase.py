@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Interval, Le, MinLen
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.options import Betas
@@ -112,6 +113,19 @@ class Phase:
         """Whether a loss, or a term of it, has a weight that is not zero."""
         value = self.weights.get(loss, 0.0)
         return any(weight != 0 for weight in (value.values() if isinstance(value, dict) else [value]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolation:
+    """After training, weights of a module between its own and its pretrained ones (Wortsman et al. 2022); validation chooses how far.
+
+    Args:
+        module: path of the module, such as "encoder.backbone"
+        shares: shares of the pretrained weights that are tried, from 0, the trained module, to 1, the pretrained one
+    """
+
+    module: str = "encoder.backbone"
+    shares: Annotated[Sequence[Annotated[float, Interval(ge=0, le=1)]], MinLen(1)] = (0.0, 0.2, 0.4, 0.6, 0.8)
 
 
 @dataclass(frozen=True, kw_only=True)

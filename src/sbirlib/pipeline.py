@@ -31,6 +31,7 @@ from sbirlib.search import SearchIndex
 from sbirlib.spec import part
 from sbirlib.training import checkpoint
 from sbirlib.training.description import Chosen, Data
+from sbirlib.training.interpolation import check_interpolation
 from sbirlib.training.model import Model
 from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training, warn_of_long_starts
 from sbirlib.training.randomness import RandomStream, drawn_from, make_all
@@ -138,6 +139,7 @@ class Pipeline:
                 f"{self.recipe.name} validates, and split {dataset.split_name!r} of {dataset.name} has no validation images: take a split with some, "
                 "such as 'seed:0', or leave out validate"
             )
+        check_interpolation(self.model, self.recipe, len(dataset.validation))
         self.make_losses(labels.categories, labels.instances)
         return plan_training(self.model, self.recipe, labels, shard=shard)
 
@@ -179,19 +181,17 @@ class Pipeline:
         each step. On the CPU a resumed run ends bit-identical to one that was never stopped. Ctrl-C finishes the step, saves, and says how to go
         on. Under torchrun every process calls this, and trains on its share of each batch; with `shard` each holds a share of the encoder's weights.
         """
-        folder, place = None if out is None else Path(out), joined_device(device)
-        run = Run(out=folder, resume=resume, device=place, workers=workers, save_every=save_every, save_minutes=save_minutes, keep=keep,
-                  log_every=log_every, progress=progress, tensorboard=tensorboard, shard=shard)  # fmt: skip
+        run = Run(out=None if out is None else Path(out), resume=resume, device=joined_device(device), workers=workers, save_every=save_every,
+                  save_minutes=save_minutes, keep=keep, log_every=log_every, progress=progress, tensorboard=tensorboard, shard=shard)  # fmt: skip
         run.check_new()
         self.stroke_width = usual_width(dataset.train.sketches, self.transform)
         plan, source, stream = self._start(dataset, run)
         validation = dataset.validation
         if self.recipe.validate and (fault := uninformative(validation.sketches, validation.photos, self.evaluators.values())):
             logger.warning("validation chooses no step: %s", fault)
-        validate = partial(self._validated, dataset, str(place)) if len(validation) else None
+        validate = partial(self._validated, dataset, str(run.device)) if len(validation) else None
         self.data = Data(name=dataset.name, split=dataset.split_name, digest=dataset.digest)
-        best = train(plan, source, stream, run, about=self._about(exported=False), validate=validate, on_step=on_step)
-        self.chosen = best.chosen if best else None
+        self.chosen = train(plan, source, stream, run, about=self._about(exported=False), validate=validate, on_step=on_step)
         self.model.eval()
         return self
 

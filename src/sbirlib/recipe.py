@@ -13,7 +13,7 @@ from annotated_types import Ge, MinLen
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.options import Option, Reader, missing_object, plain, read_options, refuse, shown, structure
-from sbirlib.phase import Cache, Phase, Ramp, Rule, Validation, Weight
+from sbirlib.phase import Cache, Interpolation, Phase, Ramp, Rule, Validation, Weight
 from sbirlib.spec import SUPPLIED, Spec, plain_table
 
 FORMAT = 1
@@ -21,7 +21,15 @@ Table = dict[str, Any]
 DEFAULTS = {"transform": "sbir", "sampler": "balanced", "optimizer": "adam", "schedule": "constant"}
 NUMBER = Option("weight", float, 0.0, "")
 # keys that recipes of earlier versions lack, with their defaults: left out there, so that digests of recipes and checkpoints stay
-LATER: Table = {"compile": False, "validate": None, "accumulate": 1, "chunk": None, "batch_norm": "global", "cache": None}
+LATER: Table = {
+    "compile": False,
+    "validate": None,
+    "interpolate": None,
+    "accumulate": 1,
+    "chunk": None,
+    "batch_norm": "global",
+    "cache": None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,7 @@ class Recipe:
         precision: arithmetic of the encoder in training
         compile: compile the encoder for training (torch.compile), where that pays
         validate: validation during training, by which the best model is kept
+        interpolate: move of a trained module back to its pretrained weights, by a share that validation chooses
         transform: preparation and augmentation of images
         miner: choice of triplets
         losses: losses by their names in the recipe
@@ -53,6 +62,7 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     validate: Validation | None = None
+    interpolate: Interpolation | None = None
     transform: Spec
     miner: Spec | None = None
     losses: dict[str, Spec]
@@ -96,6 +106,7 @@ class Recipe:
             "losses": lambda *_: losses,  # read before, for phases weight them
             "evaluators": partial(_specs, "evaluator"),
             "validate": partial(_optional, _validation),
+            "interpolate": partial(_optional, _interpolation),
             "phases": partial(_phases, losses),
         }
         complete = {"transform": {}, "sampler": {}, "losses": {}, **tables}
@@ -126,7 +137,7 @@ def _table(value: Recipe | Phase, *, omit: Mapping[str, Any]) -> Table:
 def _plain(value: Any) -> Any:
     if isinstance(value, Ramp):
         return {"from": value.start, "to": value.end}
-    if isinstance(value, Rule | Validation | Cache):
+    if isinstance(value, Rule | Validation | Cache | Interpolation):
         return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) is not None}
     if isinstance(value, Phase):
         return _table(value, omit=LATER)
@@ -238,6 +249,16 @@ def _cache(value: Any, path: str, faults: list[str]) -> Cache | None:
     before = len(faults)
     values = read_options(Cache, value, path, faults, owner="cache")
     return Cache(**values) if len(faults) == before else None
+
+
+def _interpolation(value: Any, path: str, faults: list[str]) -> Interpolation | None:
+    value = structure(value)
+    if not isinstance(value, Mapping):
+        faults.append(f"{path} = {shown(value)}: expected a table, such as {{module = 'encoder.backbone'}}")
+        return None
+    before = len(faults)
+    values = read_options(Interpolation, value, path, faults, owner="interpolate")
+    return Interpolation(**values) if len(faults) == before else None
 
 
 def _rules(value: Any, path: str, faults: list[str]) -> tuple[Rule, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from sbirlib import registry
 from sbirlib.errors import InputError
 from sbirlib.options import REQUIRED, options_of
-from sbirlib.phase import Cache, Phase, Rule, Validation
+from sbirlib.phase import Cache, Interpolation, Phase, Rule, Validation
 from sbirlib.recipe import DEFAULTS, Recipe
 from sbirlib.spec import SUPPLIED, component_kind
 
@@ -29,6 +29,7 @@ def recipe_schema() -> Schema:
             "miner": _or_none(_of_kind("miner")),
             "losses": _collection("loss"),
             "evaluators": _collection("evaluator"),
+            "interpolate": _or_none(_table(Interpolation, "", {})),
             "validate": _or_none(_table(Validation, "", {}, required=["every"])),
             "phases": {"type": "array", "items": _phase()},
         }),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import Gt, Lt, MaxLen
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from pydantic import TypeAdapter
 
 from sbirlib.documents import Count, Name, Schema
@@ -30,11 +30,12 @@ class OptimizerState(Schema):
 
 
 class Chosen(Schema):
-    """The step whose weights a validation chose, with the metric and its value there."""
+    """The step whose weights a validation chose, and the share of pretrained weights in them, with the metric and its value there."""
 
     step: Count
     metric: Word
     value: float
+    share: Annotated[float, Ge(0), Le(1)] = 0.0
 
 
 class Training(Schema):

@@ -22,6 +22,8 @@ from sbirlib.training import checkpoint
 from sbirlib.training.average import share_buffers
 from sbirlib.training.best import Best
 from sbirlib.training.compilation import compiled
+from sbirlib.training.description import Chosen
+from sbirlib.training.interpolation import choose_share
 from sbirlib.training.log import Log
 from sbirlib.training.output import BEST, CHECKPOINT, held_by_this_run, save_last
 from sbirlib.training.plan import Plan
@@ -93,10 +95,10 @@ def train(
     about: Mapping[str, Any],
     validate: Validate | None = None,
     on_step: Callable[[StepEvent], object] | None = None,
-) -> Best | None:
+) -> Chosen | None:
     """Train by the plan, from the checkpoint in `run.out` if `run.resume`. `about` describes the model in every checkpoint.
 
-    Where the recipe validates, the model ends with its best weights, which are returned with their step.
+    Where the recipe validates, the model ends with its best weights, whose step is returned; where it interpolates, with those of the best share.
     """
     best = None if plan.recipe.validate is None else Best(plan.recipe.validate)
     with ExitStack() as stack:
@@ -120,7 +122,10 @@ def train(
         shards.close()
     if best is not None:
         best.load(plan.model)
-    return best
+    chosen = best.chosen if best else None
+    if plan.recipe.interpolate is None or validate is None:
+        return chosen
+    return choose_share(plan.model, plan.recipe, validate, chosen.step if chosen else plan.total)
 
 
 class _Session:

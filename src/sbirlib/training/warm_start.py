@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.hub import hub_file, is_hub_name
 from sbirlib.interfaces import Encoder
 from sbirlib.training import checkpoint
+from sbirlib.training.interpolation import mixed
 from sbirlib.training.model import Model
 
 
@@ -53,7 +53,7 @@ def interpolate(model: Model, other: Model, share: float, module: str) -> None:
     own, (ours, theirs) = find_module(model, module), (find_module(m, module).state_dict() for m in (model, other))
     if {name: value.shape for name, value in ours.items()} != {name: value.shape for name, value in theirs.items()}:
         raise InputError(f"the two models differ in {module}: build both with the same options")
-    own.load_state_dict(ours | {name: torch.lerp(v, theirs[name].to(v.device), share) for name, v in ours.items() if v.is_floating_point()})
+    own.load_state_dict(mixed(ours, theirs, share))
 
 
 def find_module(model: Model, path: str) -> nn.Module:
