@@ -3,6 +3,8 @@
     python benchmarks/run_all.py                        # all runs without a result
     python benchmarks/run_all.py mathm-synthetic --rows CE "CE + cross" --seeds 1 --device cpu
     python benchmarks/run_all.py acnet-ablations --trial 20    # 20 steps of each phase of each row; no result is stored
+    python benchmarks/run_all.py --preset smoke         # all methods and baselines on a small synthetic set, in minutes; cpu: the others
+    python benchmarks/run_all.py --list                 # experiments, and the time that their missing runs will take
     python benchmarks/run_all.py --hours 2.5            # stop after two and a half hours; the next call goes on from there
     python benchmarks/run_all.py --render               # render docs/results.md and docs/claims.md only
     torchrun --nproc-per-node 2 benchmarks/run_all.py mathm-synthetic    # every run with two processes
@@ -25,25 +27,31 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this file is run by its path, so its package is not importable yet
 
-from benchmarks.experiments import claims, definition, runs, tables
+from benchmarks.experiments import claims, definition, forecast, runs, tables
 from benchmarks.experiments.definition import Experiment, Row
 from sbirlib import InputError
 from sbirlib.data.dataset import Dataset
 from sbirlib.processes import join, launched, rank
 
+PRESETS = ("smoke", "cpu")
+
 
 def main() -> None:
     options = parse_options()
+    options.experiments = options.experiments or preset(options.preset)
     if launched()[0] > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
     join()
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if options.list:
+        print(forecast.listing(options.experiments, device))
+        return
     sources = definition.source_models()
     if options.hours:
         signal.signal(signal.SIGALRM, time_is_up)
         signal.setitimer(signal.ITIMER_REAL, 3600 * options.hours)
     try:
-        for name in [] if options.render else options.experiments or definition.names():
+        for name in [] if options.render else options.experiments:
             run_experiment(definition.read(name), options, device, sources)
     except TimeUp:
         print(f"{options.hours} hours are up: the run in progress goes on from its last checkpoint when it is called again", flush=True)
@@ -51,6 +59,11 @@ def main() -> None:
     if not options.trial and rank() == 0:
         tables.render()
         claims.render()
+
+
+def preset(name: str) -> list[str]:
+    """Names of the experiments of a preset: the small one, or all others that are not closed."""
+    return ["smoke"] if name == "smoke" else [each for each in definition.names() if each != "smoke" and not definition.read(each).closed]
 
 
 class TimeUp(BaseException):
@@ -82,7 +95,11 @@ def run_experiment(experiment: Experiment, options: argparse.Namespace, device: 
         return
     print(f"{experiment.name}: {data.describe()}; {len(todo)} runs on {device}")
     datasets = {(0, "{}"): data}
-    for seed, row in todo:
+    for number, (seed, row) in enumerate(todo):
+        print(
+            f"run {number + 1} of {len(todo)}; time left: {forecast.clock(forecast.expected(experiment, todo[number:], device))}",
+            flush=True,
+        )
         key = (seed % experiment.folds if experiment.folds else 0, json.dumps(row.data, sort_keys=True))
         if key not in datasets:
             datasets = {k: own for k, own in datasets.items() if k[0] == key[0]} | {key: read_data(experiment, seed, row)}
@@ -97,7 +114,10 @@ def read_data(experiment: Experiment, seed: int, row: Row | None = None) -> Data
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiments", nargs="*", help=f"names; default: all ({', '.join(definition.names())})")
+    parser.add_argument("experiments", nargs="*", help=f"names; default: those of the preset (of {', '.join(definition.names())})")
+    parser.add_argument(
+        "--preset", choices=PRESETS, default="cpu", help="experiments where none is named: smoke, minutes on two cores; cpu, evenings"
+    )
     parser.add_argument("--rows", nargs="*", help="names of rows; default: all")
     parser.add_argument("--seeds", type=int, help="number of seeds, from 0; default: that of the experiment")
     parser.add_argument("--device", help="cpu or cuda; default: the GPU if there is one")
@@ -110,6 +130,9 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--hours", type=float, help="stop after so many hours, whatever is unfinished; default: when all runs have a result"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print the experiments, and the time that their missing runs will take, and run nothing"
     )
     parser.add_argument("--render", action="store_true", help="render docs/results.md and docs/claims.md only")
     return parser.parse_args()

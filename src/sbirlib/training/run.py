@@ -122,10 +122,10 @@ def train(
         shards.close()
     if best is not None:
         best.load(plan.model)
-    chosen = best.chosen if best else None
+    choice = best.chosen if best else None
     if plan.recipe.interpolate is None or validate is None:
-        return chosen
-    return choose_share(plan.model, plan.recipe, validate, chosen.step if chosen else plan.total)
+        return choice
+    return choose_share(plan.model, plan.recipe, validate, choice.step if choice else plan.total)
 
 
 class _Session:

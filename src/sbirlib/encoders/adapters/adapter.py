@@ -74,10 +74,10 @@ def targeted(encoder: Encoder, targets: Sequence[str], fits: Callable[[nn.Module
         root: {path: module for path, module in network.named_modules() if path and fits(module)}
         for root, network in backbones_of(encoder).items()
     }
-    known = sorted({path for modules in candidates.values() for path in modules})
+    paths = sorted({path for modules in candidates.values() for path in modules})
     for target in targets:
-        if not any(fnmatchcase(path, target) for path in known):
-            raise InputError(f"targets: no {kind} of the backbone is named {target!r}{nearest(target, known)}")
+        if not any(fnmatchcase(path, target) for path in paths):
+            raise InputError(f"targets: no {kind} of the backbone is named {target!r}{nearest(target, paths)}")
     return {
         f"{root}.{path}": module
         for root, modules in candidates.items()
