@@ -89,19 +89,23 @@ def measure(
     landmarks: int,
     epochs: int,
     lr: float,
-    pooling: Literal["whole", "landmarks", "random"] = "landmarks",
+    pooling: Literal["whole", "landmarks", "random", "known"] = "landmarks",
     projection: Projection = "centre",
     offsets: bool = False,
     branch: bool = False,
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
     """Accuracy [Q] of the images of the split `part`, right or wrong, after a head was trained on cached maps, and their category [Q].
 
+    With `pooling` "known" the landmarks are those of the world "parts": along the part that tells the category.
     The channels of the maps are their first principal components over the training split, of unit variance on the mean.
     """
+    data = data.sketches
     assert data.split is not None
     train, test = (torch.from_numpy(np.flatnonzero(data.split == SPLITS.index(name))) for name in ("train", part))
     labels = torch.from_numpy(data.category)
     maps = reduced(maps_of(data, encoder, size, landmarks), train, channels)
+    if pooling == "known":
+        maps, pooling = Maps(maps.features, known_points(data, landmarks, size), size), "landmarks"
     torch.manual_seed(seed)  # once the maps are there, which may have drawn random numbers
     head = Head(channels, len(data.categories), landmarks, pooling=pooling, projection=projection, offsets=offsets, branch=branch)
     if pooling != "random" and not (offsets or branch):
@@ -110,6 +114,13 @@ def measure(
     with torch.inference_mode():
         right = torch.cat([fused(head(maps[rows])).argmax(1) == labels[rows] for rows in test.split(BATCH)])
     return {"accuracy": right.double().numpy()}, labels[test].numpy()
+
+
+def known_points(data: Dataset, landmarks: int, size: int) -> Tensor:
+    """Points (x, y) [N, L, 2] in pixels on the parts of sketches of the world "parts"."""
+    reader: Any = getattr(data.reader, "reader", data.reader)
+    points = np.stack([reader.part_points(int(i), landmarks) for i in data.index])
+    return torch.from_numpy((points * size).clip(0, size - 1)).float()
 
 
 def once(head: Head, maps: Maps) -> Maps:

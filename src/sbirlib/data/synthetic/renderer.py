@@ -15,7 +15,7 @@ from sbirlib.data.synthetic.photo import photo
 from sbirlib.data.synthetic.sketch import sketch, strokes
 
 DISTRACTORS = 4
-_ABSTRACTION, _STYLE = 0, 1  # streams of an item
+_ABSTRACTION, STYLE = 0, 1  # streams of an item
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class Synthetic:
 
     def strokes(self, i: int) -> list[FloatArray]:
         """The strokes of sketch i as polylines [P, 2] in the frame [0, 1]^2, x to the right, y down."""
-        return self._strokes(i, self._stream(i, _STYLE))
+        return self._strokes(i, self._stream(i, STYLE))
 
     def __call__(self, i: int) -> Image.Image:
-        rng = self._stream(i, _STYLE)
+        rng = self._stream(i, STYLE)
         return self._photo(i, rng) if i < self.photos else self._sketch(i, rng).convert("RGB")
 
     def _photo(self, i: int, rng: Generator) -> Image.Image:

@@ -2,18 +2,21 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 from numpy.random import Generator, default_rng
 from PIL import Image, ImageDraw
 
 from sbirlib.data.synthetic.categories import typical
 from sbirlib.data.synthetic.frame import turned
 from sbirlib.data.synthetic.grammar import Figure, Grammar, Primitive
+from sbirlib.data.synthetic.outline import FloatArray
+from sbirlib.data.synthetic.renderer import STYLE
 from sbirlib.data.synthetic.sketch import labelled_strokes
 from sbirlib.data.synthetic.worlds.bodies import bodies, body_figure
 from sbirlib.data.synthetic.worlds.flat import draw_contours
 from sbirlib.data.synthetic.worlds.world import WORLD, World
 
-SIZE = 0.4  # of a part, relative to its twig
+SIZE = 0.9  # of a part, relative to its twig
 RUBBED_OUT = 6  # parts on a sheet
 PALE, DARK = (150, 190), (0, 60)  # grey levels of rubbed-out lines and of ink: half way lies between
 PEN = (0.8, 1.2)  # width of a line, in pixels
@@ -25,7 +28,7 @@ class Parts(World):
 
     A category is a part. An instance is a twig, a bent limb, with the part at a random place along it. A sketch is dark, on a sheet with the pale
     lines of six parts of random categories, which were rubbed out. With `solution` a sketch is of the part alone, in its place and at its size.
-    Photos are those of `Synthetic`.
+    Photos are those of `Synthetic`. `part_points` is the world's answer: where a sketch shows its part.
     """
 
     def figure(self, i: int) -> Figure:
@@ -41,8 +44,18 @@ class Parts(World):
         """The part of a category."""
         return body_figure(self.seed, self.categories, category)
 
+    def part_points(self, i: int, count: int) -> FloatArray:
+        """Points [count, 2] in the frame [0, 1]^2, evenly spaced along the strokes of the part of sketch i."""
+        lines, primitive = self._lines(i, self._stream(i, STYLE))
+        points = np.concatenate([line for line, number in zip(lines, primitive, strict=True) if number == 0])
+        spaced: FloatArray = points[np.linspace(0, len(points) - 1, count).round().astype(int)]
+        return spaced
+
+    def _lines(self, i: int, rng: Generator) -> tuple[list[FloatArray], list[int]]:
+        return labelled_strokes(self.figure(i), rng, abstraction=self.abstraction(i), turn=self.turn)
+
     def _sketch(self, i: int, rng: Generator) -> Image.Image:
-        lines, primitive = labelled_strokes(self.figure(i), rng, abstraction=self.abstraction(i), turn=self.turn)
+        lines, primitive = self._lines(i, rng)
         width, ink = round(2 * rng.uniform(*PEN)), int(rng.uniform(*DARK))
         sheet = Image.new("L", (2 * self.size, 2 * self.size), 255)
         if self.solution:
