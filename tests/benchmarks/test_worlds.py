@@ -1,0 +1,99 @@
+"""Rows with data of their own, planted defects, and worlds in small: a method has its gain, and loses it by the defect."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import run_all
+from benchmarks.experiments import store
+from benchmarks.experiments.defects import planted
+from sbirlib import InputError, split, synthetic
+from sbirlib.testing.recipe import small
+from sbirlib.testing.subject import Subject
+from sbirlib.testing.world import batch
+
+WORLD = """
+title = "A world"
+world = "style"
+data = "synthetic"
+options = { categories = 10, unseen = 2, instances = 3, size = 32, world = "style" }
+against = "plain"
+seeds = 2
+
+[settings]
+encoder = { name = "backbone", backbone = "test_resnet", pretrained = false, dim = 8 }
+"transform.size" = 32
+
+[[rows]]
+name = "plain"
+recipe = "supcon"
+train = false
+
+[[rows]]
+name = "oracle"
+recipe = "supcon"
+train = false
+data = { solution = true }
+"""
+
+
+def test_a_row_may_have_data_of_its_own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "definitions" / "world.toml").write_text(WORLD)
+    monkeypatch.setattr(sys, "argv", ["run_all.py", "world", "--device", "cpu"])
+    run_all.main()
+    runs = {(run["row"], run["seed"]): run for run in store.read("world")}
+    assert len(runs) == 4
+    digests = {row: {runs[row, seed]["data"]["digest"] for seed in (0, 1)} for row in ("plain", "oracle")}
+    assert [len(own) for own in digests.values()] == [1, 1]
+    assert digests["plain"] != digests["oracle"]
+    assert runs["plain", 0]["queries"]["category"] == runs["oracle", 0]["queries"]["category"]
+
+
+def test_permuted_gates_are_those_of_the_neighbour() -> None:
+    pipeline = small(Subject("recipe", "vtd"))
+    descriptor, images = pipeline.encoder.get_submodule("descriptor").eval(), batch(size=32)
+    with torch.no_grad():
+        before = descriptor(images).embedding
+        with planted("permuted_gates", pipeline):
+            assert torch.equal(descriptor(images).embedding, before.roll(1, 0))
+    with pytest.raises(InputError, match="there is no defect 'permuted_gate'; did you mean 'permuted_gates'"):
+        planted("permuted_gate", pipeline)
+    with planted("", pipeline):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("SBIRLIB_DATA" not in os.environ, reason="SBIRLIB_DATA is not set: a frozen backbone needs its weights")
+def test_in_the_world_of_parts_landmarks_are_better_than_random_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.experiments.probes import landmark_maps
+
+    monkeypatch.setattr(landmark_maps, "CACHE", tmp_path)
+    data = split(synthetic(categories=12, unseen=2, instances=16, sketches=2, size=128, world="parts", distractors=False), "classification")
+    encoder = {
+        "backbone": "tf_efficientnet_lite0",
+        "weights": os.environ["SBIRLIB_DATA"] + "/weights/tf_efficientnet_lite0_fp16.safetensors",
+    }
+    common: dict[str, Any] = {
+        "encoder": {**encoder, "output_stride": 16},
+        "size": 128,
+        "channels": 96,
+        "landmarks": 30,
+        "epochs": 30,
+        "lr": 5e-3,
+    }
+    accuracy = {
+        pooling: np.mean(
+            [landmark_maps.measure(data, part="test", seed=seed, pooling=pooling, **common)[0]["accuracy"] for seed in range(2)]
+        )
+        for pooling in ("random", "landmarks", "known")
+    }
+    gain = (accuracy["landmarks"] - accuracy["random"]) / (accuracy["known"] - accuracy["random"])
+    assert accuracy["known"] > accuracy["random"] + 0.05
+    assert gain > 1 / 3, accuracy
