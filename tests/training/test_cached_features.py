@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sbirlib.interfaces import Batch
 from sbirlib.pipeline import Pipeline
 from sbirlib.testing.world import batch, separable
 from sbirlib.training.cache.entry import Entry
-from sbirlib.training.cache.store import FeatureStore
+from sbirlib.training.cache.store import FeatureStore, prune
 
 Way = tuple[str, str, tuple[str, ...], dict[str, int]]
 RESNET: Way = ("resnet18", "encoder.backbone.layer2", ("conv1", "bn1", "layer1", "layer2"), {})
@@ -200,3 +201,14 @@ def test_rows_are_there_once_they_are_written(tmp_path: Path) -> None:
     assert torch.equal(values[[2, 0]], features)
     store.close()
     again.close()
+
+
+def test_the_stores_that_were_not_used_for_longest_go_first(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "features.bin").write_bytes(b"1" * 100_000)
+        os.utime(tmp_path / str(number), (number, number))
+    prune(tmp_path, tmp_path / "0", 250_000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "3"]
+    prune(tmp_path, tmp_path / "3", 10)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3"]

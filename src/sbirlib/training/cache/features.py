@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from sbirlib.files import user_cache
 from sbirlib.interfaces import Batch
 from sbirlib.training.cache.checks import encoder_and_path
 from sbirlib.training.cache.entry import Entry
-from sbirlib.training.cache.store import FeatureStore
+from sbirlib.training.cache.store import FeatureStore, prune
 from sbirlib.training.checkpoint import digest
 from sbirlib.training.plan import PhasePlan, Plan, eval_mode
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
+LIMIT = 20 * 2**30  # bytes that the features of all runs take at most; those that were not used for longest go first
 TRIAL = 4  # images by which it is seen what runs before the module
 
 
@@ -64,6 +66,8 @@ class FeatureCache:
         about = {"format": FORMAT, "module": cache.module, "draws": cache.draws, "shape": shape, **_inputs(plan, entry, source)}
         folder = user_cache() / "features" / hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
         store = FeatureStore(folder, len(source.prepared) * cache.draws, shape, about)
+        os.utime(folder)
+        prune(folder.parent, folder, LIMIT)
         logger.info("features of %s are kept in %s: up to %.2f GB; delete it at any time", cache.module, folder, store.bytes / 1e9)
         return cls(entry, store, cache.draws, encode, source)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,20 @@ class FeatureStore:
             f"features could not be kept in {self.folder} ({error.strerror}): they may take {self.bytes / 1e9:.1f} GB; make room, name another "
             "cache folder by XDG_CACHE_HOME, take fewer draws, or leave cache out"
         )
+
+
+def prune(root: Path, keep: Path, limit: int) -> None:
+    """Remove the stores of a folder that were written longest ago, until the others take at most `limit` bytes; `keep` stays.
+
+    A process that has one of them open goes on with it.
+    """
+    stores = sorted((path for path in root.glob("*") if path.is_dir()), key=lambda path: path.stat().st_mtime if path != keep else math.inf)
+    sizes = {path: sum(512 * file.stat().st_blocks for file in path.iterdir()) for path in stores}
+    for path in stores:
+        if sum(sizes.values()) <= limit or path == keep:
+            return
+        sizes.pop(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _sized(path: Path, length: int) -> int:
