@@ -1,4 +1,4 @@
-"""Train and evaluate every row of every experiment, then render docs/results.md and docs/claims.md.
+"""Train and evaluate every row of every experiment, then render docs/results.md, docs/claims.md and docs/results.html.
 
     python benchmarks/run_all.py                        # all runs without a result
     python benchmarks/run_all.py mathm-synthetic --rows CE "CE + cross" --seeds 1 --device cpu
@@ -27,7 +27,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this file is run by its path, so its package is not importable yet
 
-from benchmarks.experiments import claims, definition, forecast, runs, tables
+from benchmarks.experiments import claims, definition, forecast, runs, tables, web
 from benchmarks.experiments.definition import Experiment, Row
 from sbirlib import InputError
 from sbirlib.data.dataset import Dataset
@@ -59,6 +59,7 @@ def main() -> None:
     if not options.trial and rank() == 0:
         tables.render()
         claims.render()
+        web.render()
 
 
 def preset(name: str) -> list[str]:

@@ -42,8 +42,8 @@ def page() -> str:
 
 def summary(experiments: Sequence[Experiment]) -> str:
     """Table of all experiments with runs on the test split: the best rows over queries and over classes, and the number of claims by verdict."""
-    heads = "| experiment | ahead | | ahead over classes | | claims that hold | that do not | undecided | not run |"
-    lines = [heads, "| --- | --- | ---: | --- | ---: |" + " ---: |" * 4]
+    heads = "| experiment | ahead | | ahead over classes | | claims: " + " | ".join(VERDICTS) + " |"
+    lines = [heads, "| --- | --- | ---: | --- | ---: |" + " ---: |" * len(VERDICTS)]
     for experiment in experiments:
         runs, first = runs_of(experiment), experiment.metrics[0]
         means = {row: np.mean([r["metrics"][first] for r in own]) for row, own in finished(runs).items()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiments import claims, definition, runs, store, tables
+from benchmarks.experiments import claims, definition, runs, store, tables, web
 
 
 @pytest.fixture
@@ -14,6 +14,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(tables, "PAGE", tmp_path / "docs" / "results.md")
     monkeypatch.setattr(claims, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(web, "PAGE", tmp_path / "docs" / "results.html")
     (tmp_path / "definitions").mkdir()
     (tmp_path / "docs" / "methods").mkdir(parents=True)
     for paper in claims.PAPERS:
