@@ -86,3 +86,12 @@ def test_a_share_needs_validation_images(images: Dataset) -> None:
     trained_too = replace(images, split=np.where(images.split == SPLITS.index("validation"), SPLITS.index("train"), images.split))
     with pytest.raises(InputError, match="has no validation images"):
         pipeline().fit(trained_too, progress=False)
+
+
+def test_a_module_that_did_not_train_is_named(images: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+    phase = {"steps": 2, "parameters": [{"of": "encoder.backbone", "frozen": True}]}
+    with caplog.at_level(logging.WARNING):
+        trained = pipeline(phases=[phase]).fit(images, progress=False)
+    assert "encoder.backbone has the weights that it began with, so interpolation changes nothing" in caplog.text
+    assert trained.chosen is not None
+    assert trained.chosen.share == 0

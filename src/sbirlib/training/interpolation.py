@@ -53,7 +53,13 @@ def choose_share(model: Model, recipe: Recipe, validate: Callable[[], tuple[Mapp
     trained = {name: value.clone() for name, value in own.state_dict().items()}
     pretrained = _pretrained(recipe, settings.module)
     values: dict[float, float] = {}
-    for share in sorted(set(settings.shares)):
+    shares = sorted(set(settings.shares))
+    if all(torch.equal(value, pretrained[name].to(value.device)) for name, value in trained.items()):
+        logger.warning(
+            "%s has the weights that it began with, so interpolation changes nothing: train it, or leave interpolate out", settings.module
+        )
+        shares = shares[:1]
+    for share in shares:
         own.load_state_dict(mixed(trained, pretrained, share))
         metrics = validate()[0]
         name = metric_name(recipe.validate or Validation(every=1), metrics)
