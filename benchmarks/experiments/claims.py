@@ -31,8 +31,8 @@ Each claim of each paper, in the world of the synthetic set in which it must mat
 An effect is the difference of two rows that were trained on the same batches and asked the same queries, with its interval of 95 %, over seeds,
 classes and queries, or over folds of classes. "Could be seen" is the smallest true difference that would be seen four times in five. The last
 column of an undecided claim says how many runs would decide an effect as large as the paper's, or, where that is of another kind, as the one seen.
-An effect is too small to matter where its interval holds zero and lies within the least effect that matters, which is
-one a data set, and none for the runs to choose: 2 points of mAP@all on qdphoto, 4 of Acc@1 on shoe304, 1 of accuracy on quickdraw345.
+There is no gain that matters where the interval holds zero and ends below the least effect that matters, which is one a
+data set, and not for the runs to choose: 2 points of mAP@all on qdphoto, 4 of Acc@1 on shoe304, 1 of accuracy on quickdraw345.
 """
 COLUMNS = ("claim", "in the paper", "data", "effect", "interval", "could be seen", "runs", "share of the oracle's gain", "verdict")
 BEGIN, END = "<!-- claims: rendered by benchmarks/run_all.py --render -->", "<!-- end of claims -->"
@@ -147,7 +147,7 @@ def cells(line: Line) -> list[str]:
 
 def sizes(line: Line) -> str:
     """The least effect that matters, of a verdict that depends on it."""
-    return f" (under {line.experiment.matters:g})" if line.verdict == "too small to matter" else ""
+    return f" (under {line.experiment.matters:g})" if line.verdict == "no gain that matters" else ""
 
 
 def undecided(line: Line, d: Difference) -> str:

@@ -12,7 +12,7 @@ from benchmarks.experiments import store
 from benchmarks.experiments.definition import Experiment
 from sbirlib.retrieval.paired import Difference, paired
 
-VERDICTS = ("holds", "does not hold", "too small to matter", "not decided", "not run yet")
+VERDICTS = ("holds", "does not hold", "no gain that matters", "not decided", "not run yet")
 LEVEL, POWER = 0.975, 0.8  # a two-sided test at 5 %, with a power of 80 %
 
 Run = Mapping[str, Any]
@@ -65,11 +65,10 @@ def over_folds(differences: Sequence[tuple[int, float]]) -> Difference | None:
 def verdict(claim_difference: Difference | None, matters: float = 0.0) -> str:
     """One of VERDICTS on a claim, from the difference of its two rows and the least effect that matters; 0: every effect does.
 
-    An effect is too small to matter where its whole interval lies between -matters and matters, and holds zero.
+    A claim is of a gain, and there is none that matters where the interval holds zero and ends below `matters`.
     """
     if claim_difference is None:
         return "not run yet"
     if claim_difference.significant:
         return "holds" if claim_difference.mean > 0 else "does not hold"
-    small = max(-claim_difference.low, claim_difference.high) < matters
-    return "too small to matter" if small else "not decided"
+    return "no gain that matters" if claim_difference.high < matters else "not decided"

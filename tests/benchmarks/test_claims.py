@@ -116,13 +116,13 @@ def test_each_run_has_another_fold_unseen_and_the_claims_page_says_what_holds(fo
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(-0.004, 0.009, "too small to matter"), (-0.004, 0.011, "not decided"), (-0.011, 0.004, "not decided"),
+    [(-0.004, 0.009, "no gain that matters"), (-0.004, 0.011, "not decided"), (-0.011, 0.004, "no gain that matters"),
      (0.001, 0.005, "holds"), (-0.5, -0.001, "does not hold")],
 )  # fmt: skip
-def test_an_interval_within_the_least_effect_that_matters_decides(low: float, high: float, expected: str) -> None:
+def test_an_interval_below_the_least_effect_that_matters_decides(low: float, high: float, expected: str) -> None:
     difference = Difference((low + high) / 2, low, high, 0.01, 5)
     assert verdict(difference, 0.01) == expected
-    assert verdict(difference) == expected.replace("too small to matter", "not decided")
+    assert verdict(difference) == expected.replace("no gain that matters", "not decided")
 
 
 def test_a_methods_page_without_a_place_for_its_claims_is_named(folds: Path) -> None:
