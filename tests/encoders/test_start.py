@@ -75,7 +75,7 @@ def test_the_layer_is_the_map_rotated_and_has_no_bias() -> None:
     expected = svd_map(classifier, 5)
     for layer in layers:
         assert not layer.bias.any()
-        torch.testing.assert_close(layer.weight.T @ layer.weight, expected.T @ expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(layer.weight.T @ layer.weight, expected.T @ expected, atol=1e-3, rtol=1e-3)
     assert not torch.allclose(layers[0].weight, layers[1].weight, atol=1e-2)
     assert not torch.allclose(layers[0].weight, expected, atol=1e-2)
 
@@ -161,7 +161,8 @@ def test_weights_without_a_classifier_of_that_rank_are_refused(
 
 
 def test_two_classifiers_are_none_and_a_convolution_is_one() -> None:
-    layer, classifier = nn.Linear(12, 5), torch.randn(30, 12, 1, 1)
+    classifier = torch.randn(30, 12, 1, 1, generator=torch.Generator().manual_seed(0))
+    layer = nn.Linear(12, 5)
     with pytest.raises(InputError, match="needs a classifier"):
         start_from_classifier(layer, {"head.weight": classifier, "head_dist.weight": classifier}, ("head", "head_dist"), source="w")
     with pytest.raises(InputError, match="needs a classifier"):

@@ -166,7 +166,7 @@ def test_a_connection_is_ended_that_begins_no_further_request_or_takes_no_answer
     deaf.settimeout(0.2)
     with suppress(TimeoutError):
         deaf.sendall(b"GET /page/style.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100_000)
-    wait_until(lambda: not server.server_state.connections, 60)
+    wait_until(lambda: not server.server_state.connections, 20)
     busy = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     for _ in range(15):
         busy.request("GET", "/health")

@@ -75,7 +75,7 @@ def test_one_wrong_query_spoils_no_other(folder: Path) -> None:
         with pytest.raises(ValueError, match="no photo here has a field"):
             wrong.result(10)
         crooked = engine.ask(index, [Part(torch.zeros(4, 32, 32, dtype=torch.uint8), SKETCH)], Page())
-        with pytest.raises(Exception, match="Type-check error"):
+        with pytest.raises(Exception, match="were expected"):
             crooked.result(10)
     assert len(engine.ask(index, parts(index, 0), Page()).result(10).ids) == 18
 

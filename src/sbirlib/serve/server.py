@@ -70,13 +70,14 @@ class _Watched:
         super().connection_lost(error)  # type: ignore[misc]
 
     def _look_later(self, transport: Any) -> None:
-        state = getattr(self, "cycle", None), transport.is_closing()
+        state = getattr(self, "cycle", None), transport.is_closing(), transport.get_write_buffer_size()
         self._look = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end_if, transport, *state)
 
-    def _end_if(self, transport: Any, cycle: Any, closing: bool) -> None:
-        """End the connection where it still closes, or has begun no request since `cycle`, which is done."""
+    def _end_if(self, transport: Any, cycle: Any, closing: bool, waiting: int) -> None:
+        """End the connection where it still closes, has begun no request since `cycle`, which is done, or takes none of the `waiting` bytes."""
         done = cycle is None or cycle.response_complete
-        if (closing or done) and cycle is getattr(self, "cycle", None):
+        deaf = waiting > 0 and waiting == transport.get_write_buffer_size()  # an answer that was given up would wait for it without end
+        if (closing or done or deaf) and cycle is getattr(self, "cycle", None):
             transport.abort()
         else:
             self._look_later(transport)

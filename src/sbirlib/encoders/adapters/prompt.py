@@ -26,7 +26,8 @@ class Prompt(Wrapper):
         encoder: encoder whose backbone is a vision transformer of timm
         count: tokens of each modality
 
-    >>> Prompt(encoder=encoder, count=3).prompts.shape
+    >>> tower = part("encoder", {"name": "backbone", "backbone": "vit_tiny_patch16_224", "pretrained": False})
+    >>> Prompt(encoder=tower, count=3).prompts.shape
     torch.Size([2, 3, 192])
     """
 
