@@ -27,6 +27,7 @@ from sbirlib.training.steps import StepEvent
 
 VARIANTS: dict[str, dict[str, Any]] = {"": {}, "cached": {"chunk": 3, "accumulate": 2, "clip": 0.1}}  # changes of every phase
 EVAL = {"of": "encoder", "eval": True}  # norms of a chunk, which are others for other shares, stay out
+WORDS = Path(__file__).parents[2] / "plugins/sbirlib-vtd/tests/words.txt"  # a vector of each class of stripes
 FEW = {"width": 16, "size": 16, "channels": 4, "blocks": 1}  # of networks beside the backbone
 
 
@@ -50,6 +51,8 @@ def few_of(name: str) -> dict[str, Any]:
     few = {f"{place}.{option}": value for place, table in parts.items() for option, value in FEW.items() if option in table}
     if tables["encoder"]["name"] == "landmark":  # a map of 4 x 4 cells
         few |= {"encoder.landmarks": min(4, tables["encoder"]["landmarks"]), "encoder.encoder.output_stride": 8}
+    if "word_vectors" in tables["losses"]:
+        few |= {"losses.word_vectors.vectors": str(WORDS), "losses.word_vectors.words": [f"direction{i}" for i in range(6)]}
     return few
 
 
