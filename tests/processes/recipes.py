@@ -48,7 +48,7 @@ def few_of(name: str) -> dict[str, Any]:
     """Options that make the networks of a recipe small beside its backbone, by dotted path."""
     tables = Recipe.of(recipe_file.read(name)).tables()
     parts = {"encoder": tables["encoder"]} | {f"losses.{loss}": table for loss, table in tables["losses"].items()}
-    few = {f"{place}.{option}": value for place, table in parts.items() for option, value in FEW.items() if option in table}
+    few: dict[str, Any] = {f"{place}.{option}": value for place, table in parts.items() for option, value in FEW.items() if option in table}
     if tables["encoder"]["name"] == "landmark":  # a map of 4 x 4 cells
         few |= {"encoder.landmarks": min(4, tables["encoder"]["landmarks"]), "encoder.encoder.output_stride": 8}
     if "word_vectors" in tables["losses"]:
