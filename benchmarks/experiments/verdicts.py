@@ -34,10 +34,12 @@ def finished(runs: Runs) -> dict[str, list[Run]]:
 
 
 def difference(experiment: Experiment, runs: Runs, row: str, against: str, metric: str) -> Difference | None:
-    """Paired difference of two rows; None where they have no seed in common, or, of folds, fewer than two folds."""
+    """Paired difference of two rows; None where they have no seed in common, or, of folds, not every one."""
     ours, theirs = ({s: r["queries"] for s, r in runs[name].items() if "error" not in r} for name in (row, against))
     seeds = sorted(ours.keys() & theirs.keys())
     if experiment.folds:
+        if len({s % experiment.folds for s in seeds}) < experiment.folds:
+            return None
         return over_folds([(s % experiment.folds, np.mean(np.subtract(ours[s][metric], theirs[s][metric]))) for s in seeds])
     if not seeds:
         return None
