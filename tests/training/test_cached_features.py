@@ -174,6 +174,18 @@ def test_a_wrong_place_is_refused(changes: dict[str, Any], message: str, images:
         pipeline_of(**changes).fit(images, progress=False)
 
 
+def test_parameters_that_are_no_modules_are_not_cut_off(images: Dataset) -> None:
+    """Prompts enter the backbone without a module of their own: on cached features they would never train."""
+    tower = {"name": "backbone", "backbone": TOWER[0], "pretrained": False, "dim": 8, "timm_options": TOWER[3]}
+    phase = {
+        "steps": 2,
+        "cache": {"module": "encoder.encoder.backbone"},
+        "parameters": [{"of": "encoder.encoder.backbone", "frozen": True}],
+    }
+    with pytest.raises(InputError, match="1 parameters on the way to encoder.encoder.backbone train, such as encoder.prompts"):
+        pipeline_of(encoder={"name": "prompt", "count": 2, "encoder": tower}, phases=[phase]).fit(images, progress=False)
+
+
 def test_the_rules_that_are_named_are_enough(images: Dataset) -> None:
     with pytest.raises(InputError) as error:
         pipeline_of(frozen=("layer4",)).fit(images, progress=False)

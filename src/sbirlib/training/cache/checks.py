@@ -38,10 +38,9 @@ def check_entry(model: Model, phase: Phase, rules: Rules, batch: Batch) -> None:
     """Raise InputError where a cache cannot stand for a few images [B, 3, H, W]: what makes its features trains, or passes something by it."""
     encoder, path = encoder_and_path(model, phase)
     entry = Entry(encoder, path, batch)
-    below = {child for module in entry.below for child in module.modules()}
     names = {parameter: name for name, parameter in model.named_parameters()}
-    own = {names[parameter] for module in below for parameter in module.parameters()}
-    if live := sorted(name for name in own if not rules.frozen(name, phase.steps)):
+    trained = [parameter for parameter, name in names.items() if not rules.frozen(name, phase.steps)]
+    if live := sorted(names[parameter] for parameter in entry.cut_off(batch, trained)):
         modules = {module: name for name, module in model.named_modules()}
         needed = ", ".join(
             f'{{ of = "{modules[module]}", frozen = true }}' for module in entry.below if any(True for _ in module.parameters())

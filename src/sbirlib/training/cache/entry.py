@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,7 +28,6 @@ class Entry:
     def __init__(self, encoder: Encoder, path: str, batch: Batch) -> None:
         self.encoder, self.path, self.module = encoder, path, encoder.get_submodule(path)
         self.fronts = [each for each in encoder.modules() if isinstance(each, Backbone) and self.module in set(each.modules())]
-        self.below: list[nn.Module] = []
         ended: list[nn.Module] = []
         with ExitStack() as stack, torch.no_grad():
             for module in encoder.modules():
@@ -63,6 +62,22 @@ class Entry:
             for front in self.fronts:
                 del front.prepare
 
+    @torch.enable_grad()
+    def cut_off(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+        """Those of the parameters on which the embedding of images [B, 3, H, W] depends, and that of their features does not."""
+        flags = [parameter.requires_grad for parameter in parameters]
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        whole, features = reached(self.encoder(batch).embedding, parameters), replace(batch, images=self.features(batch))
+        try:
+            with self.entered():
+                rest = reached(self.encoder(features).embedding, parameters)
+        except Exception:  # `check` says why
+            rest = whole
+        for parameter, flag in zip(parameters, flags, strict=True):
+            parameter.requires_grad_(flag)
+        return [parameter for parameter, before, after in zip(parameters, whole, rest, strict=True) if before and not after]
+
     @torch.no_grad()
     def check(self, batch: Batch) -> None:
         """Raise InputError where the way through the features is not the encoder's own, for images [B, 3, H, W]; in eval mode."""
@@ -82,6 +97,13 @@ class Entry:
             f"cache.module: the encoder cannot be entered behind {self.path} ({reason}): choose a module through whose output alone the image "
             "reaches what follows, such as a later stage or the whole backbone"
         )
+
+
+def reached(embedding: Tensor, parameters: Sequence[nn.Parameter]) -> list[bool]:
+    """Whether an embedding [B, D] depends on each parameter."""
+    if not parameters or not embedding.requires_grad:
+        return [False] * len(parameters)
+    return [gradient is not None for gradient in torch.autograd.grad(embedding.sum(), list(parameters), allow_unused=True)]
 
 
 class _Reached(Exception):
