@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -105,8 +105,8 @@ class Recipe:
             "miner": partial(_optional, partial(Spec.read, "miner")),
             "losses": lambda *_: losses,  # read before, for phases weight them
             "evaluators": partial(_specs, "evaluator"),
-            "validate": partial(_optional, _validation),
-            "interpolate": partial(_optional, _interpolation),
+            "validate": partial(_optional, partial(_record, Validation, "validate", "{every = 100}")),
+            "interpolate": partial(_optional, partial(_record, Interpolation, "interpolate", "{module = 'encoder.backbone'}")),
             "phases": partial(_phases, losses),
         }
         complete = {"transform": {}, "sampler": {}, "losses": {}, **tables}
@@ -222,7 +222,7 @@ def _phase(losses: Mapping[str, Spec | None], table: Any, path: str, faults: lis
         "sampler": partial(_optional, partial(_or_default, "sampler")),
         "discriminator": partial(_optional, partial(_or_default, "optimizer")),
         "parameters": _rules,
-        "cache": partial(_optional, _cache),
+        "cache": partial(_optional, partial(_record, Cache, "cache", "{module = 'encoder.backbone'}")),
     }
     complete = {"optimizer": {}, "schedule": {}, **table}
     if _empty(complete.get("weights")):
@@ -232,33 +232,15 @@ def _phase(losses: Mapping[str, Spec | None], table: Any, path: str, faults: lis
     return Phase(**values) if len(faults) == before else None
 
 
-def _validation(value: Any, path: str, faults: list[str]) -> Validation | None:
-    if not isinstance(structure(value), Mapping):
-        faults.append(f"{path} = {shown(value)}: expected a table with at least 'every'")
-        return None
-    before = len(faults)
-    values = read_options(Validation, structure(value), path, faults, owner="validate")
-    return Validation(**values) if len(faults) == before else None
-
-
-def _cache(value: Any, path: str, faults: list[str]) -> Cache | None:
+def _record(kind: Callable[..., Any], owner: str, example: str, value: Any, path: str, faults: list[str]) -> Any:
+    """A record of plain values, such as `Validation`, from its table."""
     value = structure(value)
     if not isinstance(value, Mapping):
-        faults.append(f"{path} = {shown(value)}: expected a table with at least 'module'")
+        faults.append(f"{path} = {shown(value)}: expected a table, such as {example}")
         return None
     before = len(faults)
-    values = read_options(Cache, value, path, faults, owner="cache")
-    return Cache(**values) if len(faults) == before else None
-
-
-def _interpolation(value: Any, path: str, faults: list[str]) -> Interpolation | None:
-    value = structure(value)
-    if not isinstance(value, Mapping):
-        faults.append(f"{path} = {shown(value)}: expected a table, such as {{module = 'encoder.backbone'}}")
-        return None
-    before = len(faults)
-    values = read_options(Interpolation, value, path, faults, owner="interpolate")
-    return Interpolation(**values) if len(faults) == before else None
+    values = read_options(kind, value, path, faults, owner=owner)
+    return kind(**values) if len(faults) == before else None
 
 
 def _rules(value: Any, path: str, faults: list[str]) -> tuple[Rule, ...]:
