@@ -25,7 +25,7 @@ class Row:
         same, and the source model is kept. A path "mine:theirs" names two different module paths.
     pretrained: share of the pretrained weights mixed into a module before evaluation (`Pipeline.interpolate`), by module path.
     data: options of the synthetic set in place of the experiment's, such as a world's `solution`: the queries are the same ones, drawn otherwise.
-    defect: fault of benchmarks.experiments.defects that is planted into the method, which must then lose its gain.
+    intervention: change of the method by benchmarks.experiments.interventions: a planted fault, or an answer that shows how much there is to gain.
     variants: settings for further evaluations of the trained weights, by name; each adds a column.
     ensemble: rows whose trained models are weighted on validation sketches and evaluated as one. Such a row trains nothing, and its recipe
         is that of one of its members.
@@ -39,7 +39,7 @@ class Row:
     warm_start: dict[str, str] = field(default_factory=dict)
     pretrained: dict[str, float] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
-    defect: str = ""
+    intervention: str = ""
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     ensemble: tuple[str, ...] = ()
     paper: dict[str, float] = field(default_factory=dict)

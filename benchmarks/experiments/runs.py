@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.experiments import definition, store
-from benchmarks.experiments.defects import planted
+from benchmarks.experiments.interventions import intervention
 from benchmarks.experiments.definition import Experiment, Row
 from sbirlib import InputError, Pipeline, build, load, part, recipe_file
 from sbirlib.data.dataset import Dataset
@@ -127,7 +127,7 @@ def train(experiment: Experiment, row: Row, seed: int, data: Dataset, device: st
     for module, source in row.warm_start.items():
         pipeline.warm_start(trained_model(definition.model_name(experiment, source), seed), module)
     if row.train and not row.ensemble:
-        with planted(row.defect, pipeline):
+        with intervention(row.intervention, pipeline):
             pipeline.fit(data, out=folder, resume=True, device=device, save_every=SAVE_EVERY, tensorboard=False)
     for module, share in row.pretrained.items():
         pipeline.interpolate(pipeline_of(experiment, row, seed), share, module)

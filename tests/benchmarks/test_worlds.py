@@ -1,4 +1,4 @@
-"""Rows with data of their own, planted defects, and worlds in small: a method has its gain, and loses it by the defect."""
+"""Rows with data of their own, interventions, and worlds in small: a method has its gain, and loses it by the defect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import run_all
 from benchmarks.experiments import store
-from benchmarks.experiments.defects import planted
+from benchmarks.experiments.interventions import intervention, solid_ink
 from sbirlib import InputError, split, synthetic
 from sbirlib.testing.recipe import small
 from sbirlib.testing.subject import Subject
@@ -61,12 +61,47 @@ def test_permuted_gates_are_those_of_the_neighbour() -> None:
     descriptor, images = pipeline.encoder.get_submodule("descriptor").eval(), batch(size=32)
     with torch.no_grad():
         before = descriptor(images).embedding
-        with planted("permuted_gates", pipeline):
+        with intervention("permuted_gates", pipeline):
             assert torch.equal(descriptor(images).embedding, before.roll(1, 0))
-    with pytest.raises(InputError, match="there is no defect 'permuted_gate'; did you mean 'permuted_gates'"):
-        planted("permuted_gate", pipeline)
-    with planted("", pipeline):
+    with pytest.raises(InputError, match="there is no intervention 'permuted_gate'; did you mean 'permuted_gates'"):
+        intervention("permuted_gate", pipeline)
+    with intervention("", pipeline):
         pass
+
+
+def test_contours_and_shading_are_told_apart_by_solid_ink() -> None:
+    sheet = torch.ones(2, 3, 32, 32)
+    sheet[0, :, 4:28, 15:17] = sheet[1, :, 4:28, 10:20] = 0
+    assert solid_ink(sheet).tolist() == [0, 22 * 8]
+
+
+def test_an_idle_discriminator_stays_as_it_began(tmp_path: Path) -> None:
+    data = synthetic(categories=6, unseen=2, instances=4, size=32)
+
+    def discriminator(name: str, steps: int) -> list[torch.Tensor]:
+        pipeline = small(Subject("recipe", "acnet"), steps=steps)
+        with intervention(name, pipeline):
+            pipeline.fit(data, out=tmp_path / f"{name}-{steps}", tensorboard=False)
+        return [p.detach() for p in pipeline.losses["patch_adversary"].get_submodule("discriminator").parameters()]
+
+    idle, longer, trained = discriminator("idle_discriminator", 2), discriminator("idle_discriminator", 4), discriminator("", 4)
+    assert all(torch.equal(one, other) for one, other in zip(idle, longer, strict=True))
+    assert not any(torch.equal(one, other) for one, other in zip(idle, trained, strict=True))
+
+
+@pytest.mark.parametrize("side", ["negative", "positive"])
+def test_permuted_triplets_are_those_of_the_anchor_half_a_batch_away(side: str) -> None:
+    pipeline = small(Subject("recipe", "mathm"))
+    features = pipeline.encoder(batch(size=32))
+    distances, miner = pipeline.encoder.distances(features), pipeline.model.miner
+    before = miner(features, distances)
+    with intervention(f"permuted_{side}s", pipeline):
+        permuted = miner(features, distances)
+    for kind, triplets in before.items():
+        for other in ("anchor", "positive", "negative"):
+            shift = len(triplets) // 2 if other == side else 0
+            assert torch.equal(getattr(permuted[kind], other), getattr(triplets, other).roll(shift))
+    assert torch.equal(miner(features, distances)["cross"].negative, before["cross"].negative)
 
 
 @pytest.mark.slow
