@@ -4,6 +4,7 @@
     python benchmarks/run_all.py mathm-synthetic --rows CE "CE + cross" --seeds 1 --device cpu
     python benchmarks/run_all.py acnet-ablations --trial 20    # 20 steps of each phase of each row; no result is stored
     python benchmarks/run_all.py --preset smoke         # all methods and baselines on a small synthetic set, in minutes; cpu: the others
+    python benchmarks/run_all.py --preset worlds --out mine    # each method where its idea must matter, anew, with results and pages in mine/
     python benchmarks/run_all.py --list                 # experiments, and the time that their missing runs will take
     python benchmarks/run_all.py --hours 2.5            # stop after two and a half hours; the next call goes on from there
     python benchmarks/run_all.py --render               # render docs/results.md and docs/claims.md only
@@ -29,16 +30,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # this file is 
 
 from benchmarks.experiments import claims, definition, forecast, runs, tables, web
 from benchmarks.experiments.definition import Experiment, Row
+from benchmarks.experiments.folders import FOLDERS
 from sbirlib import InputError
 from sbirlib.data.dataset import Dataset
 from sbirlib.processes import join, launched, rank
 
-PRESETS = ("smoke", "cpu")
+PRESETS = ("smoke", "worlds", "cpu")
 
 
 def main() -> None:
     options = parse_options()
     options.experiments = options.experiments or preset(options.preset)
+    if options.out:
+        FOLDERS.move(options.out)
     if launched()[0] > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
     join()
@@ -60,11 +64,16 @@ def main() -> None:
         tables.render()
         claims.render()
         web.render()
+        if not options.render and (report := claims.report(options.experiments)):
+            print(report)
 
 
 def preset(name: str) -> list[str]:
-    """Names of the experiments of a preset: the small one, or all others that are not closed."""
-    return ["smoke"] if name == "smoke" else [each for each in definition.names() if each != "smoke" and not definition.read(each).closed]
+    """Names of the experiments of a preset: the small one, those of the worlds, or all but the small one that are not closed."""
+    if name == "smoke":
+        return ["smoke"]
+    experiments = [definition.read(each) for each in definition.names() if each != "smoke"]
+    return [each.name for each in experiments if not each.closed and (each.world or name == "cpu")]
 
 
 class TimeUp(BaseException):
@@ -117,11 +126,17 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="*", help=f"names; default: those of the preset (of {', '.join(definition.names())})")
     parser.add_argument(
-        "--preset", choices=PRESETS, default="cpu", help="experiments where none is named: smoke, minutes on two cores; cpu, evenings"
+        "--preset",
+        choices=PRESETS,
+        default="cpu",
+        help="experiments where none is named: smoke, minutes on two cores; worlds, an evening; cpu, evenings",
     )
     parser.add_argument("--rows", nargs="*", help="names of rows; default: all")
     parser.add_argument("--seeds", type=int, help="number of seeds, from 0; default: that of the experiment")
     parser.add_argument("--device", help="cpu or cuda; default: the GPU if there is one")
+    parser.add_argument(
+        "--out", type=Path, help="folder of results, runs and pages; default: the project's, where no stored run is repeated"
+    )
     parser.add_argument("--retry", action="store_true", help="repeat failed runs")
     parser.add_argument("--trial", type=int, metavar="STEPS", help="train STEPS steps of each phase with seed 0 and store nothing")
     parser.add_argument(

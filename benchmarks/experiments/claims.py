@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from benchmarks.experiments import definition
 from benchmarks.experiments.definition import Claim, Experiment
+from benchmarks.experiments.folders import FOLDERS
 from benchmarks.experiments.verdicts import VERDICTS, Runs, difference, finished, runs_of, verdict
 from sbirlib.errors import InputError
 from sbirlib.files import atomic_write
 from sbirlib.retrieval.paired import Difference
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
 PAPERS = {
     "mathm": "MATHM (Huang et al. 2022)",
     "acnet": "ACNet (Ren et al. 2022)",
@@ -54,23 +54,38 @@ class Line:
 
 
 def render() -> None:
-    """Write the claims page, and the claims on the methods' pages, atomically."""
+    """Write the claims page, and the claims on the methods' pages where there are any, atomically."""
     by_paper = {paper: list(lines_of(paper)) for paper in PAPERS}
-    write(DOCS / "claims.md", "\n".join([HEAD, summary(by_paper), *(section(paper, lines) for paper, lines in by_paper.items())]))
-    for paper, lines in by_paper.items():
-        page = DOCS / "methods" / f"{paper}.md"
+    write(FOLDERS.docs / "claims.md", "\n".join([HEAD, summary(by_paper), *(section(paper, lines) for paper, lines in by_paper.items())]))
+    for paper, lines in by_paper.items() if (FOLDERS.docs / "methods").is_dir() else ():
+        page = FOLDERS.docs / "methods" / f"{paper}.md"
         before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
         _, end, after = rest.partition(END)
         if not (begin and end):
             raise InputError(f"{page.name} has no place for its claims: write the lines {BEGIN!r} and {END!r} where they belong")
         write(page, f"{before}{BEGIN}\n{table(lines)}\n{END}{after}")
-    print("claims: docs/claims.md")
+    print(f"claims: {FOLDERS.docs.name}/claims.md")
 
 
 def write(path: Path, text: str) -> None:
     """Write a page atomically."""
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def report(names: Collection[str]) -> str:
+    """The claims of these experiments, one a line: the verdict, what is claimed, the effect, and the share of the oracle's gain."""
+    lines = [line for paper in PAPERS for line in lines_of(paper) if line.experiment.name in names]
+    return "\n".join(f"{line.verdict}: {line.claim.says}{effect(line)} [{line.experiment.name}]" for line in lines)
+
+
+def effect(line: Line) -> str:
+    """The effect of a claim in words; empty before its runs."""
+    if line.difference is None:
+        return ""
+    low, mean, high = (f"{value:+.3f}" for value in (line.difference.low, line.difference.mean, line.difference.high))
+    gain = "" if line.share is None else f", {line.share:.0%} of the oracle's gain"
+    return f": {line.experiment.metrics[0]} {mean} ({low} to {high}){gain}"
 
 
 def lines_of(paper: str) -> Iterator[Line]:

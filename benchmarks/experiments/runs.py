@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.experiments import definition, store
-from benchmarks.experiments.interventions import intervention
 from benchmarks.experiments.definition import Experiment, Row
+from benchmarks.experiments.folders import FOLDERS
+from benchmarks.experiments.interventions import intervention
 from sbirlib import InputError, Pipeline, build, load, part, recipe_file
 from sbirlib.data.dataset import Dataset
 from sbirlib.ensemble import Ensemble
@@ -28,7 +29,6 @@ from sbirlib.processes import rank, wait, world_size
 from sbirlib.retrieval.exact.per_query import PerQuery
 from sbirlib.retrieval.itq import ITQ
 
-RUNS = Path(__file__).parent.parent / "runs"
 SAVE_EVERY = 50
 
 
@@ -54,7 +54,7 @@ def pending(experiment: Experiment, rows: list[Row], seeds: range, *, retry: boo
 
 def run(experiment: Experiment, row: Row, seed: int, data: Dataset, device: str, *, keep: bool = False) -> None:
     """Execute one run from its last checkpoint and store its result or its error; its folder is removed unless `keep`."""
-    folder = RUNS / experiment.name / f"{row.name}-{seed}"
+    folder = FOLDERS.runs / experiment.name / f"{row.name}-{seed}"
     print(f"{experiment.name}: {row.name}, seed {seed}", flush=True)
     result: dict[str, Any] = {"experiment": experiment.name, "row": row.name, "seed": seed} | store.environment(device)
     resumed, start = folder.exists(), time.monotonic()
@@ -184,7 +184,7 @@ def ensemble(experiment: Experiment, row: Row, seed: int, data: Dataset, device:
 
 def trained_model(row: str, seed: int) -> Path:
     """Checkpoint of EXPERIMENT/ROW; InputError where it was not kept."""
-    path = RUNS / f"{row}-{seed}" / "checkpoint.safetensors"
+    path = FOLDERS.runs / f"{row}-{seed}" / "checkpoint.safetensors"
     if not path.is_file():
         raise InputError(
             f"the trained model of {row}, seed {seed}, is not under benchmarks/runs: run that row; if it has a result, delete that first"

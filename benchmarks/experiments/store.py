@@ -18,11 +18,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from benchmarks.experiments.folders import FOLDERS
 from sbirlib.documents import KEY, Count, Name, check_digest, read_json, read_text, with_digest
 from sbirlib.errors import InputError
 from sbirlib.files import atomic_write
 
-RESULTS = Path(__file__).parent.parent / "results"
 PACKAGES = ("sbirlib", "torch", "torchvision", "timm", "numpy")
 
 
@@ -43,7 +43,7 @@ SCHEMA = TypeAdapter(Run)
 
 def path_of(experiment: str) -> Path:
     """Path of the JSONL file of an experiment."""
-    return RESULTS / f"{experiment}.jsonl"
+    return FOLDERS.results / f"{experiment}.jsonl"
 
 
 def read(experiment: str) -> list[dict[str, Any]]:
@@ -101,8 +101,8 @@ def _parse(line: str, place: str) -> dict[str, Any]:
 @contextmanager
 def _lock() -> Iterator[None]:
     """Exclusive lock on the store, released when the block or the process ends."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with open(RESULTS / ".lock", "a", encoding="utf-8") as file:
+    FOLDERS.results.mkdir(parents=True, exist_ok=True)
+    with open(FOLDERS.results / ".lock", "a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.experiments import definition
 from benchmarks.experiments.definition import Claim, Experiment, Row, metrics_of
+from benchmarks.experiments.folders import FOLDERS
 from benchmarks.experiments.verdicts import VERDICTS, Run, Runs, difference, finished, runs_of, verdict
 from sbirlib.files import atomic_write
 from sbirlib.retrieval.paired import class_mean
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
 HEAD = """# Results
 
 Rendered by `python benchmarks/run_all.py --render` from the runs in `benchmarks/results`; no figure here was typed. Every row of a table was trained
@@ -29,9 +28,9 @@ The paper's figures are of other data and other training, as said below each tab
 
 def render() -> None:
     """Write the results page atomically."""
-    with atomic_write(PAGE) as partial:
+    with atomic_write(FOLDERS.docs / "results.md") as partial:
         partial.write_text(page(), encoding="utf-8")
-    print(f"tables: {PAGE.relative_to(PAGE.parent.parent)}")
+    print(f"tables: {FOLDERS.docs.name}/results.md")
 
 
 def page() -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 from benchmarks.experiments import definition
 from benchmarks.experiments.claims import PAPERS, Line, lines_of
 from benchmarks.experiments.definition import Experiment
+from benchmarks.experiments.folders import FOLDERS
 from benchmarks.experiments.forecast import took
 from benchmarks.experiments.tables import difference_text
 from benchmarks.experiments.verdicts import VERDICTS, Run, finished, runs_of
 from sbirlib.files import atomic_write
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "results.html"
 WIDTH, HEIGHT, EDGE = 420, 220, 34  # of a plot, in pixels, and its margin
 HUES = 47  # degrees between the colours of rows
 STYLE = """
@@ -38,9 +37,9 @@ words.oninput=filter;verdict.onchange=filter;
 
 def render() -> None:
     """Write the page atomically."""
-    with atomic_write(PAGE) as partial:
+    with atomic_write(FOLDERS.docs / "results.html") as partial:
         partial.write_text(page(), encoding="utf-8")
-    print("page: docs/results.html")
+    print(f"page: {FOLDERS.docs.name}/results.html")
 
 
 def page() -> str:

@@ -4,17 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiments import claims, definition, runs, store, tables, web
+from benchmarks.experiments import claims, definition
+from benchmarks.experiments.folders import FOLDERS
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(definition, "DEFINITIONS", tmp_path / "definitions")
-    monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(tables, "PAGE", tmp_path / "docs" / "results.md")
-    monkeypatch.setattr(claims, "DOCS", tmp_path / "docs")
-    monkeypatch.setattr(web, "PAGE", tmp_path / "docs" / "results.html")
+    for name in ("results", "runs", "docs"):
+        monkeypatch.setattr(FOLDERS, name, tmp_path / name)
     (tmp_path / "definitions").mkdir()
     (tmp_path / "docs" / "methods").mkdir(parents=True)
     for paper in claims.PAPERS:

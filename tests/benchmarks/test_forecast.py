@@ -36,6 +36,7 @@ def test_the_list_tells_the_time_of_missing_runs(here: Path, monkeypatch: pytest
 
 def test_a_preset_has_the_open_experiments() -> None:
     assert run_all.preset("smoke") == ["smoke"]
+    assert {"world-parts", "world-traits"} <= set(run_all.preset("worlds")) < set(run_all.preset("cpu"))
     names = run_all.preset("cpu")
     assert "mathm-folds" in names
     assert not {"smoke", "mathm-qdphoto"} & set(names)

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from benchmarks.experiments import definition, store, tables
+from benchmarks.experiments.folders import FOLDERS
 from sbirlib.documents import with_digest
 from sbirlib.errors import InputError
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(store, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(FOLDERS, "results", tmp_path / "results")
     return tmp_path / "results"
 
 
@@ -72,7 +73,7 @@ def test_a_damaged_line_is_named(folder: Path) -> None:
             store.read("tiny")
 
 
-@pytest.mark.parametrize("path", sorted(store.RESULTS.glob("*.jsonl")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDERS.results.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_committed_results_are_as_the_store_writes_them(path: Path) -> None:
     runs = store.read(path.stem)
     assert path.read_text(encoding="utf-8") == "".join(json.dumps(with_digest(r), separators=(",", ":")) + "\n" for r in runs)
@@ -83,12 +84,12 @@ def test_committed_results_are_as_the_store_writes_them(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["acnet-qdphoto", "compositions-shoe304", "landmarks-number"])
 def test_sections_of_the_page_are_rendered_from_the_store(name: str) -> None:
-    assert tables.section(definition.read(name)) in tables.PAGE.read_text(encoding="utf-8")
+    assert tables.section(definition.read(name)) in (FOLDERS.docs / "results.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 def test_the_page_is_rendered_from_the_store() -> None:
-    assert tables.page() == tables.PAGE.read_text(encoding="utf-8")
+    assert tables.page() == (FOLDERS.docs / "results.md").read_text(encoding="utf-8")
 
 
 def test_a_byte_that_is_no_text_is_named(folder: Path) -> None:

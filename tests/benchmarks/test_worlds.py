@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,23 @@ def test_a_row_may_have_data_of_its_own(here: Path, monkeypatch: pytest.MonkeyPa
     assert [len(own) for own in digests.values()] == [1, 1]
     assert digests["plain"] != digests["oracle"]
     assert runs["plain", 0]["queries"]["category"] == runs["oracle", 0]["queries"]["category"]
+
+
+def test_results_and_pages_may_stand_in_another_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = 'paper = "vtd"\n[[claims]]\nsays = "It helps"\nwhere = "table 1"\nbetter = "oracle"\nworse = "plain"\noracle = "oracle"\n'
+    head, table = claim.split("\n", 1)
+    (here / "definitions" / "world.toml").write_text(f"{head}\n{WORLD}{table}")
+    monkeypatch.setattr(sys, "argv", ["run_all.py", "--preset", "worlds", "--device", "cpu", "--out", str(here / "mine")])
+    run_all.main()
+    assert {path.name for path in (here / "mine").iterdir()} == {"results", "docs"}
+    assert {path.name for path in (here / "mine" / "docs").iterdir()} == {"results.md", "claims.md", "results.html"}
+    assert not (here / "results").exists()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(
+        r"(not decided|holds|does not hold): It helps: mAP@all [+-][.0-9]+ \(.*\)(, 100% of the oracle's gain)? \[world\]", last
+    ), last
 
 
 def test_permuted_gates_are_those_of_the_neighbour() -> None:
