@@ -112,6 +112,7 @@ def test_permuted_triplets_are_those_of_the_anchor_half_a_batch_away(side: str) 
     pipeline = small(Subject("recipe", "mathm"))
     features = pipeline.encoder(batch(size=32))
     distances, miner = pipeline.encoder.distances(features), pipeline.model.miner
+    assert miner is not None
     before = miner(features, distances)
     with intervention(f"permuted_{side}s", pipeline):
         permuted = miner(features, distances)
