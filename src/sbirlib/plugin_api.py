@@ -26,7 +26,7 @@ from sbirlib.interfaces import (
 )
 from sbirlib.losses.cross_entropy import check_labels
 from sbirlib.losses.triplet import Triplet, mean, violations
-from sbirlib.miners.hardest import hardest, join, pairs
+from sbirlib.miners.hardest import hardest, join, pairs, semi_hard
 from sbirlib.options import Betas
 from sbirlib.processes import world_size
 
@@ -65,6 +65,7 @@ __all__ = [
     "nearest",
     "pairs",
     "root",
+    "semi_hard",
     "violations",
     "world_size",
 ]

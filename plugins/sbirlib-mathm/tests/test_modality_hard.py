@@ -1,3 +1,5 @@
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -49,6 +51,28 @@ def test_equals_equation_5_by_loops(data: st.DataObject, count: int, same_source
     for kind, triplets in triplets_by_kind.items():
         rows = list(zip(triplets.anchor.tolist(), triplets.positive.tolist(), triplets.negative.tolist(), strict=True))
         assert rows == literal(features, distances.tolist(), kind, same_source)
+
+
+@pytest.mark.parametrize("mining", ["semi_hard", "random"])
+def test_other_mining_has_the_same_anchors_and_its_own_choice(mining: Literal["semi_hard", "random"]) -> None:
+    torch.manual_seed(0)
+    modality, category = torch.randint(0, 2, (24,)).tolist(), torch.randint(0, 4, (24,)).tolist()
+    features = rows_of(modality, category, list(range(24)))
+    chosen: dict[str, set[tuple[int, int, int]]] = {}
+    for _ in range(60):
+        distances = torch.rand(24, 24)
+        for kind, triplets in ModalityHard(mining=mining)(features, distances).items():
+            assert triplets.anchor.tolist() == [a for a, _, _ in literal(features, distances.tolist(), kind, True)]
+            rows = list(zip(triplets.anchor.tolist(), triplets.positive.tolist(), triplets.negative.tolist(), strict=True))
+            chosen.setdefault(kind, set()).update(rows)
+            for a, p, n in rows if mining == "semi_hard" else ():
+                others = [j for j in range(24) if category[j] != category[a] and (modality[j] != modality[a]) == (kind == "cross")]
+                beyond = [j for j in others if distances[a, j] > distances[a, p]]
+                assert n == (min(beyond, key=lambda j: distances[a, j]) if beyond else max(others, key=lambda j: distances[a, j]))
+    for kind, rows_seen in chosen.items():  # every triplet that the kind allows, in the end
+        same = [(modality[i] == modality[j], category[i] == category[j], i, j) for i in range(24) for j in range(24) if i != j]
+        positives = {(i, j) for own, alike, i, j in same if alike and own == (kind == "within")}
+        assert {(a, p) for a, p, _ in rows_seen} == positives
 
 
 def test_only_the_kinds_asked_for_in_their_order() -> None:

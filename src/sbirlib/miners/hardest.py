@@ -36,6 +36,20 @@ def hardest(distances: Tensor, candidates: Tensor, *, farthest: bool) -> Tensor:
     return torch.where(candidates.gather(1, row[:, None]).squeeze(1), row, -1)
 
 
+def semi_hard(distances: Tensor, candidates: Tensor, positive: Tensor) -> Tensor:
+    """Index of the nearest candidate of each row that is farther than its positive's distance [N], or without one of the farthest (Schroff et al.
+    2015); -1 where a row has no candidate.
+
+    `distances` and the mask `candidates` are [N, M].
+
+    >>> distances = torch.tensor([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])
+    >>> semi_hard(distances, torch.ones(2, 3, dtype=torch.bool), torch.tensor([1.0, 4.0]))
+    tensor([2, 1])
+    """
+    beyond = hardest(distances, candidates & (distances > positive[:, None]), farthest=False)
+    return torch.where(beyond >= 0, beyond, hardest(distances, candidates, farthest=True))
+
+
 def join(positive: Tensor, negative: Tensor) -> Triplets:
     """Triplets of the rows that have both, from a positive and a negative for each row [N], -1 for none."""
     anchor = ((positive >= 0) & (negative >= 0)).nonzero().squeeze(1)

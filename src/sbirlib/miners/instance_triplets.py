@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH, Features, Miner, Triplets
+from sbirlib.miners.hardest import hardest, semi_hard
 
 
 class InstanceTriplets(Miner):
@@ -46,14 +47,8 @@ class InstanceTriplets(Miner):
 
     def _negative(self, distances: Tensor, anchor: Tensor, positive: Tensor, candidates: Tensor) -> Tensor:
         """Row of one of the candidates [T, N] for each triplet [T]."""
-        infinity = float("inf")
-        if len(anchor) == 0:
-            return anchor
         if self.negative == "random":
-            return torch.rand(candidates.shape, device=distances.device).masked_fill(~candidates, -1.0).argmax(1)
-        near = distances[anchor]
+            return hardest(torch.rand(candidates.shape, device=distances.device), candidates, farthest=True)
         if self.negative == "hardest":
-            return near.masked_fill(~candidates, infinity).argmin(1)
-        beyond = candidates & (near > distances[anchor, positive][:, None])
-        nearest_beyond = near.masked_fill(~beyond, infinity).argmin(1)
-        return torch.where(beyond.any(1), nearest_beyond, near.masked_fill(~candidates, -infinity).argmax(1))
+            return hardest(distances[anchor], candidates, farthest=False)
+        return semi_hard(distances[anchor], candidates, distances[anchor, positive])

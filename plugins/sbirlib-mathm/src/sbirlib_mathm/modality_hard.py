@@ -1,12 +1,14 @@
 """Modality-aware hard mining: three kinds of triplets, by the modality of positive and negative."""
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import torch
 from annotated_types import MinLen
 from torch import Tensor
 
-from sbirlib.plugin_api import Features, Miner, Triplets, hardest, join, pairs
+from sbirlib.plugin_api import Features, Miner, Triplets, hardest, join, pairs, semi_hard
 
 # kind: (is the positive of the other modality, is the negative)
 KINDS = {"cross": (True, True), "within": (False, False), "hybrid": (True, False)}
@@ -19,10 +21,12 @@ class ModalityHard(Miner):
 
     with m_a != m_p = m_n for "cross" (eq. 4), m_a = m_p = m_n for "within" (eq. 7), m_a = m_n != m_p for "hybrid" (eq. 8).
     The anchor is never its own positive; one without both gives no triplet; of rows at one distance the lowest counts. The loss
-    `balanced_triplet` is made for these kinds.
+    `balanced_triplet` is made for these kinds. Uniform draws are by torch's global generator.
 
     Args:
         kinds: kinds of triplets, one or more of "cross", "within" and "hybrid"
+        mining: "hardest", eq. 5; "semi_hard", a uniform positive and the nearest negative farther than it, or without one the farthest (Schroff et
+            al. 2015); or "random", both uniform
         same_source: allow positives that were synthesised from the anchor's own image
 
     >>> ModalityHard(kinds=["cross", "hybrid"]).kinds
@@ -33,10 +37,12 @@ class ModalityHard(Miner):
         self,
         *,
         kinds: Annotated[Sequence[Literal["cross", "within", "hybrid"]], MinLen(1)] = ("cross", "within", "hybrid"),
+        mining: Literal["hardest", "semi_hard", "random"] = "hardest",
         same_source: bool = True,
     ) -> None:
         super().__init__()
         self.kinds = tuple(dict.fromkeys(kinds))
+        self.mining = mining
         self.same_source = same_source
 
     def forward(self, features: Features, distances: Tensor) -> dict[str, Triplets]:
@@ -45,6 +51,18 @@ class ModalityHard(Miner):
         other = features.modality[:, None] != features.modality
         sides = {True: other, False: ~other}
         modalities = [KINDS[kind] for kind in self.kinds]
-        positives = {side: hardest(distances, positive & sides[side], farthest=True) for side in {p for p, _ in modalities}}
-        negatives = {side: hardest(distances, negative & sides[side], farthest=False) for side in {n for _, n in modalities}}
-        return {kind: join(positives[p], negatives[n]) for kind, (p, n) in zip(self.kinds, modalities, strict=True)}
+        order = (
+            distances if self.mining == "hardest" else torch.rand_like(distances)
+        )  # the farthest under random distances is a uniform draw
+        positives = {side: hardest(order, positive & sides[side], farthest=True) for side in sorted({p for p, _ in modalities})}
+        if self.mining == "semi_hard":
+            triplets = [(positives[p], semi_hard(distances, negative & sides[n], at(distances, positives[p]))) for p, n in modalities]
+        else:
+            negatives = {side: hardest(order, negative & sides[side], farthest=False) for side in sorted({n for _, n in modalities})}
+            triplets = [(positives[p], negatives[n]) for p, n in modalities]
+        return {kind: join(*rows) for kind, rows in zip(self.kinds, triplets, strict=True)}
+
+
+def at(distances: Tensor, column: Tensor) -> Tensor:
+    """Distance of each row at its column [N], of distances [N, N]; infinite where that is -1."""
+    return torch.where(column >= 0, distances.gather(1, column.clamp(min=0)[:, None]).squeeze(1), math.inf)
