@@ -17,6 +17,7 @@ from sbirlib.encoders import backbone
 from sbirlib.errors import InputError
 from sbirlib.recipe import Recipe
 from sbirlib.recipe_file import read
+from sbirlib.testing.world import batch
 
 TOWER = {"encoder.backbone": "test_resnet", "transform.size": 32}
 RANDOM = {**TOWER, "encoder.pretrained": False}
@@ -64,6 +65,22 @@ def test_clip_is_the_tower_that_openai_published() -> None:
     assert (encoder.dim, encoder.size) == (768, (224, 224))
     assert type(encoder.backbone.blocks[0].mlp.act).__name__ == "QuickGELU"
     torch.testing.assert_close(encoder.mean.flatten(), torch.tensor([0.48145466, 0.4578275, 0.40821073]))
+
+
+@pytest.mark.parametrize("name", ["clip", "siglip2", "dinov2", "dinov3"])
+def test_a_tower_has_the_size_and_the_normalisation_that_it_was_published_with(name: str) -> None:
+    tables = Recipe.of(read(name)).tables()
+    published = timm.get_pretrained_cfg(tables["encoder"]["backbone"])
+    options = {**(tables["encoder"]["timm_options"] or {}), "depth": 1}  # one of twelve blocks
+    encoder: Any = build(name, **{"encoder.pretrained": False, "encoder.timm_options": options}).encoder.eval()
+    size = tables["transform"]["size"]
+    assert encoder.size in ((size, size), None)  # none: DINOv3 takes any size
+    assert size in (published.input_size[1], options.get("img_size"))
+    torch.testing.assert_close(encoder.mean.flatten(), torch.tensor(published.mean))
+    torch.testing.assert_close(encoder.std.flatten(), torch.tensor(published.std))
+    vectors = encoder.gallery_vectors(batch(size=size, categories=1, instances=1))
+    assert vectors.shape == (2, 768)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
 
 
 def test_nothing_to_train_is_said_and_a_phase_can_be_added(dataset: Dataset) -> None:
