@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from benchmarks import run_all
-from benchmarks.experiments import store
+from benchmarks.experiments import definition, runs, store
+from benchmarks.experiments.folders import FOLDERS
 from benchmarks.experiments.interventions import intervention, solid_ink
 from sbirlib import InputError, split, synthetic
 from sbirlib.testing.recipe import small
@@ -49,12 +50,12 @@ def test_a_row_may_have_data_of_its_own(here: Path, monkeypatch: pytest.MonkeyPa
     (here / "definitions" / "world.toml").write_text(WORLD)
     monkeypatch.setattr(sys, "argv", ["run_all.py", "world", "--device", "cpu"])
     run_all.main()
-    runs = {(run["row"], run["seed"]): run for run in store.read("world")}
-    assert len(runs) == 4
-    digests = {row: {runs[row, seed]["data"]["digest"] for seed in (0, 1)} for row in ("plain", "oracle")}
+    results = {(run["row"], run["seed"]): run for run in store.read("world")}
+    assert len(results) == 4
+    digests = {row: {results[row, seed]["data"]["digest"] for seed in (0, 1)} for row in ("plain", "oracle")}
     assert [len(own) for own in digests.values()] == [1, 1]
     assert digests["plain"] != digests["oracle"]
-    assert runs["plain", 0]["queries"]["category"] == runs["oracle", 0]["queries"]["category"]
+    assert results["plain", 0]["queries"]["category"] == results["oracle", 0]["queries"]["category"]
 
 
 def test_results_and_pages_may_stand_in_another_folder(
@@ -121,6 +122,42 @@ def test_permuted_triplets_are_those_of_the_anchor_half_a_batch_away(side: str) 
             shift = len(triplets) // 2 if other == side else 0
             assert torch.equal(getattr(permuted[kind], other), getattr(triplets, other).roll(shift))
     assert torch.equal(miner(features, distances)["cross"].negative, before["cross"].negative)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "seed", "method", "ablation", "fault", "oracle"),
+    [
+        ("world-traits", 3, "VTD", "hard transfer", "VTD, gates permuted", "VTD, manner known"),
+        ("world-style", 0, "decoder", "no decoder", "decoder, shuffled targets", "no decoder, photos as drawings"),
+        (
+            "world-synthesis",
+            0,
+            "ACNet",
+            "NormSoftmax",
+            "adversary and identity, no retrieval loss for the generator",
+            "NormSoftmax, photos as drawings",
+        ),
+        ("world-imbalance", 0, "MATHM, random", "CE", "MATHM, permuted positives", "CE, any cue"),
+    ],
+)
+def test_in_its_world_a_method_has_its_gain_and_loses_it_by_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, seed: int, method: str, ablation: str, fault: str, oracle: str
+) -> None:
+    if name == "world-imbalance" and "SBIRLIB_DATA" not in os.environ:
+        pytest.skip("SBIRLIB_DATA is not set: a frozen backbone needs its weights")
+    for place in ("results", "runs"):
+        monkeypatch.setattr(FOLDERS, place, tmp_path / place)
+    experiment = definition.read(name)
+    rows = {row.name: row for row in experiment.rows}
+    asked = (ablation, method, fault, oracle)
+    sources = [source for row in asked for source in rows[row].warm_start.values()]
+    for row in dict.fromkeys([*sources, *asked]):
+        runs.run(experiment, rows[row], seed, run_all.read_data(experiment, seed, rows[row]), "cpu", keep=row in sources)
+    value = {run["row"]: run["metrics"][experiment.metrics[0]] for run in store.read(name)}
+    share = {row: (value[row] - value[ablation]) / (value[oracle] - value[ablation]) for row in (method, fault)}
+    assert value[oracle] > value[ablation]
+    assert share[method] > 1 / 3 > share[fault], value
 
 
 @pytest.mark.slow
