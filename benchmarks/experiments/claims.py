@@ -27,8 +27,8 @@ PAPERS = {
 HEAD = """# Claims
 
 Each claim of each paper, in the world of the synthetic set in which it must matter (`docs/synthetic.md`), and on real data. Rendered by
-`python benchmarks/run_all.py --render` from the runs in `benchmarks/results`. To see a line for yourself: `python benchmarks/run_all.py EXPERIMENT --out FOLDER`
-makes its runs anew, and prints its verdicts; `--preset worlds` those of all worlds.
+`python benchmarks/run_all.py --render` from the runs in `benchmarks/results`. To see a line for yourself, `python benchmarks/run_all.py EXPERIMENT
+--out FOLDER` makes its runs anew and prints its verdicts; `--preset worlds` those of all worlds.
 An effect is the difference of two rows that were trained on the same batches and asked the same queries, with its interval of 95 %, over seeds,
 classes and queries, or over folds of classes. "Could be seen" is the smallest true difference that would be seen four times in five. The last
 column of an undecided claim says how many runs would decide an effect as large as the paper's, or, where that is of another kind, as the one seen.

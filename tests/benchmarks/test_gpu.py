@@ -21,7 +21,7 @@ SMALL = ["--device", "cpu", *(word for pair in SIZES.items() for word in pair)]
 
 
 @pytest.mark.parametrize(
-    "method", ["vtd", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mathm", "acnet", "landmarks-retrieval"))]
+    "method", ["mathm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vtd", "acnet", "landmarks-retrieval"))]
 )
 def test_the_program_for_gpus_runs_on_the_cpu(method: str) -> None:
     line = [sys.executable, "-m", "benchmarks.speed.gpu", method, *SMALL]
