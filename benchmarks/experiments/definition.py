@@ -65,7 +65,8 @@ class Experiment:
 
     paper: method page whose claims these are, such as "mathm"; they stand in docs/claims.md.
     world: the switch of the synthetic set whose world this is; empty for real data.
-    matters: least effect, of the first metric, that matters on this data, one for all its experiments. 0: every effect does.
+    matters: least effect, of the first metric, that matters on this data, one for all its experiments. 0: in a world a third of the oracle's gain,
+        else every effect.
     closed: reason why no more runs are made, where recipes or weights of the stored runs are gone.
     against: the row that all others are compared with.
     rows_of: another experiment, whose rows and claims are used on this data.

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.experiments import definition
 from benchmarks.experiments.definition import Claim, Experiment, Row, metrics_of
 from benchmarks.experiments.folders import FOLDERS
-from benchmarks.experiments.verdicts import VERDICTS, Run, Runs, difference, finished, runs_of, verdict
+from benchmarks.experiments.verdicts import VERDICTS, Run, Runs, difference, finished, least, runs_of, verdict
 from sbirlib.files import atomic_write
 from sbirlib.retrieval.paired import class_mean
 
@@ -52,7 +52,8 @@ def summary(experiments: Sequence[Experiment]) -> str:
             ahead = max(over_classes, key=lambda row: over_classes[row], default="")
             of_classes = f"{ahead} | {over_classes[ahead]:.3f}" if ahead else " | "
             verdicts = [
-                verdict(difference(experiment, runs, claim.better, claim.worse, first), experiment.matters) for claim in experiment.claims
+                verdict(difference(experiment, runs, claim.better, claim.worse, first), least(experiment, runs, claim))
+                for claim in experiment.claims
             ]
             counts = [str(verdicts.count(each)) for each in VERDICTS] if verdicts else [""] * len(VERDICTS)
             link = f"[{experiment.title}](#{anchor(experiment.title)})" + " (closed)" * bool(experiment.closed)
@@ -127,9 +128,8 @@ def claim_text(experiment: Experiment, runs: Runs, claim: Claim) -> str:
         return f"{verdict(d)}."
     figures = f"{metric} {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), {d.seeds} seed{'s' * (d.seeds > 1)}"
     if not d.significant:
-        return (
-            f"{verdict(d, experiment.matters)}: {figures}; a true difference of {d.detectable:.3f} would have been seen four times in five."
-        )
+        seen = f"a true difference of {d.detectable:.3f} would have been seen four times in five"
+        return f"{verdict(d, least(experiment, runs, claim))}: {figures}; {seen}."
     return f"**{verdict(d)}** here: {figures}."
 
 

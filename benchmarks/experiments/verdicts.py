@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import t
 
 from benchmarks.experiments import store
-from benchmarks.experiments.definition import Experiment
+from benchmarks.experiments.definition import Claim, Experiment
 from sbirlib.retrieval.paired import Difference, paired
 
 VERDICTS = ("holds", "does not hold", "no gain that matters", "not decided", "not run yet")
@@ -31,6 +31,19 @@ def finished(runs: Runs) -> dict[str, list[Run]]:
     """Runs without an error, by row; rows without such runs are left out."""
     succeeded = {row: [r for r in own.values() if "error" not in r] for row, own in runs.items()}
     return {row: own for row, own in succeeded.items() if own}
+
+
+def least(experiment: Experiment, runs: Runs, claim: Claim) -> float:
+    """Least effect that matters: that of the experiment's data, or in a world a third of the oracle's gain; 0, every effect, without either."""
+    return experiment.matters or (oracle_gain(experiment, runs, claim) or 0.0) / 3
+
+
+def oracle_gain(experiment: Experiment, runs: Runs, claim: Claim) -> float | None:
+    """Gain of a claim's oracle over its worse row; None without an oracle, its runs, or a gain."""
+    means = {row: float(np.mean([r["metrics"][experiment.metrics[0]] for r in own])) for row, own in finished(runs).items()}
+    if not {claim.oracle, claim.worse} <= means.keys() or means[claim.oracle] <= means[claim.worse]:
+        return None
+    return means[claim.oracle] - means[claim.worse]
 
 
 def difference(experiment: Experiment, runs: Runs, row: str, against: str, metric: str) -> Difference | None:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks import run_all
-from benchmarks.experiments import claims, store
-from benchmarks.experiments.verdicts import over_folds, verdict
+from benchmarks.experiments import claims, definition, store
+from benchmarks.experiments.verdicts import least, over_folds, runs_of, verdict
 from sbirlib.errors import InputError
 from sbirlib.retrieval.paired import Difference
 
@@ -123,6 +124,15 @@ def test_an_interval_below_the_least_effect_that_matters_decides(low: float, hig
     difference = Difference((low + high) / 2, low, high, 0.01, 5)
     assert verdict(difference, 0.01) == expected
     assert verdict(difference) == expected.replace("no gain that matters", "not decided")
+
+
+def test_in_a_world_a_third_of_the_oracles_gain_matters(folds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, "folds", "--rows", "plain", "method", "oracle", "wavering")
+    experiment = definition.read("folds")
+    runs, claim = runs_of(experiment), next(claim for claim in experiment.claims if claim.oracle)
+    assert least(experiment, runs, claim) == pytest.approx(0.1)  # of 0.3
+    assert least(experiment, runs, replace(claim, oracle="")) == 0
+    assert least(replace(experiment, matters=0.02), runs, claim) == 0.02
 
 
 def test_a_methods_page_without_a_place_for_its_claims_is_named(folds: Path) -> None:
