@@ -40,10 +40,11 @@ def least(experiment: Experiment, runs: Runs, claim: Claim) -> float:
 
 def oracle_gain(experiment: Experiment, runs: Runs, claim: Claim) -> float | None:
     """Gain of a claim's oracle over its worse row; None without an oracle, its runs, or a gain."""
-    means = {row: float(np.mean([r["metrics"][experiment.metrics[0]] for r in own])) for row, own in finished(runs).items()}
-    if not {claim.oracle, claim.worse} <= means.keys() or means[claim.oracle] <= means[claim.worse]:
+    succeeded = finished(runs)
+    if not {claim.oracle, claim.worse} <= succeeded.keys():
         return None
-    return means[claim.oracle] - means[claim.worse]
+    oracle, worse = (float(np.mean([r["metrics"][experiment.metrics[0]] for r in succeeded[row]])) for row in (claim.oracle, claim.worse))
+    return oracle - worse if oracle > worse else None
 
 
 def difference(experiment: Experiment, runs: Runs, row: str, against: str, metric: str) -> Difference | None:

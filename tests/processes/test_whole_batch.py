@@ -96,4 +96,4 @@ print("equal")
 def test_shares_have_the_norms_and_draws_of_the_whole_batch(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
     process = run(2, str(tmp_path / "worker.py"))
-    assert process.stdout.split() == ["equal", "equal"], process.stderr
+    assert process.stdout.count("equal") == 2, process.stderr  # lines of two processes may run together

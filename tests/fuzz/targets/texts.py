@@ -11,6 +11,7 @@ from unittest import mock
 from tests.fuzz.targets.target import Target
 
 from benchmarks.experiments import store
+from benchmarks.experiments.folders import FOLDERS
 from sbirlib import build
 from sbirlib.cli.options import pairs, settings
 from sbirlib.documents import scalar
@@ -94,7 +95,7 @@ def answer_where(folder: Path) -> Any:
 
 
 def make_runs(folder: Path) -> None:
-    with mock.patch.object(store, "RESULTS", folder):
+    with mock.patch.object(FOLDERS, "results", folder):
         for seed in range(3):
             store.write(
                 {"experiment": "tiny", "row": "mathm", "seed": seed, "metrics": {"mAP@all": 0.1 + 0.2}, "environment": {"device": "cpu"}}
@@ -102,7 +103,7 @@ def make_runs(folder: Path) -> None:
 
 
 def answer_runs(folder: Path) -> Any:
-    with mock.patch.object(store, "RESULTS", folder):
+    with mock.patch.object(FOLDERS, "results", folder):
         return store.read("tiny")
 
 
