@@ -13,7 +13,7 @@ from tests.processes.launch import run
 from sbirlib import list_parts
 from sbirlib.recipe_file import read
 
-SOME = ("acnet", "generative-heterogeneous", "hard-transfer-crossgrad", "mathm", "vtd")  # in every test run
+SOME = ("acnet", "hard-transfer-crossgrad", "mathm", "vtd")  # in every test run; `make test-slow` has all
 CACHED = ("acnet+cached", "generative+cached", "hard-transfer-crossgrad+cached")  # gradient caching, accumulation and clipping at once
 TRAINED = [name for name in list_parts("recipe") if read(name).get("phases") != []]  # clip, for one, has nothing to train
 GROUPS = {"some": (SOME, "4"), "cached": (("mathm+cached",), "10"), "all": ((*TRAINED, *CACHED), "10")}  # recipes, and steps of a phase
