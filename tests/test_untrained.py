@@ -83,6 +83,20 @@ def test_a_tower_has_the_size_and_the_normalisation_that_it_was_published_with(n
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
 
 
+@pytest.mark.parametrize("name", ["clip", "siglip2", "dinov2", "dinov3"])
+def test_a_file_of_a_towers_weights_is_taken_as_timm_takes_the_published_one(name: str, tmp_path: Path) -> None:
+    table = Recipe.of(read(name)).tables()["encoder"]
+    options = {**(table["timm_options"] or {}), "depth": 1}
+    published, file = timm.create_model(table["backbone"], depth=1, num_classes=0), tmp_path / "w.safetensors"
+    save_file({key: tensor.contiguous() for key, tensor in published.state_dict().items()}, file)
+    overlay = {"file": str(file), "custom_load": False}
+    expected = timm.create_model(table["backbone"], pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **options).state_dict()
+    encoder: Any = build(name, **{"encoder.weights": str(file), "encoder.timm_options": options}).encoder
+    encoder.load_weights()
+    assert encoder.backbone.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in encoder.backbone.state_dict().items())
+
+
 def test_nothing_to_train_is_said_and_a_phase_can_be_added(dataset: Dataset) -> None:
     with pytest.raises(InputError, match=r"clip has no phases, so there is nothing to train: .*--set losses=cross_entropy") as caught:
         build("clip", **RANDOM).fit(dataset)

@@ -1,4 +1,5 @@
 import io
+import json
 import subprocess
 import sys
 import tarfile
@@ -8,12 +9,14 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 from torch import nn
 
-from sbirlib.encoders.weights import FILES, fetch_weights, put_weights, read_weights
+from sbirlib.encoders.weights import FILES, fetch_weights, put_weights, read_weights, resized
 from sbirlib.errors import InputError
 
 REPOSITORY = "timm/resnet18.a1_in1k"
@@ -68,6 +71,34 @@ def test_pickles_are_refused_whatever_their_name(tmp_path: Path, kind: str) -> N
         torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=kind == "zip")
     with pytest.raises(InputError, match=r"(?s)is a pickle, which can run any code.*save_file\(torch\.load\(.*weights_only=True"):
         read_weights(path)
+
+
+@pytest.mark.parametrize("start", [b"\x80", b"PK"])
+def test_a_whole_file_is_read_whatever_the_length_of_its_header_begins_with(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "w.safetensors"
+    for padding in range(8, 0x8000, 8):
+        header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).ljust(64 + padding).encode()
+        length = len(header).to_bytes(8, "little")
+        if length.startswith(start):
+            break
+    path.write_bytes(length + header + torch.ones(1).numpy().tobytes())
+    assert read_weights(path)["w"].tolist() == [1]
+
+
+@pytest.mark.parametrize("grid", [6, 8, 11])
+def test_a_position_embedding_is_resampled_to_the_models_size(grid: int) -> None:
+    model = timm.create_model("test_vit", img_size=128, num_classes=0)
+    tokens = model.pos_embed.shape[1] - 64  # 8 x 8 patches of 16 pixels
+    tensors = {"pos_embed": torch.randn(1, tokens + grid**2, model.embed_dim)}
+    expected = resample_abs_pos_embed(tensors["pos_embed"], [8, 8], num_prefix_tokens=tokens)
+    assert torch.equal(resized(tensors, model)["pos_embed"], expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 64), (1, 0, 64), (1, 65, 63), (65, 64)])
+def test_a_position_embedding_that_cannot_be_resampled_stays_for_the_error(shape: tuple[int, ...]) -> None:
+    tensors = {"pos_embed": torch.randn(*shape)}
+    assert resized(tensors, timm.create_model("test_vit", img_size=128, num_classes=0)) is tensors
+    assert resized(tensors, nn.Linear(2, 2)) is tensors
 
 
 @pytest.mark.parametrize("length", [0, 4, 100, -8])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sbirlib.encoders.norms import Norms, batch_norms, folded, for_modalities, images_of, separate
 from sbirlib.encoders.start import Start, check_start, start_from_classifier
-from sbirlib.encoders.weights import cached_weights, fetch_weights, put_weights, read_weights
+from sbirlib.encoders.weights import cached_weights, fetch_weights, put_weights, read_weights, resized
 from sbirlib.encoders.wheels import PREFIX, in_order, installed_wheel, read_wheel
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Encoder, Features
@@ -194,7 +194,7 @@ class Backbone(Encoder):
         if self.weights or foreign or file.startswith(PREFIX):
             classifier = cfg.get("classifier") or ()
             dropped = (classifier,) if isinstance(classifier, str) else classifier
-            named = for_modalities(self._renamed(tensors, cfg) if foreign else tensors, self.backbone)
+            named = for_modalities(self._renamed(tensors, cfg) if foreign else resized(tensors, self.backbone), self.backbone)
             put_weights(self.backbone, named, source=file, dropped=dropped)
         else:  # through timm, which knows how the published file becomes this model's state
             overlay = {"file": file, "custom_load": False}

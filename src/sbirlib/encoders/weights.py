@@ -1,11 +1,14 @@
 """Pretrained weights: safetensors files, the hub's cache and downloads, and loading into a model; no pickles."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from sbirlib.distance import at_least_float32
@@ -32,7 +35,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise InputError(f"there is no weights file {str(path)!r}: weights takes the path of a local safetensors file")
     with path.open("rb") as file:
         start = file.read(512)
-    if start.startswith((b"PK", b"\x80")) or start[257:262] == b"ustar":
+    safetensors = start[8:9] == b"{"  # its header, after the header's length, which may begin with any byte
+    if not safetensors and (start.startswith((b"PK", b"\x80")) or start[257:262] == b"ustar"):
         raise InputError(
             f"{str(path)!r} is a pickle, which can run any code when it is opened, and is never read: convert it, where you trust it, by\n"
             f"  import safetensors.torch, torch\n"
@@ -82,6 +86,21 @@ def _published(repository: str) -> str:
         if status != ABSENT:
             raise ConnectionError(f"it answered {status}")
     raise ConnectionError(f"it has none of {', '.join(FILES)}")
+
+
+def resized(tensors: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
+    """Tensors of any shape, of which the position embedding [1, T, C] of a square image is resampled to the size of a transformer, as timm does.
+
+    They are as they were where the model is no such transformer, or the embedding has its size, or fits no square.
+    """
+    own, other = getattr(model, "pos_embed", None), tensors.get("pos_embed")
+    if own is None or other is None or own.shape == other.shape or other.ndim != 3 or not hasattr(model, "no_embed_class"):
+        return tensors
+    prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+    side = math.isqrt(max(other.shape[1] - prefix, 0))
+    if side < 1 or side**2 != other.shape[1] - prefix or own.shape[2] != other.shape[2]:
+        return tensors
+    return tensors | {"pos_embed": resample_abs_pos_embed(other, list(model.patch_embed.grid_size), [side, side], prefix)}
 
 
 def put_weights(model: nn.Module, tensors: dict[str, Tensor], *, source: str, dropped: Iterable[str] = ()) -> None:
