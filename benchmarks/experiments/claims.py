@@ -57,8 +57,10 @@ def render() -> None:
     """Write the claims page, and the claims on the methods' pages where there are any, atomically."""
     by_paper = {paper: list(lines_of(paper)) for paper in PAPERS}
     write(FOLDERS.docs / "claims.md", "\n".join([HEAD, summary(by_paper), *(section(paper, lines) for paper, lines in by_paper.items())]))
-    for paper, lines in by_paper.items() if (FOLDERS.docs / "methods").is_dir() else ():
+    for paper, lines in by_paper.items():
         page = FOLDERS.docs / "methods" / f"{paper}.md"
+        if not page.parent.is_dir():  # a folder of one's own has no methods' pages
+            continue
         before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
         _, end, after = rest.partition(END)
         if not (begin and end):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sbirlib.errors import InputError
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -15,7 +17,9 @@ class Folders:
     docs: Path = ROOT / "docs"
 
     def move(self, folder: Path) -> None:
-        """Take results, runs and pages to a folder, which is made."""
+        """Take results, runs and pages to a folder, which is made; InputError where there is a file in its place."""
+        if not folder.is_dir() and folder.exists():
+            raise InputError(f"--out takes a folder, and {str(folder)!r} is a file: name another")
         self.results, self.runs, self.docs = folder / "results", folder / "runs", folder / "docs"
         self.docs.mkdir(parents=True, exist_ok=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,8 +26,7 @@ def intervention(name: str, pipeline: Pipeline) -> AbstractContextManager[Any]:
         return nullcontext()
     if name not in INTERVENTIONS:
         raise InputError(f"there is no intervention {name!r}{nearest(name, INTERVENTIONS)}")
-    context: AbstractContextManager[Any] = INTERVENTIONS[name](pipeline)
-    return context
+    return INTERVENTIONS[name](pipeline)
 
 
 @contextmanager
@@ -63,22 +63,8 @@ def idle_discriminator(_: Pipeline) -> Iterator[None]:
 
 
 @contextmanager
-def permuted_negatives(pipeline: Pipeline) -> Iterator[None]:
-    """MATHM, a fault: each anchor has the negative that was mined for the anchor half a batch away."""
-    with permuted(pipeline, "negative"):
-        yield
-
-
-@contextmanager
-def permuted_positives(pipeline: Pipeline) -> Iterator[None]:
-    """MATHM, a fault: each anchor has the positive that was mined for the anchor half a batch away."""
-    with permuted(pipeline, "positive"):
-        yield
-
-
-@contextmanager
 def permuted(pipeline: Pipeline, side: str) -> Iterator[None]:
-    """Block in which this side of all triplets that are mined moves half a batch."""
+    """MATHM, a fault: each anchor has the positive, or the negative, that was mined for the anchor half a batch away."""
 
     def moved(_: nn.Module, __: Any, triplets: dict[str, Triplets]) -> dict[str, Triplets]:
         return {kind: replace(t, **{side: getattr(t, side).roll(len(t) // 2)}) for kind, t in triplets.items()}
@@ -108,10 +94,10 @@ def solid_ink(images: Tensor) -> Tensor:
     return inner.sum((1, 2))
 
 
-INTERVENTIONS = {
+INTERVENTIONS: dict[str, Callable[[Pipeline], AbstractContextManager[Any]]] = {
     "permuted_gates": permuted_gates,
     "known_manner": known_manner,
     "idle_discriminator": idle_discriminator,
-    "permuted_negatives": permuted_negatives,
-    "permuted_positives": permuted_positives,
+    "permuted_negatives": partial(permuted, side="negative"),
+    "permuted_positives": partial(permuted, side="positive"),
 }

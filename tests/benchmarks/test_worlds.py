@@ -1,4 +1,4 @@
-"""Rows with data of their own, interventions, and worlds in small: a method has its gain, and loses it by the defect."""
+"""Rows with data of their own, interventions, and worlds in small: a method has its gain, and loses it by a fault."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 
 from benchmarks import run_all
 from benchmarks.experiments import definition, runs, store
-from benchmarks.experiments.folders import FOLDERS
-from benchmarks.experiments.interventions import intervention, solid_ink
+from benchmarks.experiments.folders import FOLDERS, Folders
+from benchmarks.experiments.interventions import SOLID, intervention, solid_ink
 from sbirlib import InputError, split, synthetic
 from sbirlib.testing.recipe import small
 from sbirlib.testing.subject import Subject
@@ -75,6 +75,12 @@ def test_results_and_pages_may_stand_in_another_folder(
     ), last
 
 
+def test_a_file_is_no_folder_for_results(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="--out takes a folder, and '.*file' is a file"):
+        Folders().move(tmp_path / "file")
+
+
 def test_permuted_gates_are_those_of_the_neighbour() -> None:
     pipeline = small(Subject("recipe", "vtd"))
     descriptor, images = pipeline.encoder.get_submodule("descriptor").eval(), batch(size=32)
@@ -92,6 +98,11 @@ def test_contours_and_shading_are_told_apart_by_solid_ink() -> None:
     sheet = torch.ones(2, 3, 32, 32)
     sheet[0, :, 4:28, 15:17] = sheet[1, :, 4:28, 10:20] = 0
     assert solid_ink(sheet).tolist() == [0, 22 * 8]
+    world: Any = synthetic(categories=90, unseen=15, instances=16, sketches=3, size=32, distractors=False, turn=False, world="traits")
+    items = world.sketches.index[::20]  # of the experiment's world
+    images = torch.stack([torch.from_numpy(np.asarray(world.reader(int(i)).convert("RGB"))) for i in items]).permute(0, 3, 1, 2) / 255
+    manners = torch.tensor([world.reader.manner(int(i)) for i in items])
+    assert ((solid_ink(images) > SOLID) == manners.bool()).float().mean() > 0.93
 
 
 def test_an_idle_discriminator_stays_as_it_began(tmp_path: Path) -> None:

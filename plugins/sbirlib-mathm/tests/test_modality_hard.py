@@ -11,6 +11,8 @@ from sbirlib.testing import check_part
 from sbirlib_mathm.modality_hard import ModalityHard
 
 Rows = list[tuple[int, int, int]]
+Mining = Literal["hardest", "semi_hard", "random"]
+MINING: tuple[Mining, ...] = ("hardest", "semi_hard", "random")
 
 
 def rows_of(modality: list[int], category: list[int], source: list[int]) -> Features:
@@ -53,13 +55,13 @@ def test_equals_equation_5_by_loops(data: st.DataObject, count: int, same_source
         assert rows == literal(features, distances.tolist(), kind, same_source)
 
 
-@pytest.mark.parametrize("mining", ["semi_hard", "random"])
-def test_other_mining_has_the_same_anchors_and_its_own_choice(mining: Literal["semi_hard", "random"]) -> None:
+@pytest.mark.parametrize("mining", MINING[1:])
+def test_other_mining_has_the_same_anchors_and_its_own_choice(mining: Mining) -> None:
     torch.manual_seed(0)
     modality, category = torch.randint(0, 2, (24,)).tolist(), torch.randint(0, 4, (24,)).tolist()
     features = rows_of(modality, category, list(range(24)))
     chosen: dict[str, set[tuple[int, int, int]]] = {}
-    for _ in range(60):
+    for _ in range(150):
         distances = torch.rand(24, 24)
         for kind, triplets in ModalityHard(mining=mining)(features, distances).items():
             assert triplets.anchor.tolist() == [a for a, _, _ in literal(features, distances.tolist(), kind, True)]
@@ -69,10 +71,12 @@ def test_other_mining_has_the_same_anchors_and_its_own_choice(mining: Literal["s
                 others = [j for j in range(24) if category[j] != category[a] and (modality[j] != modality[a]) == (kind == "cross")]
                 beyond = [j for j in others if distances[a, j] > distances[a, p]]
                 assert n == (min(beyond, key=lambda j: distances[a, j]) if beyond else max(others, key=lambda j: distances[a, j]))
-    for kind, rows_seen in chosen.items():  # every triplet that the kind allows, in the end
-        same = [(modality[i] == modality[j], category[i] == category[j], i, j) for i in range(24) for j in range(24) if i != j]
-        positives = {(i, j) for own, alike, i, j in same if alike and own == (kind == "within")}
-        assert {(a, p) for a, p, _ in rows_seen} == positives
+    for kind, triplets_seen in chosen.items():  # every positive and every negative that the kind allows, in the end, and no other
+        pairs = [(i, j) for i in {a for a, _, _ in triplets_seen} for j in range(24) if i != j]
+        alike = {(i, j): category[i] == category[j] for i, j in pairs}
+        across = {(i, j): modality[i] != modality[j] for i, j in pairs}
+        assert {(a, p) for a, p, _ in triplets_seen} == {pair for pair in pairs if alike[pair] and across[pair] == (kind != "within")}
+        assert {(a, n) for a, _, n in triplets_seen} == {pair for pair in pairs if not alike[pair] and across[pair] == (kind == "cross")}
 
 
 def test_only_the_kinds_asked_for_in_their_order() -> None:
@@ -91,9 +95,10 @@ def test_only_the_kinds_asked_for_in_their_order() -> None:
         ([], [], (0, 0, 0)),
     ],
 )
-def test_what_is_not_possible_is_empty(modality: list[int], category: list[int], sizes: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("mining", MINING)
+def test_what_is_not_possible_is_empty(mining: Mining, modality: list[int], category: list[int], sizes: tuple[int, int, int]) -> None:
     features = rows_of(modality, category, list(range(len(category))))
-    triplets_by_kind = ModalityHard()(features, torch.rand(len(category), len(category)))
+    triplets_by_kind = ModalityHard(mining=mining)(features, torch.rand(len(category), len(category)))
     assert tuple(len(triplets) for triplets in triplets_by_kind.values()) == sizes
 
 
@@ -101,6 +106,11 @@ def test_a_synthesised_view_is_no_positive_of_its_own_image_when_told() -> None:
     features = rows_of([0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1])
     assert len(ModalityHard()(features, torch.rand(4, 4))["cross"]) == 4
     assert len(ModalityHard(same_source=False)(features, torch.rand(4, 4))["cross"]) == 0
+
+
+@pytest.mark.parametrize("mining", MINING[1:])
+def test_other_mining_conforms(mining: Mining) -> None:
+    check_part("miner", "modality_hard", options={"mining": mining})
 
 
 def test_an_unknown_kind_is_named() -> None:

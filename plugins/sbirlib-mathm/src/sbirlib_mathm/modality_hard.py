@@ -1,6 +1,5 @@
 """Modality-aware hard mining: three kinds of triplets, by the modality of positive and negative."""
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -51,18 +50,13 @@ class ModalityHard(Miner):
         other = features.modality[:, None] != features.modality
         sides = {True: other, False: ~other}
         modalities = [KINDS[kind] for kind in self.kinds]
-        order = (
-            distances if self.mining == "hardest" else torch.rand_like(distances)
-        )  # the farthest under random distances is a uniform draw
+        # the farthest under random distances is a uniform draw
+        order = distances if self.mining == "hardest" else torch.rand_like(distances)
         positives = {side: hardest(order, positive & sides[side], farthest=True) for side in sorted({p for p, _ in modalities})}
         if self.mining == "semi_hard":
-            triplets = [(positives[p], semi_hard(distances, negative & sides[n], at(distances, positives[p]))) for p, n in modalities]
+            near = {side: distances.gather(1, row.clamp(min=0)[:, None]).squeeze(1) for side, row in positives.items()}
+            triplets = [(positives[p], semi_hard(distances, negative & sides[n], near[p])) for p, n in modalities]
         else:
             negatives = {side: hardest(order, negative & sides[side], farthest=False) for side in sorted({n for _, n in modalities})}
             triplets = [(positives[p], negatives[n]) for p, n in modalities]
         return {kind: join(*rows) for kind, rows in zip(self.kinds, triplets, strict=True)}
-
-
-def at(distances: Tensor, column: Tensor) -> Tensor:
-    """Distance of each row at its column [N], of distances [N, N]; infinite where that is -1."""
-    return torch.where(column >= 0, distances.gather(1, column.clamp(min=0)[:, None]).squeeze(1), math.inf)
