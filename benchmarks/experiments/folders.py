@@ -20,7 +20,7 @@ class Folders:
         """Take results, runs and pages to a folder, which is made; InputError where there is a file in its place."""
         if not folder.is_dir() and folder.exists():
             raise InputError(f"--out takes a folder, and {str(folder)!r} is a file: name another")
-        self.results, self.runs, self.docs = folder / "results", folder / "runs", folder / "docs"
+        self.results, self.runs, self.docs = folder / "results", folder / "runs", folder / "pages"
         self.docs.mkdir(parents=True, exist_ok=True)
 
 
