@@ -92,6 +92,7 @@ def open_index(folder: str | Path, *, verify: bool | None = None) -> SearchIndex
         digest=digest,
         export=pipeline.export,
         stroke_width=pipeline.stroke_width,
+        expansion=pipeline.recipe.expansion,
         model=about.model,
         sources=sources,
     )

@@ -1,4 +1,4 @@
-"""Phases of a recipe, with their rules and weights, and its validation: plain values."""
+"""Phases of a recipe, with their rules and weights, its validation, and how it searches: plain values."""
 
 from __future__ import annotations
 
@@ -126,6 +126,23 @@ class Interpolation:
 
     module: str = "encoder.backbone"
     shares: Annotated[Sequence[Annotated[float, Interval(ge=0, le=1)]], MinLen(1)] = (0.0, 0.2, 0.4, 0.6, 0.8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expansion:
+    """Query expansion: a query moves towards the photos that it finds, and is asked again; for photos of which many are alike.
+
+    Args:
+        photos: number k of photos that a query moves towards
+        power: exponent a of their scores, by which they are weighed; 0 weighs them alike
+        weight: weight w of their mean beside the query's 1
+        rounds: times that the photos are searched before the last search
+    """
+
+    photos: Annotated[int, Ge(1)] = 10
+    power: Annotated[float, Ge(0)] = 3.0
+    weight: Annotated[float, Gt(0)] = 4.0
+    rounds: Annotated[int, Ge(1)] = 3
 
 
 @dataclass(frozen=True, kw_only=True)

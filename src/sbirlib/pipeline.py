@@ -25,6 +25,7 @@ from sbirlib.losses.fused_classifier import classifier_of
 from sbirlib.processes import on_first, rank
 from sbirlib.recipe import Recipe
 from sbirlib.retrieval.encode import encode
+from sbirlib.retrieval.expansion import in_gallery
 from sbirlib.retrieval.indexes.base import Index
 from sbirlib.retrieval.informative import uninformative
 from sbirlib.search import SearchIndex
@@ -232,7 +233,7 @@ class Pipeline:
     def encode(
         self, dataset: Dataset, *, split: str = "test", device: str | None = None, batch_size: int = 128, progress: bool = True
     ) -> tuple[Encoded, Encoded]:
-        """Input of the evaluators: the sketches of one split as queries, vectors [Q, S, W], and its photos as gallery, vectors [G, W]."""
+        """Input of the evaluators: one split's sketches as queries, expanded if the recipe says so, [Q, S, W], its photos as gallery, [G, W]."""
         selection = dataset.select(split)
         if len(selection) == 0:
             raise InputError(f"{dataset.name} has no {split} images in split {dataset.split_name!r}")
@@ -244,7 +245,7 @@ class Pipeline:
         common: dict[str, Any] = {"batch_size": batch_size, "device": self._moved(device), "progress": progress, "shared": True}
         queries = encode(self.encoder, selection.sketches, self.transform, side="query", classifier=classifier, **common)
         gallery = encode(self.encoder, selection.photos, self.transform, side="gallery", **common) if len(selection.photos) else queries[:0]
-        return queries, gallery
+        return in_gallery(queries, gallery, self.recipe.expansion), gallery
 
     def encode_images(
         self,
@@ -289,9 +290,8 @@ class Pipeline:
 
     def search_index(self, index: Index) -> SearchIndex:
         """An index of vectors of this pipeline's encoder, to be searched with sketches."""
-        return SearchIndex(
-            self.encoder, self.transform, index, digest=self.encoder_digest(), export=self.export, stroke_width=self.stroke_width
-        )
+        own: dict[str, Any] = {"export": self.export, "stroke_width": self.stroke_width, "expansion": self.recipe.expansion}
+        return SearchIndex(self.encoder, self.transform, index, digest=self.encoder_digest(), **own)
 
     def encoder_digest(self) -> str:
         """SHA-256 of encoder, weights and transform: vectors of equal digests can be compared."""

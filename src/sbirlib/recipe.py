@@ -13,7 +13,7 @@ from annotated_types import Ge, MinLen
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.options import Option, Reader, missing_object, plain, read_options, refuse, shown, structure
-from sbirlib.phase import Cache, Interpolation, Phase, Ramp, Rule, Validation, Weight
+from sbirlib.phase import Cache, Expansion, Interpolation, Phase, Ramp, Rule, Validation, Weight
 from sbirlib.spec import SUPPLIED, Spec, plain_table
 
 FORMAT = 1
@@ -25,6 +25,7 @@ LATER: Table = {
     "compile": False,
     "validate": None,
     "interpolate": None,
+    "expansion": None,
     "accumulate": 1,
     "chunk": None,
     "batch_norm": "global",
@@ -47,6 +48,7 @@ class Recipe:
         compile: compile the encoder for training (torch.compile), where that pays
         validate: validation during training, by which the best model is kept
         interpolate: move of a trained module back to its pretrained weights, by a share that validation chooses
+        expansion: query expansion, in evaluation and in search
         transform: preparation and augmentation of images
         miner: choice of triplets
         losses: losses by their names in the recipe
@@ -63,6 +65,7 @@ class Recipe:
     compile: bool = False
     validate: Validation | None = None
     interpolate: Interpolation | None = None
+    expansion: Expansion | None = None
     transform: Spec
     miner: Spec | None = None
     losses: dict[str, Spec]
@@ -107,6 +110,7 @@ class Recipe:
             "evaluators": partial(_specs, "evaluator"),
             "validate": partial(_optional, partial(_record, Validation, "validate", "{every = 100}")),
             "interpolate": partial(_optional, partial(_record, Interpolation, "interpolate", "{module = 'encoder.backbone'}")),
+            "expansion": partial(_optional, partial(_record, Expansion, "expansion", "{photos = 10}")),
             "phases": partial(_phases, losses),
         }
         complete = {"transform": {}, "sampler": {}, "losses": {}, **tables}
@@ -137,7 +141,7 @@ def _table(value: Recipe | Phase, *, omit: Mapping[str, Any]) -> Table:
 def _plain(value: Any) -> Any:
     if isinstance(value, Ramp):
         return {"from": value.start, "to": value.end}
-    if isinstance(value, Rule | Validation | Cache | Interpolation):
+    if isinstance(value, Rule | Validation | Cache | Interpolation | Expansion):
         return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) is not None}
     if isinstance(value, Phase):
         return _table(value, omit=LATER)

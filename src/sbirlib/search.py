@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -25,8 +26,10 @@ from sbirlib.device import find_device
 from sbirlib.errors import InputError
 from sbirlib.hits import Hit, Hits
 from sbirlib.interfaces import Encoder, Transform
+from sbirlib.phase import Expansion
 from sbirlib.processes import rank
 from sbirlib.retrieval.encode import encode
+from sbirlib.retrieval.expansion import expanded
 from sbirlib.retrieval.indexes.base import Index, Where, new_name
 from sbirlib.retrieval.indexes.shards import Record, Value
 from sbirlib.sync.changes import Changes, compare
@@ -47,7 +50,8 @@ class SearchIndex:
     """An index that is searched with sketches; made by `Pipeline.index`, opened by `open_index`.
 
     `index` holds the vectors and the records of the photos, `digest` identifies the encoder, and `export` writes it to a file. `stroke_width` is
-    that of the encoder's training sketches, as a share of the drawing's side, where it is known.
+    that of the encoder's training sketches, as a share of the drawing's side, where it is known. `expansion` is that of the recipe: queries are
+    expanded in the index.
 
     >>> search_index = pipeline.index("photos", progress=False)
     >>> [(hit.rank, hit.path) for hit in search_index.search("sketch.png", k=2)]
@@ -63,11 +67,12 @@ class SearchIndex:
         digest: str,
         export: Callable[[Path], None],
         stroke_width: float | None = None,
+        expansion: Expansion | None = None,
         model: str | None = None,
         sources: str | None = None,
     ) -> None:
         self.encoder, self.transform, self.index, self.digest, self.export = encoder, transform, index, digest, export
-        self.stroke_width = stroke_width
+        self.stroke_width, self.expansion = stroke_width, expansion
         self._model = model  # the encoder's file in the folder the index was opened from or saved in
         self._sources_file = sources  # that of the photos' sources there, if it still holds
         self._sources: dict[str, Source] | None = None  # not read yet
@@ -240,10 +245,24 @@ class SearchIndex:
 
     def search_vectors(self, queries: Tensor, k: int = 10, where: Where | None = None) -> list[Hits]:
         """The k best photos for query vectors [Q, S, V']."""
-        scores, ids = self.index.search(queries, k, where)
+        scores, ids = self.index.search(self.expanded(queries, where), k, where)
         entries = iter(self.index.records(ids[ids >= 0]))  # of all queries at once, because a server answers each call with a delay
         rows = (score[row >= 0].tolist() for score, row in zip(scores, ids, strict=True))
         return [Hits([Hit(rank, score, next(entries)) for rank, score in enumerate(row, 1)], self.photo) for row in rows]
+
+    def expanded(self, queries: Tensor, where: Where | None = None) -> Tensor:
+        """Query vectors [Q, S, V'], expanded by the photos that pass the filter where the recipe says so."""
+        if self.expansion is None or not self.index.count(where):
+            return queries
+
+        def search(vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
+            scores, ids = self.index.search(vectors, k, where)
+            there = ids >= 0
+            photos = torch.zeros(*ids.shape, self.index.dim)
+            photos[there] = self.index.vectors([str(record["path"]) for record in self.index.records(ids[there])])
+            return scores, photos
+
+        return expanded(queries, self.expansion, search)
 
     def grid(self, sketches: Any, categories: Sequence[str | None] | None = None, k: int = 10, where: Where | None = None) -> Image.Image:
         """Search, and draw a row for each sketch with its k best photos, framed green or red where `categories` gives the right answer."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,11 +21,11 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 from tests.conftest import figure
-from tests.serve.conftest import CROSS
+from tests.serve.conftest import CROSS, SMALL
 
-from sbirlib import Pipeline, open_index
+from sbirlib import Pipeline, build, open_index
 from sbirlib.errors import InputError
-from sbirlib.interfaces import SKETCH, Batch
+from sbirlib.interfaces import PHOTO, SKETCH, Batch
 from sbirlib.search import SearchIndex
 from sbirlib.serve import app
 from sbirlib.serve.engine import Engine, Part, mixture
@@ -38,6 +39,18 @@ CPU = torch.device("cpu")
 
 def parts(index: SearchIndex, i: int) -> list[Part]:
     return [Part(index.transform.prepare(figure(i % 6, i, True), SKETCH), SKETCH)]
+
+
+def test_an_index_that_expands_answers_the_page_as_it_answers_python(pipeline: Pipeline, photos: Path) -> None:
+    index = build("mathm", **SMALL, expansion={"photos": 3}).index(photos, progress=False)
+    engine = Engine(index, CPU, Meters(), most=8)
+    sketch, photo = figure(2, 2, True), figure(3, 3, False)
+    result = engine.ask(index, parts(index, 2), Page(k=5)).result(10)
+    assert [(str(record["path"]), score) for record, score in zip(result.records, result.scores, strict=True)] == [
+        (hit.path, pytest.approx(hit.score, abs=1e-5)) for hit in index.search(sketch, k=5)
+    ]
+    both = [*(replace(part, weight=0.5) for part in parts(index, 2)), Part(index.transform.prepare(photo, PHOTO), PHOTO, 0.5)]
+    assert 0.9 < engine.ask(index, both, Page(k=1)).result(10).scores[0] <= 1 + 1e-5, "a mixture is a unit vector too"
 
 
 def test_queries_that_wait_are_encoded_together_and_answered_as_if_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 
 from sbirlib.data.dataset import SPLITS, Dataset, IntArray
 from sbirlib.data.split_file import from_entry, from_file
-from sbirlib.data.split_rules import LEFT_OUT, TRAIN, VALIDATION, by_class, by_file_name, by_fold, by_seed
+from sbirlib.data.split_rules import LEFT_OUT, TEST, TRAIN, VALIDATION, by_class, by_file_name, by_fold, by_seed
 from sbirlib.errors import InputError
 
 FILE = re.compile(r"(.+\.json)(?::(.*))?")
 FILE_NAMES = re.compile(r"classification(?::train=([1-9]\d*))?")
 ALL_SEEN = "+validation"
+SEEN = "+seen"
 FOLD = re.compile(r"(?:(.+)\+)?fold:(\d+):of=(\d+)")
 SEED = re.compile(r"seed:(\d+)(?::unseen=(\d+))?")
 
@@ -32,7 +33,9 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
     - a seed that draws a fifth of the classes, or a given number, as unseen: `3`, `"seed:3"`, `"seed:3:unseen=15"`;
     - `"classification"`: the first 70 % of each class's file names train; `"classification:train=4"`: the first 4 of these;
     - one of N folds of the classes, each of which is unseen once: `"fold:2:of=5"`; of what another split keeps, by classes,
-      instances or images as that split is: `splits.json:shoe304/instance+fold:2:of=5`.
+      instances or images as that split is: `splits.json:shoe304/instance+fold:2:of=5`;
+    - one of N folds of what another split shows in training, so that settings are chosen without its test split, which is left out:
+      `splits.json:qdphoto/zero_shot_15+seen+fold:2:of=4`.
 
     Unseen classes are the test split. The validation split is carved from the seen classes: as the file says, else a tenth, by `seed`.
     With `+validation` appended, such as `"seed:3+validation"`, the validation split joins the training split once all is assigned.
@@ -74,8 +77,11 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
 
 
 def _fold(dataset: Dataset, base: str | None, fold: int, of: int, *, seed: int) -> Dataset:
-    data = split(dataset, base, seed=seed) if base else replace(dataset, split=None)
-    return _assigned(data, by_fold(data, fold, of), f"{data.split_name}+" * bool(base) + f"fold:{fold}:of={of}")
+    data = split(dataset, base.removesuffix(SEEN), seed=seed) if base else replace(dataset, split=None)
+    name = f"{data.split_name}+" * bool(base)
+    if base and base.endswith(SEEN):
+        data, name = data.subset(data.split != TEST), name.removesuffix("+") + f"{SEEN}+"
+    return _assigned(data, by_fold(data, fold, of), f"{name}fold:{fold}:of={of}")
 
 
 def _assigned(dataset: Dataset, assignment: IntArray, name: str) -> Dataset:

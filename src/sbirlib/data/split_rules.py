@@ -67,7 +67,7 @@ def _units(dataset: Dataset, of: int) -> tuple[IntArray, str]:
     if dataset.split is None:
         return (dataset.instance, "instances") if instances and len(dataset.categories) < of else (dataset.category, "classes")
     pairs = set(zip(dataset.category.tolist(), dataset.split.tolist(), strict=True))
-    if len(pairs) == len(dataset.categories):
+    if len(pairs) == len({category for category, _ in pairs}):
         return dataset.category, "classes"
     return (dataset.instance, "instances") if instances else (np.arange(len(dataset)), "images")
 

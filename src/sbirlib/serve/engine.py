@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sbirlib.errors import InputError
@@ -154,10 +155,14 @@ class Engine:
         images = torch.stack([part.pixels for part in filled]).float() / 255
         none = torch.full((len(filled),), -1)
         batch = Batch(images, torch.tensor([part.modality for part in filled]), none, none)
-        encoder = queries[0].index.encoder
+        index = queries[0].index
+        encoder = index.encoder
         with torch.inference_mode(), lock_of(encoder):
             every = iter(encoder.query_vectors(batch.to(self.device)).float().cpu())
-        return [mixture([(next(every), part.weight) for part in query.parts]) for query in queries]
+        vectors = [mixture([(next(every), part.weight) for part in query.parts]) for query in queries]
+        if index.expansion is None:
+            return vectors
+        return [own if len(query.parts) == 1 else F.normalize(own, dim=1) for own, query in zip(vectors, queries, strict=True)]
 
 
 def size_of_call(images: int) -> int:
@@ -207,9 +212,9 @@ def _results(queries: Sequence[Query], vectors: Tensor) -> list[Result]:
         total = index.count(where)
         if total == 0:
             return [Result([], [], [], 0)] * len(queries)
-        scores, ids = index.search(vectors, max(page.stop for page in pages), where)
-        own = [row[page][row[page] >= 0] for row, page in zip(ids, pages, strict=True)]
         try:
+            scores, ids = index.search(queries[0].index.expanded(vectors, where), max(page.stop for page in pages), where)
+            own = [row[page][row[page] >= 0] for row, page in zip(ids, pages, strict=True)]
             records = iter(index.records(torch.cat(own)))
         except InputError:
             if tries + 1 == TRIES:
