@@ -273,19 +273,19 @@ def test_folds_of_instances_keep_a_photo_and_its_sketches_together(tmp_path: Pat
 def test_folds_of_what_is_seen_leave_the_test_split_out(tmp_path: Path) -> None:
     base = split(classes(), "seed:3:unseen=5")
     folds = [split(classes(), f"seed:3:unseen=5+seen+fold:{k}:of=4") for k in range(4)]
-    seen = sorted({*base.train.categories, *base.validation.categories})
-    assert sorted(c for data in folds for c in data.test.categories) == seen
+    names_seen = sorted({*base.train.categories, *base.validation.categories})
+    assert sorted(c for data in folds for c in data.test.categories) == names_seen
     for k, data in enumerate(folds):
         assert data.split_name == f"seed:3:unseen=5+seen+fold:{k}:of=4"
-        assert sorted({*data.train.categories, *data.validation.categories, *data.test.categories}) == seen
+        assert sorted({*data.train.categories, *data.validation.categories, *data.test.categories}) == names_seen
         assert len(data) == len(base.train) + len(base.validation)
     final = split(classes(), "seed:3:unseen=5+seen+fold:1:of=4+validation")
     assert len(final.train.categories) == 15 - len(folds[1].test.categories)
 
     names = [f"{p:03}" for p in range(20)]
     file = write(tmp_path, {"few": {"test_photos": names[:5], "train_photos": names[5:]}})
-    shown = [split(shoes(), f"{file}:few+seen+fold:{k}:of=3").test.photos for k in range(3)]
-    assert sorted(photos.key(i) for photos in shown for i in range(len(photos))) == [f"photo/shoe/{name}.jpg" for name in names[5:]]
+    parts = [split(shoes(), f"{file}:few+seen+fold:{k}:of=3").test.photos for k in range(3)]
+    assert sorted(photos.key(i) for photos in parts for i in range(len(photos))) == [f"photo/shoe/{name}.jpg" for name in names[5:]]
 
 
 def test_folds_of_images_have_as_many_of_each_class(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sbirlib import InputError, build, load, open_index
+from sbirlib import InputError, Pipeline, build, load, open_index
+from sbirlib.data.dataset import Dataset
 from sbirlib.data.split import split
 from sbirlib.interfaces import Encoded
 from sbirlib.phase import Expansion
@@ -34,28 +37,28 @@ def literal(query: list[float], gallery: list[list[float]], settings: Expansion)
     def unit(a: list[float]) -> list[float]:
         return [x / (math.sqrt(dot(a, a)) or 1.0) for x in a]
 
-    moved = query
+    current = query
     for _ in range(settings.rounds):
-        order = sorted(gallery, key=lambda photo: -dot(moved, photo))[: settings.photos]
-        weights = [max(dot(moved, photo), 0.0) ** settings.power if dot(moved, photo) > 0 or settings.power else 1.0 for photo in order]
+        order = sorted(gallery, key=lambda photo: -dot(current, photo))[: settings.photos]
+        weights = [max(dot(current, photo), 0.0) ** settings.power if dot(current, photo) > 0 or settings.power else 1.0 for photo in order]
         mean = unit([sum(w * photo[v] for w, photo in zip(weights, order, strict=True)) for v in range(len(query))])
-        moved = unit([q + settings.weight * m for q, m in zip(query, mean, strict=True)])
-    return moved
+        current = unit([q + settings.weight * m for q, m in zip(query, mean, strict=True)])
+    return current
 
 
 @pytest.mark.parametrize(
     "settings",
     [Expansion(), Expansion(photos=1, rounds=1), Expansion(photos=40, power=0.0), Expansion(photos=7, power=1.5, weight=0.5, rounds=2)],
 )
-def test_expanded_queries_are_those_of_the_definition(settings):
+def test_expanded_queries_are_those_of_the_definition(settings: Expansion) -> None:
     queries, gallery = units(50, 1, 6), units(30, 6, seed=1)
-    moved = in_gallery(encoded(queries), encoded(gallery), settings).vectors
+    vectors = in_gallery(encoded(queries), encoded(gallery), settings).vectors
     expected = [literal(query[0].double().tolist(), gallery.double().tolist(), settings) for query in queries]
-    assert moved.shape == queries.shape
-    assert torch.allclose(moved[:, 0].double(), torch.tensor(expected, dtype=torch.float64), atol=1e-5)
+    assert vectors.shape == queries.shape
+    assert torch.allclose(vectors[:, 0].double(), torch.tensor(expected, dtype=torch.float64), atol=1e-5)
 
 
-def test_a_query_far_from_every_photo_stays_and_none_of_the_settings_changes_nothing():
+def test_a_query_far_from_every_photo_stays_and_none_of_the_settings_changes_nothing() -> None:
     queries, gallery = torch.tensor([[[0.0, 1.0]]]), torch.tensor([[0.0, -1.0], [0.6, -0.8]])
     assert torch.equal(in_gallery(encoded(queries), encoded(gallery), Expansion()).vectors, queries)
     assert in_gallery(encoded(queries), encoded(gallery), None).vectors is queries
@@ -71,12 +74,12 @@ def test_a_query_far_from_every_photo_stays_and_none_of_the_settings_changes_not
         (units(2, 1, 4), units(5, 4) * 2, "a photo has another length"),
     ],
 )
-def test_vectors_of_two_spaces_are_refused(queries, gallery, fault):
+def test_vectors_of_two_spaces_are_refused(queries: Tensor, gallery: Tensor, fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         in_gallery(encoded(queries), encoded(gallery), Expansion())
 
 
-def test_photos_that_are_alike_are_found_together():
+def test_photos_that_are_alike_are_found_together() -> None:
     """Two clusters of photos; queries lie between them, nearer to the first photo of their own."""
     centres, noise = units(2, 64), units(40, 64, seed=1)
     gallery = F.normalize(centres.repeat_interleave(20, 0) + noise, dim=1)
@@ -90,28 +93,33 @@ def test_photos_that_are_alike_are_found_together():
 
 
 @pytest.fixture
-def small_folder(dataset):
+def small_folder(dataset: Dataset) -> Dataset:
     """Figures of six categories, two of them unseen."""
     return split(dataset, ["class4", "class5"])
 
 
-def small(**changes):
-    encoder = {"backbone": "resnet10t", "dim": 8, "pretrained": False, "timm_options": {"stem_type": "", "channels": [4, 4, 4, 4]}}
+def small(**changes: Any) -> Pipeline:
+    encoder: dict[str, Any] = {
+        "backbone": "resnet10t",
+        "dim": 8,
+        "pretrained": False,
+        "timm_options": {"stem_type": "", "channels": [4, 4, 4, 4]},
+    }
     return build("mathm-ce", encoder={"name": "backbone", **encoder}, transform={"size": 32}, **changes)
 
 
-def test_a_recipe_expands_in_evaluation_and_in_every_search_of_its_index(small_folder, tmp_path):
+def test_a_recipe_expands_in_evaluation_and_in_every_search_of_its_index(small_folder: Dataset, tmp_path: Path) -> None:
     plain, expanding = small(), small(expansion={"photos": 3, "rounds": 2})
     assert "expansion" not in plain.recipe.tables()
     assert expanding.recipe.expansion == Expansion(photos=3, rounds=2)
     queries, gallery = plain.encode(small_folder, split="test", progress=False)
-    moved, _ = expanding.encode(small_folder, split="test", progress=False)
-    assert torch.equal(moved.vectors, in_gallery(queries, gallery, expanding.recipe.expansion).vectors)
-    assert not torch.allclose(moved.vectors, queries.vectors)
+    expansion, _ = expanding.encode(small_folder, split="test", progress=False)
+    assert torch.equal(expansion.vectors, in_gallery(queries, gallery, expanding.recipe.expansion).vectors)
+    assert not torch.allclose(expansion.vectors, queries.vectors)
 
     index = expanding.index(small_folder.test, progress=False)
     hits = index.search_all(small_folder.test.sketches, k=4)
-    scores = (moved.vectors[:, 0] @ gallery.vectors.T).topk(4, dim=1).values
+    scores = (expansion.vectors[:, 0] @ gallery.vectors.T).topk(4, dim=1).values
     assert torch.allclose(torch.tensor([[hit.score for hit in row] for row in hits]), scores, atol=1e-5)
 
     index.save(tmp_path / "index")
@@ -123,7 +131,7 @@ def test_a_recipe_expands_in_evaluation_and_in_every_search_of_its_index(small_f
     assert load(tmp_path / "model.safetensors").recipe.expansion == expanding.recipe.expansion
 
 
-def test_photos_outside_a_filter_do_not_move_a_query(small_folder):
+def test_photos_outside_a_filter_do_not_move_a_query(small_folder: Dataset) -> None:
     index = small(expansion={}).index(small_folder.test, progress=False)
     category = small_folder.test.categories[0]
     alone = small(expansion={}).index(small_folder.test.subset(small_folder.test.category == 0), progress=False)
@@ -142,6 +150,6 @@ def test_photos_outside_a_filter_do_not_move_a_query(small_folder):
         (3, "expansion = 3"),
     ],
 )
-def test_wrong_values_are_refused_by_name(value, fault):
+def test_wrong_values_are_refused_by_name(value: Any, fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         small(expansion=value)

@@ -34,8 +34,7 @@ def split(dataset: Dataset, spec: str | Sequence[str] | int, *, seed: int = 0) -
     - `"classification"`: the first 70 % of each class's file names train; `"classification:train=4"`: the first 4 of these;
     - one of N folds of the classes, each of which is unseen once: `"fold:2:of=5"`; of what another split keeps, by classes,
       instances or images as that split is: `splits.json:shoe304/instance+fold:2:of=5`;
-    - one of N folds of what another split shows in training, so that settings are chosen without its test split, which is left out:
-      `splits.json:qdphoto/zero_shot_15+seen+fold:2:of=4`.
+    - one of N folds of another split without its test split: `splits.json:qdphoto/zero_shot_15+seen+fold:2:of=4`.
 
     Unseen classes are the test split. The validation split is carved from the seen classes: as the file says, else a tenth, by `seed`.
     With `+validation` appended, such as `"seed:3+validation"`, the validation split joins the training split once all is assigned.

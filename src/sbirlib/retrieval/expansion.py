@@ -64,12 +64,12 @@ def _refuse(fault: str) -> NoReturn:
 
 
 def _expanded(queries: Tensor, settings: Expansion, search: Search) -> Tensor:
-    moved = queries
+    current = queries
     for _ in range(settings.rounds):
-        scores, photos = search(moved, settings.photos)
+        scores, photos = search(current, settings.photos)
         there = scores.isfinite()
         check_units(photos[there], "a photo")
         weights = scores.where(there, 0).clamp(min=0) ** settings.power * there
         mean = F.normalize((weights[..., None] * photos.where(there[..., None], 0)).sum(1, keepdim=True), dim=2)
-        moved = F.normalize(queries + settings.weight * mean, dim=2)
-    return moved
+        current = F.normalize(queries + settings.weight * mean, dim=2)
+    return current
