@@ -68,6 +68,12 @@ def root(squared: Tensor) -> Tensor:
     return torch.where(positive, squared, 1.0).sqrt() * positive
 
 
+def are_units(vectors: Tensor) -> bool:
+    """Whether vectors [..., V] are of unit length, to a thousandth."""
+    lengths = vectors.norm(dim=-1)
+    return torch.allclose(lengths, torch.ones_like(lengths), atol=1e-3)
+
+
 def at_least_float32(values: Tensor) -> Tensor:
     """Values of any shape, with half precision promoted to float32; float32 and float64 as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

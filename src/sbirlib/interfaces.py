@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sbirlib.distance import at_least_float32, euclidean
+from sbirlib.distance import are_units, at_least_float32, euclidean
 from sbirlib.errors import InputError
 from sbirlib.features import PHOTO, SKETCH, Batch, Encoded, Features, Triplets
 from sbirlib.gather import gather, lengths
@@ -105,7 +105,7 @@ class Encoder(ModuleComponent):
     def gallery_vectors(self, batch: Batch) -> Float[Tensor, "G W"]:
         """Vectors of photos [G, W]; by default `Features.vector`, which must be of unit length to rank as distances do."""
         vectors: Tensor = self(batch).vector
-        if not torch.allclose(vectors.norm(dim=1), torch.ones(len(vectors), device=vectors.device), atol=1e-3):
+        if not are_units(vectors):
             raise InputError(
                 f"{type(self).__name__}.vector is not of unit length, so inner products would not rank as its distances do: normalise "
                 "it, or override query_vectors and gallery_vectors (Euclidean: [2 q, -1] . [g, |g|^2])"

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sbirlib.distance import are_units
 from sbirlib.errors import InputError
 from sbirlib.features import Encoded
 from sbirlib.phase import Expansion
@@ -52,7 +53,7 @@ def in_gallery(queries: Encoded, gallery: Encoded, settings: Expansion | None) -
 
 def check_units(vectors: Tensor, owner: str) -> None:
     """Raise InputError unless vectors [N, V] have unit length; `owner` says whose they are."""
-    if not torch.allclose(vectors.norm(dim=-1), torch.ones(len(vectors)), atol=1e-3):
+    if not are_units(vectors):
         _refuse(f"{owner} has another length")
 
 
