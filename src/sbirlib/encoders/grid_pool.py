@@ -1,0 +1,86 @@
+"""Encoder of a map pooled in the cells of a grid, which keeps where things are."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+import torch
+from annotated_types import Ge, Interval
+from torch import Tensor, nn
+
+from sbirlib.distance import at_least_float32
+from sbirlib.encoders.backbone import Backbone
+from sbirlib.errors import InputError
+from sbirlib.interfaces import Batch, Encoder, Features, Wrapper
+
+
+class GridPool(Wrapper):
+    """A backbone whose map is averaged in each of cells x cells parts of the image, and a linear embedding of all of them in a row.
+
+        f(x) = W [x_1, ..., x_(cells^2)],    x_i the mean of the map over part i
+
+    A global mean holds what is in an image, which is enough to tell categories; instances differ in where it is (one level of a spatial pyramid,
+    Lazebnik et al. 2006). Parts of a map that they do not divide overlap by a cell, as in adaptive pooling. Takes images [B, 3, H, W] in
+    [0, 1], gives an embedding [B, D], D = dim. Raises InputError around an encoder that is no backbone of `dim` 0, or has no stage of that
+    stride.
+
+    Args:
+        encoder: a backbone with a convolutional map and dim = 0
+        stage: stride, in pixels, of the stage whose map is pooled, the last of that stride; none pools the backbone's last map
+        cells: parts of the image along each side
+        dim: width D of the embedding; 0 leaves the linear layer out
+        dropout: share of the pooled features that training sets to zero
+
+    >>> GridPool(encoder=Backbone(backbone="resnet18", dim=0, pretrained=False), cells=4, dim=64).embedding.in_features
+    4096
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        stage: Annotated[int, Ge(1)] | None = 16,
+        cells: Annotated[int, Ge(1)] = 4,
+        dim: Annotated[int, Ge(0)] = 512,
+        dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
+    ) -> None:
+        if not isinstance(encoder, Backbone) or not isinstance(encoder.embedding, nn.Identity):
+            raise InputError(
+                f"grid_pool embeds the map of a backbone itself, and {type(encoder).__name__} has another embedding: give a backbone with dim = 0"
+            )
+        if stage is not None:
+            encoder.select_stage(stage)
+        super().__init__(encoder)
+        self.cells, width = cells, cells * cells * encoder.dim
+        self.dropout = nn.Dropout(dropout)
+        self.embedding = nn.Linear(width, dim, bias=False) if dim else nn.Identity()
+        self.dim = self.vector_dim = dim or width
+
+    def forward(self, batch: Batch) -> Features:
+        features = at_least_float32(cast(Backbone, self.encoder).feature_map(batch.images, batch.modality))
+        rows, columns = (averages(size, self.cells).to(features) for size in features.shape[2:])
+        parts = torch.einsum("ih,bchw,jw->bcij", rows, features, columns)
+        return Features.of(batch, self.embedding(self.dropout(parts.flatten(1))))
+
+    def query_vectors(self, batch: Batch) -> Tensor:
+        """Vectors of queries [Q, 1, V]."""
+        return self.gallery_vectors(batch)[:, None, :]
+
+    def gallery_vectors(self, batch: Batch) -> Tensor:
+        """Vectors of photos [G, V]."""
+        vectors: Tensor = self(batch).vector
+        return vectors
+
+
+def averages(size: int, cells: int) -> Tensor:
+    """Weights [cells, size] of the means over `cells` parts of a side of `size`: part i from floor(i size / cells) to ceil((i + 1) size / cells).
+
+    >>> averages(5, 2)
+    tensor([[0.3333, 0.3333, 0.3333, 0.0000, 0.0000],
+            [0.0000, 0.0000, 0.3333, 0.3333, 0.3333]])
+    """
+    weights = torch.zeros(cells, size)
+    for i in range(cells):
+        part = slice(i * size // cells, -(-(i + 1) * size // cells))
+        weights[i, part] = 1 / (part.stop - part.start)
+    return weights

@@ -1,0 +1,86 @@
+"""Pooling in the cells of a grid: against adaptive pooling, its place in a pipeline, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sbirlib import InputError
+from sbirlib.encoders.backbone import Backbone
+from sbirlib.encoders.grid_pool import GridPool, averages
+from sbirlib.interfaces import PHOTO, SKETCH, Batch
+
+
+def batch(count: int = 4, size: int = 96) -> Batch:
+    images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(count)
+    return Batch(images, torch.tensor([SKETCH, PHOTO] * count)[:count], labels, labels)
+
+
+def encoder(**options: Any) -> GridPool:
+    torch.manual_seed(0)
+    return GridPool(encoder=Backbone(backbone="resnet10t", dim=0, pretrained=False), **options).eval()
+
+
+@pytest.mark.parametrize(("size", "cells"), [(6, 3), (7, 4), (10, 4), (4, 4), (3, 5), (1, 2), (9, 1)])
+def test_averages_are_those_of_adaptive_pooling(size: int, cells: int) -> None:
+    values = torch.rand(2, 3, size, size + 1, dtype=torch.float64)
+    rows, columns = averages(size, cells).double(), averages(size + 1, cells).double()
+    pooled = torch.einsum("ih,bchw,jw->bcij", rows, values, columns)
+    torch.testing.assert_close(pooled, F.adaptive_avg_pool2d(values, cells), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("stage", [16, 8, None])
+def test_the_embedding_is_linear_in_the_cells_of_the_map(stage: int | None) -> None:
+    pool, own = encoder(stage=stage, cells=2, dim=8), batch()
+    assert isinstance(pool.encoder, Backbone)
+    expected = F.adaptive_avg_pool2d(pool.encoder.feature_map(own.images), 2).flatten(1) @ pool.embedding.get_parameter("weight").T
+    torch.testing.assert_close(pool(own).embedding, expected)
+    assert torch.equal(pool.gallery_vectors(own), pool(own).vector)
+    assert pool.query_vectors(own).shape == (4, 1, 8)
+
+
+def test_one_cell_is_the_global_mean_and_no_layer_is_the_cells_themselves() -> None:
+    plain = encoder(stage=None, cells=1, dim=0)
+    assert isinstance(plain.encoder, Backbone)
+    torch.testing.assert_close(plain(batch()).embedding, plain.encoder(batch()).embedding)
+    assert encoder(cells=3, dim=0).dim == 9 * 256
+
+
+def test_where_a_thing_is_changes_the_vector_as_it_does_not_change_a_mean() -> None:
+    left = torch.ones(1, 3, 128, 128)
+    left[:, :, 40:80, 0:32] = 0
+    right = left.flip(-1)
+
+    def apart(cells: int) -> Tensor:
+        a, b = (encoder(cells=cells, dim=0)(Batch(image, *(torch.zeros(1, dtype=torch.int64),) * 3)).vector for image in (left, right))
+        distance: Tensor = (a - b).norm()
+        return distance
+
+    assert apart(4) > 2 * apart(1)
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    pool, own = encoder(dim=8, dropout=0.5), batch()
+    assert torch.equal(pool(own).vector, pool(own).vector)
+    pool.train().encoder.eval()
+    assert not torch.equal(pool(own).vector, pool(own).vector)
+
+
+@pytest.mark.parametrize(
+    ("options", "inner", "fault"),
+    [
+        ({}, {"dim": 8}, "give a backbone with dim = 0"),
+        ({"stage": 64}, {}, "has no stage of stride 64: its stages have strides"),
+        ({"cells": 0}, {}, "cells = 0"),
+        ({"dropout": 1.0}, {}, "dropout = 1.0"),
+    ],
+)
+def test_wrong_encoders_and_values_are_refused(options: dict[str, Any], inner: dict[str, Any], fault: str) -> None:
+    backbone: dict[str, Any] = {"backbone": "resnet10t", "dim": 0, "pretrained": False}
+    with pytest.raises(InputError, match=fault):
+        GridPool(encoder=Backbone(**backbone | inner), **options)
