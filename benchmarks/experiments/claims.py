@@ -16,6 +16,7 @@ from sbirlib.files import atomic_write
 from sbirlib.retrieval.paired import Difference
 
 PAPERS = {
+    "sbirlib": "Compositions of this library",
     "mathm": "MATHM (Huang et al. 2022)",
     "acnet": "ACNet (Ren et al. 2022)",
     "landmarks": "The landmark-aware network (Zhang et al. 2019)",
@@ -24,7 +25,7 @@ PAPERS = {
 }
 HEAD = """# Claims
 
-Each claim of each paper, in the world of the synthetic set in which it must matter (`docs/synthetic.md`), and on real data. Rendered by
+Each claim of each paper, and of our own compositions, in the world of the synthetic set in which it must matter (`docs/synthetic.md`), and on real data. Rendered by
 `python benchmarks/run_all.py --render` from the runs in `benchmarks/results`. To see a line for yourself, `python benchmarks/run_all.py EXPERIMENT
 --out FOLDER` makes its runs anew and prints its verdicts; `--preset worlds` those of all worlds.
 An effect is the difference of two rows that were trained on the same batches and asked the same queries, with its interval of 95 %, over seeds,
@@ -92,7 +93,7 @@ def effect(line: Line) -> str:
 
 def lines_of(paper: str) -> Iterator[Line]:
     """The claims of a paper in all experiments on test splits: those of worlds first."""
-    experiments = [e for e in map(definition.read, definition.names()) if e.paper == paper and e.evaluate_on == "test"]
+    experiments = [e for e in map(definition.read, definition.names()) if e.paper == paper and e.final]
     for experiment in sorted(experiments, key=lambda e: (not e.world, e.name)):
         runs = runs_of(experiment)
         for claim in experiment.claims:
@@ -122,7 +123,8 @@ def summary(by_paper: dict[str, list[Line]]) -> str:
 
 def section(paper: str, lines: Sequence[Line]) -> str:
     """Section of a paper: its claims as a table."""
-    return f"## {PAPERS[paper]}\n\n[The method, and all differences from the paper](methods/{paper}.md).\n\n{table(lines)}\n"
+    page = "The recipes, and what each part is there for" if paper == "sbirlib" else "The method, and all differences from the paper"
+    return f"## {PAPERS[paper]}\n\n[{page}](methods/{paper}.md).\n\n{table(lines)}\n"
 
 
 def table(lines: Sequence[Line]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from sbirlib import recipe_file
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.named import dataset
+from sbirlib.data.split import SEEN
 from sbirlib.errors import InputError, nearest
 
 DEFINITIONS = Path(__file__).parent / "definitions"
@@ -104,6 +105,11 @@ class Experiment:
     note: str = ""
 
     @property
+    def final(self) -> bool:
+        """Whether rows are compared on the test split, and not for settings to be selected, as on parts of what is seen in training."""
+        return self.evaluate_on == "test" and SEEN not in (self.split or "")
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics that the evaluator computes for each query."""
         return metrics_of(self.evaluator)
@@ -115,8 +121,8 @@ def metrics_of(evaluator: dict[str, Any]) -> tuple[str, ...]:
 
 
 def names() -> list[str]:
-    """Names of all experiments, sorted."""
-    return sorted(path.stem for path in DEFINITIONS.glob("*.toml"))
+    """Names of all experiments, sorted; those of the library's own compositions first."""
+    return sorted((path.stem for path in DEFINITIONS.glob("*.toml")), key=lambda name: (not name.startswith("sbirlib"), name))
 
 
 def read(name: str) -> Experiment:

@@ -46,7 +46,7 @@ def summary(experiments: Sequence[Experiment]) -> str:
     for experiment in experiments:
         runs, first = runs_of(experiment), experiment.metrics[0]
         means = {row: np.mean([r["metrics"][first] for r in own]) for row, own in finished(runs).items()}
-        if means and experiment.evaluate_on == "test":
+        if means and experiment.final:
             best = max(means, key=lambda row: means[row])
             over_classes = {row: np.mean(values) for row, own in finished(runs).items() if (values := class_means(own, first))}
             ahead = max(over_classes, key=lambda row: over_classes[row], default="")

@@ -45,7 +45,7 @@ def render() -> None:
 def page() -> str:
     """HTML of the page."""
     experiments = [definition.read(name) for name in definition.names()]
-    sections = [section(e) for e in sorted(experiments, key=lambda e: (bool(e.closed), e.name)) if finished(runs_of(e))]
+    sections = [section(e) for e in sorted(experiments, key=lambda e: bool(e.closed)) if finished(runs_of(e))]
     options = "".join(f"<option>{each}</option>" for each in VERDICTS)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
