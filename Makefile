@@ -5,27 +5,30 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 INSTALLED := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE # else every process compiles torch again
 
-.PHONY: demo test test-slow fuzz install clean
+.PHONY: help demo test test-slow coverage fuzz install clean
 
-demo: install
+help: # this list
+	@sed -n 's/^\([a-z-]*\):[^#=]*# /\1	/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: install # trains MATHM on an embedded synthetic set, and ends with the command that opens a page over it
 	$(BIN)/sbirlib demo
 
-test: install
+test: install # every check: ruff, mypy, import-linter, pytest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
 
-test-slow: install
+test-slow: install # the tests that take minutes each
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m slow
 
 N ?= 10000
 SEED ?= 0
-fuzz: install
+fuzz: install # N altered files of every format, from SEED
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --cases $(N) --seed $(SEED) --jobs 2
 
-install: $(INSTALLED)
+install: $(INSTALLED) # the environment .venv, with all extras
 
 $(INSTALLED): pyproject.toml $(PLUGINS:%=%/pyproject.toml) constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sbirlib needs Python 3.11 or newer; say which one: make PYTHON=python3.12")'
@@ -34,5 +37,8 @@ $(INSTALLED): pyproject.toml $(PLUGINS:%=%/pyproject.toml) constraints.txt
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[dev]" $(PLUGINS:%=--editable %)
 	@touch $@
 
-clean:
+coverage: install # lines of src and plugins that the tests reach, as a table and in coverage/
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --cov=src --cov=plugins --cov-report=term --cov-report=html:coverage
+
+clean: # removes .venv, demo and runs
 	rm -rf .venv demo runs

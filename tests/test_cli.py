@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,13 @@ def test_listing_and_showing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert "eq. 9 to 13" in capsys.readouterr().out
     assert run(monkeypatch, "plugins") == 0
     assert "sbirlib-mathm" in capsys.readouterr().out
+
+
+def test_versions_are_printed_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    line = capsys.readouterr().out
+    assert line.startswith(f"sbirlib {metadata.version('sbirlib')}, torch ")
+    assert line.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ PAPERS = {
 }
 HEAD = """# Claims
 
-Each claim of each paper, and of our own compositions, in the world of the synthetic set in which it must matter (`docs/synthetic.md`), and on real data. Rendered by
+Each claim of each paper, and of our own compositions, in the world of the synthetic set in which it must matter (`docs/synthetic.md`), and on real
+data. Rendered by
 `python benchmarks/run_all.py --render` from the runs in `benchmarks/results`. To see a line for yourself, `python benchmarks/run_all.py EXPERIMENT
 --out FOLDER` makes its runs anew and prints its verdicts; `--preset worlds` those of all worlds.
 An effect is the difference of two rows that were trained on the same batches and asked the same queries, with its interval of 95 %, over seeds,

@@ -3,6 +3,7 @@
 from sbirlib.data.samplers import Pairs
 from sbirlib.distance import at_least_float32, euclidean, root
 from sbirlib.edges import drawings
+from sbirlib.encoders.adapters.adapter import Adapter
 from sbirlib.encoders.backbone import Backbone, PixelMean, PixelStd
 from sbirlib.errors import InputError, nearest
 from sbirlib.gather import lengths
@@ -33,6 +34,7 @@ from sbirlib.processes import world_size
 __all__ = [
     "PHOTO",
     "SKETCH",
+    "Adapter",
     "AdversarialLoss",
     "Backbone",
     "Batch",

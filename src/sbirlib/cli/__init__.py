@@ -2,8 +2,11 @@
 
 import logging
 import os
+import platform
 import sys
 import traceback
+from importlib import metadata
+from typing import Annotated
 
 import typer
 from tqdm import tqdm
@@ -20,7 +23,6 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Sketch-based image retrieval: draw, and the photos you mean come back.",
 )
 app.command()(method.demo)
 app.command("list")(components.list_)
@@ -48,6 +50,23 @@ app.add_typer(plugins_app, name="plugins")
 data_app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look at a dataset before anything trains on it.")
 data_app.command()(data.check)
 app.add_typer(data_app, name="data")
+
+
+def print_version(wanted: bool) -> None:
+    """Print the versions that a report needs, and end."""
+    if wanted:
+        names = ("sbirlib", "torch", "timm", "faiss-cpu", "numpy")
+        print(
+            ", ".join(f"{name} {metadata.version(name)}" for name in names) + f"; Python {platform.python_version()}, {platform.platform()}"
+        )
+        raise typer.Exit
+
+
+@app.callback()
+def command_line(
+    version: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print versions, and end.")] = False,
+) -> None:
+    """Sketch-based image retrieval: draw, and the photos you mean come back."""
 
 
 def main() -> None:
