@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import TinyEncoder
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,9 +22,9 @@ def batch(count: int = 4, size: int = 96) -> Batch:
     return Batch(images, torch.tensor([SKETCH, PHOTO] * count)[:count], labels, labels)
 
 
-def encoder(**options: Any) -> GridPool:
+def encoder(inner: int = 0, **options: Any) -> GridPool:
     torch.manual_seed(0)
-    return GridPool(encoder=Backbone(backbone="resnet10t", dim=0, pretrained=False), **options).eval()
+    return GridPool(encoder=Backbone(backbone="resnet10t", dim=inner, pretrained=False), **options).eval()
 
 
 @pytest.mark.parametrize(("size", "cells"), [(6, 3), (7, 4), (10, 4), (4, 4), (3, 5), (1, 2), (9, 1)])
@@ -38,17 +39,26 @@ def test_averages_are_those_of_adaptive_pooling(size: int, cells: int) -> None:
 def test_the_embedding_is_linear_in_the_cells_of_the_map(stage: int | None) -> None:
     pool, own = encoder(stage=stage, cells=2, dim=8), batch()
     assert isinstance(pool.encoder, Backbone)
-    expected = F.adaptive_avg_pool2d(pool.encoder.feature_map(own.images), 2).flatten(1) @ pool.embedding.get_parameter("weight").T
+    parts = F.adaptive_avg_pool2d(pool.encoder.feature_map(own.images), 2).permute(0, 2, 3, 1)
+    expected = parts.flatten(1) @ pool.embedding.get_parameter("weight").T
     torch.testing.assert_close(pool(own).embedding, expected)
     assert torch.equal(pool.gallery_vectors(own), pool(own).vector)
     assert pool.query_vectors(own).shape == (4, 1, 8)
+
+
+def test_the_backbones_own_embedding_is_of_each_part() -> None:
+    pool, own = encoder(inner=5, stage=None, cells=2, dim=0), batch()
+    assert isinstance(pool.encoder, Backbone)
+    parts = F.adaptive_avg_pool2d(pool.encoder.feature_map(own.images), 2).permute(0, 2, 3, 1)
+    torch.testing.assert_close(pool(own).embedding, pool.encoder.embedding(parts).flatten(1))
+    assert pool.dim == 4 * 5
 
 
 def test_one_cell_is_the_global_mean_and_no_layer_is_the_cells_themselves() -> None:
     plain = encoder(stage=None, cells=1, dim=0)
     assert isinstance(plain.encoder, Backbone)
     torch.testing.assert_close(plain(batch()).embedding, plain.encoder(batch()).embedding)
-    assert encoder(cells=3, dim=0).dim == 9 * 256
+    assert encoder(stage=16, cells=3, dim=0).dim == 9 * 256
 
 
 def test_where_a_thing_is_changes_the_vector_as_it_does_not_change_a_mean() -> None:
@@ -57,7 +67,7 @@ def test_where_a_thing_is_changes_the_vector_as_it_does_not_change_a_mean() -> N
     right = left.flip(-1)
 
     def apart(cells: int) -> Tensor:
-        a, b = (encoder(cells=cells, dim=0)(Batch(image, *(torch.zeros(1, dtype=torch.int64),) * 3)).vector for image in (left, right))
+        a, b = (encoder(stage=16, cells=cells, dim=0)(Batch(image, *(torch.zeros(1, dtype=torch.int64),) * 3)).vector for image in (left, right))
         distance: Tensor = (a - b).norm()
         return distance
 
@@ -65,22 +75,21 @@ def test_where_a_thing_is_changes_the_vector_as_it_does_not_change_a_mean() -> N
 
 
 def test_dropout_acts_in_training_alone() -> None:
-    pool, own = encoder(dim=8, dropout=0.5), batch()
+    pool, own = encoder(stage=16, dim=8, dropout=0.5), batch()
     assert torch.equal(pool(own).vector, pool(own).vector)
     pool.train().encoder.eval()
     assert not torch.equal(pool(own).vector, pool(own).vector)
 
 
 @pytest.mark.parametrize(
-    ("options", "inner", "fault"),
+    ("options", "fault"),
     [
-        ({}, {"dim": 8}, "give a backbone with dim = 0"),
-        ({"stage": 64}, {}, "has no stage of stride 64: its stages have strides"),
-        ({"cells": 0}, {}, "cells = 0"),
-        ({"dropout": 1.0}, {}, "dropout = 1.0"),
+        ({"stage": 64}, "has no stage of stride 64: its stages have strides"),
+        ({"cells": 0}, "cells = 0"),
+        ({"dropout": 1.0}, "dropout = 1.0"),
+        ({"encoder": TinyEncoder()}, "pools the map of a backbone, and TinyEncoder gives none"),
     ],
 )
-def test_wrong_encoders_and_values_are_refused(options: dict[str, Any], inner: dict[str, Any], fault: str) -> None:
-    backbone: dict[str, Any] = {"backbone": "resnet10t", "dim": 0, "pretrained": False}
+def test_wrong_encoders_and_values_are_refused(options: dict[str, Any], fault: str) -> None:
     with pytest.raises(InputError, match=fault):
-        GridPool(encoder=Backbone(**backbone | inner), **options)
+        GridPool(**{"encoder": Backbone(backbone="resnet10t", dim=0, pretrained=False)} | options)

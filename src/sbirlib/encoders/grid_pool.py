@@ -17,21 +17,20 @@ from sbirlib.interfaces import Batch, Encoder, Features, Wrapper
 class GridPool(Wrapper):
     """A backbone whose map is averaged in each of cells x cells parts of the image, and a linear embedding of all of them in a row.
 
-        f(x) = W [x_1, ..., x_(cells^2)],    x_i the mean of the map over part i
+        f(x) = W [e(x_1), ..., e(x_(cells^2))],    x_i the mean of the map over part i, e the backbone's own embedding (none where its dim is 0)
 
     A global mean holds what is in an image, which is enough to tell categories; instances differ in where it is (one level of a spatial pyramid,
     Lazebnik et al. 2006). Parts of a map that they do not divide overlap by a cell, as in adaptive pooling. Takes images [B, 3, H, W] in
-    [0, 1], gives an embedding [B, D], D = dim. Raises InputError around an encoder that is no backbone of `dim` 0, or has no stage of that
-    stride.
+    [0, 1], gives an embedding [B, D], D = dim. Raises InputError around an encoder that is no backbone, or has no stage of that stride.
 
     Args:
-        encoder: a backbone with a convolutional map and dim = 0
+        encoder: a backbone with a convolutional map
         stage: stride, in pixels, of the stage whose map is pooled, the last of that stride; none pools the backbone's last map
         cells: parts of the image along each side
         dim: width D of the embedding; 0 leaves the linear layer out
         dropout: share of the pooled features that training sets to zero
 
-    >>> GridPool(encoder=Backbone(backbone="resnet18", dim=0, pretrained=False), cells=4, dim=64).embedding.in_features
+    >>> GridPool(encoder=Backbone(backbone="resnet18", dim=0, pretrained=False), stage=16, cells=4, dim=64).embedding.in_features
     4096
     """
 
@@ -39,15 +38,13 @@ class GridPool(Wrapper):
         self,
         *,
         encoder: Encoder,
-        stage: Annotated[int, Ge(1)] | None = 16,
+        stage: Annotated[int, Ge(1)] | None = None,
         cells: Annotated[int, Ge(1)] = 4,
         dim: Annotated[int, Ge(0)] = 512,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
     ) -> None:
-        if not isinstance(encoder, Backbone) or not isinstance(encoder.embedding, nn.Identity):
-            raise InputError(
-                f"grid_pool embeds the map of a backbone itself, and {type(encoder).__name__} has another embedding: give a backbone with dim = 0"
-            )
+        if not isinstance(encoder, Backbone):
+            raise InputError(f"grid_pool pools the map of a backbone, and {type(encoder).__name__} gives none: put it around backbone")
         if stage is not None:
             encoder.select_stage(stage)
         super().__init__(encoder)
@@ -57,9 +54,10 @@ class GridPool(Wrapper):
         self.dim = self.vector_dim = dim or width
 
     def forward(self, batch: Batch) -> Features:
-        features = at_least_float32(cast(Backbone, self.encoder).feature_map(batch.images, batch.modality))
+        backbone = cast(Backbone, self.encoder)
+        features = at_least_float32(backbone.feature_map(batch.images, batch.modality))
         rows, columns = (averages(size, self.cells).to(features) for size in features.shape[2:])
-        parts = torch.einsum("ih,bchw,jw->bcij", rows, features, columns)
+        parts = backbone.embedding(torch.einsum("ih,bchw,jw->bijc", rows, features, columns))
         return Features.of(batch, self.embedding(self.dropout(parts.flatten(1))))
 
     def query_vectors(self, batch: Batch) -> Tensor:

@@ -25,7 +25,10 @@ SAMPLER = {"categories": 4, "per_modality": 2, "pairs": 8, "size": 16}
 
 
 def small(subject: Subject, *, steps: int = STEPS) -> Pipeline:
-    """The recipe's pipeline with the same components and phases, each phase of `steps` steps without warm-up and freezing."""
+    """The recipe's pipeline with the same components and phases, each phase of `steps` steps without warm-up and caches.
+
+    What it freezes for the whole phase stays frozen, but layers of its own backbone, which the tiny one does not have.
+    """
     tables = Recipe.of(recipe_file.read(subject.name)).tables()
     tables["encoder"] = _tiny(tables["encoder"])
     tables["transform"]["size"] = SIZE
@@ -37,7 +40,8 @@ def small(subject: Subject, *, steps: int = STEPS) -> Pipeline:
         phase["schedule"] = {"name": "constant"}
         phase["optimizer"] |= {"lr": RATE} if "lr" in phase["optimizer"] else {}
         rules = [{k: v for k, v in rule.items() if k == "of" or (k == "frozen" and v is True)} for rule in phase["parameters"]]
-        phase["parameters"] = [rule for rule in rules if len(rule) > 1]
+        phase["parameters"] = [rule for rule in rules if len(rule) > 1 and ".backbone." not in rule["of"]]
+        phase["cache"] = None
     for key, value in subject.options.items():
         tables = recipe_file.assign(tables, key, value)
     return build(tables)
@@ -106,7 +110,7 @@ def _tiny(table: dict[str, Any]) -> dict[str, Any]:
     """An encoder's table with a tiny backbone from scratch, and so for the encoders inside it."""
     options = options_of(registry.load("encoder", table["name"]))
     less = {"backbone": BACKBONE, "pretrained": False, "weights": None, "timm_options": {}, "output_stride": None, "dim": 16}
-    changed = table | {k: v for k, v in less.items() if k in options}
+    changed = table | {k: v for k, v in less.items() if k in options and table[k] != 0}  # dim = 0 may be needed
     inner = [k for k, p in options.items() if component_kind(p) == "encoder"]
     return {k: _tiny(v) if k in inner and isinstance(v, dict) else v for k, v in changed.items()}
 
