@@ -67,7 +67,9 @@ def test_where_a_thing_is_changes_the_vector_as_it_does_not_change_a_mean() -> N
     right = left.flip(-1)
 
     def apart(cells: int) -> Tensor:
-        a, b = (encoder(stage=16, cells=cells, dim=0)(Batch(image, *(torch.zeros(1, dtype=torch.int64),) * 3)).vector for image in (left, right))
+        a, b = (
+            encoder(stage=16, cells=cells, dim=0)(Batch(image, *(torch.zeros(1, dtype=torch.int64),) * 3)).vector for image in (left, right)
+        )
         distance: Tensor = (a - b).norm()
         return distance
 

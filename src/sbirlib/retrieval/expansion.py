@@ -30,9 +30,7 @@ def expanded(queries: Tensor, settings: Expansion, search: Search) -> Tensor:
     scores [Q, k] and vectors [Q, k, V] of the k best photos for queries [Q, 1, V], -inf where there are fewer. A query without a photo
     of positive score stays as it is. Raises InputError for queries and photos that are no unit vectors of one space.
     """
-    if queries.shape[1] != 1:
-        _refuse(f"a query has {queries.shape[1]} vectors")
-    check_units(queries[:, 0], "a query")
+    check_space(queries)
     return torch.cat([_expanded(part, settings, search) for part in queries.split(CHUNK)])
 
 
@@ -40,8 +38,7 @@ def in_gallery(queries: Encoded, gallery: Encoded, settings: Expansion | None) -
     """Queries [Q, 1, V], expanded in a gallery [G, V] by an exact search; as they are without settings, or without a photo."""
     if settings is None or not len(gallery):
         return queries
-    if queries.vectors.shape[-1] != gallery.vectors.shape[-1]:
-        _refuse(f"a query has {queries.vectors.shape[-1]} numbers, a photo {gallery.vectors.shape[-1]}")
+    check_space(queries.vectors, gallery.vectors)
     photos = np.ascontiguousarray(gallery.vectors.numpy())
 
     def search(vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -51,10 +48,16 @@ def in_gallery(queries: Encoded, gallery: Encoded, settings: Expansion | None) -
     return replace(queries, vectors=expanded(queries.vectors, settings, search))
 
 
-def check_units(vectors: Tensor, owner: str) -> None:
-    """Raise InputError unless vectors [N, V] have unit length; `owner` says whose they are."""
-    if not are_units(vectors):
-        _refuse(f"{owner} has another length")
+def check_space(queries: Tensor, photos: Tensor | None = None) -> None:
+    """Raise InputError unless queries [Q, 1, V] and photos [..., V] are unit vectors of one space."""
+    if queries.shape[1] != 1:
+        _refuse(f"a query has {queries.shape[1]} vectors")
+    if not are_units(queries):
+        _refuse("a query has another length")
+    if photos is not None and photos.shape[-1] != queries.shape[-1]:
+        _refuse(f"a query has {queries.shape[-1]} numbers, a photo {photos.shape[-1]}")
+    if photos is not None and not are_units(photos):
+        _refuse("a photo has another length")
 
 
 def _refuse(fault: str) -> NoReturn:
@@ -69,7 +72,7 @@ def _expanded(queries: Tensor, settings: Expansion, search: Search) -> Tensor:
     for _ in range(settings.rounds):
         scores, photos = search(current, settings.photos)
         there = scores.isfinite()
-        check_units(photos[there], "a photo")
+        check_space(queries, photos[there])
         weights = scores.where(there, 0).clamp(min=0) ** settings.power * there
         mean = F.normalize((weights[..., None] * photos.where(there[..., None], 0)).sum(1, keepdim=True), dim=2)
         current = F.normalize(queries + settings.weight * mean, dim=2)

@@ -17,6 +17,7 @@ from sbirlib.options import options_of
 from sbirlib.phase import Phase
 from sbirlib.processes import world_size
 from sbirlib.recipe import Recipe
+from sbirlib.retrieval.expansion import check_space
 from sbirlib.training.cache.checks import check_entry, check_module
 from sbirlib.training.model import Model
 from sbirlib.training.randomness import make_seeded
@@ -99,6 +100,9 @@ def check_encoders(plan: Plan, batch: Batch) -> None:
     with eval_mode(plan.model):
         for path in dict.fromkeys(this.phase.encoder or "" for this in plan.phases if this.phase.steps):
             plan.model.encoder.get_submodule(path)(batch)
+        if plan.recipe.expansion is not None:
+            with torch.no_grad():
+                check_space(plan.model.encoder.query_vectors(batch), plan.model.encoder.gallery_vectors(batch))
         for this in plan.phases:
             if this.phase.steps and this.phase.cache is not None:
                 check_entry(plan.model, this.phase, this.rules, batch)
