@@ -142,7 +142,13 @@ def test_photos_outside_a_filter_do_not_move_a_query(small_folder: Dataset) -> N
 
 def test_an_encoder_of_two_spaces_is_refused_before_it_trains(small_folder: Dataset) -> None:
     backbone = {"name": "backbone", "backbone": "test_resnet", "dim": 8, "pretrained": False}
-    vtd = build("vtd", encoder={"encoder": backbone, "descriptor": {"channels": 4, "rows": 8}}, transform={"size": 32}, sampler={"pairs": 4}, expansion={})
+    vtd = build(
+        "vtd",
+        encoder={"encoder": backbone, "descriptor": {"channels": 4, "rows": 8}},
+        transform={"size": 32},
+        sampler={"pairs": 4},
+        expansion={},
+    )
     with pytest.raises(InputError, match="both must be unit vectors of one space, and a query has 160 vectors: leave expansion out"):
         vtd.fit(small_folder, progress=False, tensorboard=False)
 
