@@ -8,7 +8,7 @@ from typing import Any
 from sbirlib import registry
 from sbirlib.errors import InputError
 from sbirlib.options import REQUIRED, options_of
-from sbirlib.phase import Cache, Interpolation, Phase, Rule, Validation
+from sbirlib.phase import Cache, Expansion, Interpolation, Phase, Rule, Validation
 from sbirlib.recipe import DEFAULTS, Recipe
 from sbirlib.spec import SUPPLIED, component_kind
 
@@ -30,6 +30,7 @@ def recipe_schema() -> Schema:
             "losses": _collection("loss"),
             "evaluators": _collection("evaluator"),
             "interpolate": _or_none(_table(Interpolation, "", {})),
+            "expansion": _or_none(_table(Expansion, "", {})),
             "validate": _or_none(_table(Validation, "", {}, required=["every"])),
             "phases": {"type": "array", "items": _phase()},
         }),
