@@ -40,5 +40,5 @@ $(INSTALLED): pyproject.toml $(PLUGINS:%=%/pyproject.toml) constraints.txt
 coverage: install # lines of src and plugins that the tests reach, as a table and in coverage/
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --cov=src --cov=plugins --cov-report=term --cov-report=html:coverage
 
-clean: # removes .venv, demo and runs
-	rm -rf .venv demo runs
+clean: # removes .venv, demo, runs and coverage
+	rm -rf .venv demo runs coverage .coverage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Interval
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from sbirlib.distance import at_least_float32
 from sbirlib.encoders.backbone import Backbone
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Batch, Encoder, Features, Wrapper
+from sbirlib.interfaces import Batch, Encoder, Features
 
 
-class GridPool(Wrapper):
+class GridPool(Encoder):
     """A backbone whose map is averaged in each of cells x cells parts of the image, and a linear embedding of all of them in a row.
 
         f(x) = W [e(x_1), ..., e(x_(cells^2))],    x_i the mean of the map over part i, e the backbone's own embedding (none where its dim is 0)
@@ -47,27 +47,18 @@ class GridPool(Wrapper):
             raise InputError(f"grid_pool pools the map of a backbone, and {type(encoder).__name__} gives none: put it around backbone")
         if stage is not None:
             encoder.select_stage(stage)
-        super().__init__(encoder)
+        super().__init__()
+        self.encoder = encoder
         self.cells, width = cells, cells * cells * encoder.dim
         self.dropout = nn.Dropout(dropout)
         self.embedding = nn.Linear(width, dim, bias=False) if dim else nn.Identity()
         self.dim = self.vector_dim = dim or width
 
     def forward(self, batch: Batch) -> Features:
-        backbone = cast(Backbone, self.encoder)
-        features = at_least_float32(backbone.feature_map(batch.images, batch.modality))
+        features = at_least_float32(self.encoder.feature_map(batch.images, batch.modality))
         rows, columns = (averages(size, self.cells).to(features) for size in features.shape[2:])
-        parts = backbone.embedding(torch.einsum("ih,bchw,jw->bijc", rows, features, columns))
+        parts = self.encoder.embedding(torch.einsum("ih,bchw,jw->bijc", rows, features, columns))
         return Features.of(batch, self.embedding(self.dropout(parts.flatten(1))))
-
-    def query_vectors(self, batch: Batch) -> Tensor:
-        """Vectors of queries [Q, 1, V]."""
-        return self.gallery_vectors(batch)[:, None, :]
-
-    def gallery_vectors(self, batch: Batch) -> Tensor:
-        """Vectors of photos [G, V]."""
-        vectors: Tensor = self(batch).vector
-        return vectors
 
 
 def averages(size: int, cells: int) -> Tensor:
