@@ -184,8 +184,8 @@ def reduced(maps: Maps, train: Tensor, channels: int) -> Maps:
     cells = torch.cat([maps.features[rows].float().mean((2, 3)) for rows in train.split(BATCH)])
     mean, sample = cells.mean(0), train[torch.linspace(0, len(train) - 1, min(len(train), SAMPLE)).long()]
     rows = maps.features[sample].float().permute(0, 2, 3, 1).flatten(0, 2) - mean
-    values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
-    basis = vectors[:, -channels:] / values[-channels:].mean().sqrt()
+    values, vectors = torch.linalg.eigh((rows.T @ rows / len(rows)).double())  # in single precision it may not converge where rows are few
+    basis = (vectors[:, -channels:] / values[-channels:].mean().sqrt()).float()
     features = [
         torch.einsum("bchw,cd->bdhw", maps.features[i].float() - mean[:, None, None], basis)
         for i in torch.arange(len(maps.features)).split(BATCH)
