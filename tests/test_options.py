@@ -40,6 +40,8 @@ def table(kind: str, name: str, values: dict[str, Any]) -> dict[str, Any]:
     entries = options_of(registry.load(kind, name))
     examples = {
         "encoder": {"name": "backbone", "backbone": "test_resnet", "pretrained": False},
+        "teacher": "backbone",
+        "transform": "sbir",
         "descriptor": "descriptor",
         "uri": "index.db",
     }

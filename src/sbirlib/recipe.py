@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Interval, MinLen
 
 from sbirlib.errors import InputError, nearest
 from sbirlib.options import Option, Reader, missing_object, plain, read_options, refuse, shown, structure
@@ -26,6 +26,7 @@ LATER: Table = {
     "validate": None,
     "interpolate": None,
     "expansion": None,
+    "ema": None,
     "accumulate": 1,
     "chunk": None,
     "batch_norm": "global",
@@ -49,6 +50,7 @@ class Recipe:
         validate: validation during training, by which the best model is kept
         interpolate: move of a trained module back to its pretrained weights, by a share that validation chooses
         expansion: query expansion, in evaluation and in search
+        ema: decay of a moving average of the weights, which is validated and is the trained model; none takes the weights themselves
         transform: preparation and augmentation of images
         miner: choice of triplets
         losses: losses by their names in the recipe
@@ -66,6 +68,7 @@ class Recipe:
     validate: Validation | None = None
     interpolate: Interpolation | None = None
     expansion: Expansion | None = None
+    ema: Annotated[float, Interval(ge=0, lt=1)] | None = None
     transform: Spec
     miner: Spec | None = None
     losses: dict[str, Spec]

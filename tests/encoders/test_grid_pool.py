@@ -1,4 +1,4 @@
-"""Pooling in the cells of a grid: against adaptive pooling, its place in a pipeline, and what it refuses."""
+"""Pooling in the cells of a grid: against adaptive pooling, its place in a pipeline, and refusals."""
 
 from __future__ import annotations
 
@@ -95,3 +95,21 @@ def test_dropout_acts_in_training_alone() -> None:
 def test_wrong_encoders_and_values_are_refused(options: dict[str, Any], fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         GridPool(**{"encoder": Backbone(backbone="resnet10t", dim=0, pretrained=False)} | options)
+
+
+@pytest.mark.parametrize("power", [1.0, 3.0])
+def test_the_generalised_mean_is_that_of_the_paper(power: float) -> None:
+    pool, own = encoder(stage=None, cells=2, dim=0, power=power), batch()
+    assert isinstance(pool.encoder, Backbone)
+    features = pool.encoder.feature_map(own.images).double().clamp(min=1e-6)
+    expected = F.adaptive_avg_pool2d(features**power, 2) ** (1 / power)
+    torch.testing.assert_close(pool(own).embedding, expected.permute(0, 2, 3, 1).flatten(1).float(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_power_trains() -> None:
+    pool = encoder(stage=None, cells=1, dim=0, power=3.0)
+    pool(batch()).embedding.sum().backward()
+    assert pool.power is not None
+    assert pool.power.grad is not None
+    assert bool(pool.power.grad.isfinite())
+    assert float(pool.power.grad) != 0

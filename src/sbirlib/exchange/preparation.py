@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sbirlib.data.patches import ShuffledPatches
 from sbirlib.data.transforms import INK, WHITE, Sbir
 from sbirlib.edges import BLUR, FLAT, HIGH, LOW
 from sbirlib.interfaces import PHOTO, Transform
@@ -12,7 +13,9 @@ RESIZE = "resize bilinearly with antialiasing (Pillow's BILINEAR: the triangle f
 
 
 def steps(transform: Transform, modality: int) -> list[str]:
-    """The steps from a file to the tensor [3, S, S], in order; a transform that is not Sbir is named alone."""
+    """The steps from a file to the tensor [3, S, S], in order; a transform of another plugin is named alone."""
+    if isinstance(transform, ShuffledPatches):
+        return steps(transform.transform, modality)
     if not isinstance(transform, Sbir):
         return [READ, f"{type(transform).__name__}.prepare of sbirlib's plugin: its code says how", TENSOR]
     return [READ, *(_of_photo(transform) if modality == PHOTO else _of_sketch(transform)), TENSOR]

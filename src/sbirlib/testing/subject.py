@@ -12,7 +12,7 @@ import torch
 
 from sbirlib import registry
 from sbirlib.options import REQUIRED, options_of
-from sbirlib.spec import SUPPLIED, Spec
+from sbirlib.spec import SUPPLIED, Spec, component_kind
 
 FILL = {"dim": 16, "categories": 4, "instances": 8}
 BACKBONE = "test_resnet"  # timm's own for tests: a third of a million weights
@@ -22,6 +22,10 @@ SMALL: dict[str, Any] = {
     "dim": 16,
     "encoder": {"name": "backbone", "backbone": BACKBONE, "pretrained": False, "dim": 16},
 }
+PARTS: dict[str, Any] = {
+    "encoder": SMALL["encoder"],
+    "transform": {"name": "sbir", "size": 32},
+}  # for options without a default, by their kind
 
 Oracle = Callable[..., Any]
 
@@ -68,10 +72,10 @@ class Subject:
 
     def _spec(self, small: bool, changes: Mapping[str, Any]) -> Spec:
         options = options_of(self.constructor)
-        less = {k: v for k, v in SMALL.items() if k in options} if self.kind == "encoder" else {}
-        if not small:  # an encoder around another is nothing without it
-            less = {k: v for k, v in less.items() if k == "encoder" and options[k].default is REQUIRED}
-        table = {"name": self.name, **less, **self.options, **changes}
+        less = {k: v for k, v in SMALL.items() if k in options} if small and self.kind == "encoder" else {}
+        needed = {k: component_kind(option) for k, option in options.items() if option.default is REQUIRED}
+        parts = {k: PARTS[kind] for k, kind in needed.items() if kind in PARTS}  # a component around another is nothing without it
+        table = {"name": self.name, **parts, **less, **self.options, **changes}
         return Spec.of(self.kind, table, self.id, supplied=SUPPLIED if self.kind == "loss" else ())
 
 

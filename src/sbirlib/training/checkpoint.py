@@ -53,8 +53,8 @@ def _place(path: str | Path) -> str:
 
 
 def of_model(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the model itself, of any shape by name, without those of optimizers and random state."""
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(("optimizer.", "rng."))}
+    """The tensors of the model itself, of any shape by name, without those of optimizers, random state and average."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(("optimizer.", "rng.", "ema."))}
 
 
 def digest(tensors: Mapping[str, Tensor], tables: Any) -> str:

@@ -17,6 +17,7 @@ from sbirlib.spec import Spec
 from sbirlib.training import checkpoint
 from sbirlib.training.best import Best
 from sbirlib.training.description import Description, Training
+from sbirlib.training.ema import Ema
 from sbirlib.training.optimizer_state import pack, unpack
 from sbirlib.training.output import BEST
 from sbirlib.training.plan import Plan
@@ -27,9 +28,9 @@ logger = logging.getLogger(__name__)
 
 
 def contents(
-    plan: Plan, position: Position, stream: RandomStream, about: Mapping[str, Any], best: Best | None = None
+    plan: Plan, position: Position, stream: RandomStream, about: Mapping[str, Any], best: Best | None, ema: Ema
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors of model, optimizers and random state, and position and best step so far in a description; `about` describes model and data.
+    """Tensors of model, average, optimizers and random state, and position and best step so far in a description; `about` describes model and data.
 
     All processes have the same state, the random state included, so one file serves any number of them.
     """
@@ -38,11 +39,11 @@ def contents(
     training["processes"] = world_size()
     if best is not None:
         training |= {"chosen": None if best.chosen is None else best.chosen.model_dump(), "since": best.since}
-    return plan.model.tensors() | tensors | stream.state, {**about, "training": training}
+    return plan.model.tensors() | ema.packed() | tensors | stream.state, {**about, "training": training}
 
 
-def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, Any], best: Best | None = None) -> Position:
-    """Load model, optimizers, random state and the best weights so far, and return the position.
+def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, Any], best: Best | None, ema: Ema) -> Position:
+    """Load model, average, optimizers, random state and the best weights so far, and return the position.
 
     Raises InputError, before anything is loaded, where the checkpoint is of another recipe, dataset or split, or does not fit them.
     """
@@ -62,13 +63,15 @@ def restore(path: Path, plan: Plan, stream: RandomStream, about: Mapping[str, An
     except InputError as error:
         raise InputError(f"{path} cannot be resumed: {error}; take an earlier copy, or choose another out=FOLDER (--out)") from error
     plan.model.load_state_dict(checkpoint.of_model(tensors))
+    ema.restore(tensors, plan.model)
     stream.restore(tensors)
     if theirs.training.processes != world_size():
         logger.info(
             "%s is of %d processes, and goes on with %d: the same batches, other rounding", path, theirs.training.processes, world_size()
         )
     if best is not None:
-        best.restore(path.with_name(BEST), theirs.training, plan.model, plan.steps_before(position.phase) + position.step)
+        with ema.worn(plan.model):
+            best.restore(path.with_name(BEST), theirs.training, plan.model, plan.steps_before(position.phase) + position.step)
     return position
 
 

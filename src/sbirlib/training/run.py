@@ -23,6 +23,7 @@ from sbirlib.training.average import share_buffers
 from sbirlib.training.best import Best
 from sbirlib.training.compilation import compiled
 from sbirlib.training.description import Chosen
+from sbirlib.training.ema import Ema
 from sbirlib.training.interpolation import choose_share
 from sbirlib.training.log import Log
 from sbirlib.training.output import BEST, CHECKPOINT, held_by_this_run, save_last
@@ -98,9 +99,11 @@ def train(
 ) -> Chosen | None:
     """Train by the plan, from the checkpoint in `run.out` if `run.resume`. `about` describes the model in every checkpoint.
 
-    Where the recipe validates, the model ends with its best weights, whose step is returned; where it interpolates, with those of the best share.
+    Where the recipe validates, the model ends with its best weights, whose step is returned; where it interpolates, with those of the best share; and
+    where it has a decay `ema`, these are weights of the average.
     """
     best = None if plan.recipe.validate is None else Best(plan.recipe.validate)
+    ema = Ema(plan.recipe.ema)
     with ExitStack() as stack:
         if run.out is not None:
             folder = held_by_this_run(run.out, plan.model, run.keep + (best is not None))
@@ -108,8 +111,8 @@ def train(
         shards = Shards(places(plan.model.encoder) if run.shard else (), run.device)
         plan = plan.renewed() if run.shard else plan
         with shards.whole():
-            start = _start(plan, run, stream, about, best)
-        session = _Session(plan, source, stream, run, about, validate, best, plan.steps_before(start.phase) + start.step, shards)
+            start = _start(plan, run, stream, about, best, ema)
+        session = _Session(plan, source, stream, run, about, validate, best, ema, plan.steps_before(start.phase) + start.step, shards)
         session.complete()
         if session.done < plan.total and not (best and best.exhausted):
             if plan.recipe.compile:
@@ -120,6 +123,7 @@ def train(
         elif best and best.exhausted:
             logger.info("no step is left: the patience of validation had ended after step %d of %d", session.done, plan.total)
         shards.close()
+    ema.load(plan.model)
     if best is not None:
         best.load(plan.model)
     choice = best.chosen if best else None
@@ -140,11 +144,12 @@ class _Session:
         about: Mapping[str, Any],
         validate: Validate | None,
         best: Best | None,
+        ema: Ema,
         done: int,
         shards: Shards,
     ) -> None:
         self.plan, self.source, self.stream, self.run_, self.about = plan, source, stream, run, about
-        self.validate, self.best, self.done, self.shards = validate, best, done, shards
+        self.validate, self.best, self.ema, self.done, self.shards = validate, best, ema, done, shards
         first = rank() == 0
         self.log = Log(run.out if first else None, total=plan.total, done=done, show=run.progress and first, tensorboard=run.tensorboard)
 
@@ -163,6 +168,7 @@ class _Session:
                 self._save_best()
             for event in self._steps(start, check_every):
                 last = event.done == self.plan.total
+                self.ema.update(self.plan.model, event.done)
                 self.log.progress(event.done)
                 if event.done % run.log_every == 0 or last:
                     self._log(event)
@@ -221,7 +227,7 @@ class _Session:
         assert self.validate is not None
         if any(this.phase.batch_norm == "local" for this in self.plan.phases):
             share_buffers(self.plan.model)
-        with self.shards.whole():
+        with self.shards.whole(), self.ema.worn(self.plan.model):
             metrics, picture = self.validate()
             improved = self.best is not None and self.best.take(metrics, step, self.plan.model)
         self.log.record(step, validation=dict(metrics))
@@ -236,7 +242,7 @@ class _Session:
         if self.run_.out is None or (rank() != 0 and not self.shards.blocks):
             return
         with self.shards.whole():
-            tensors, about = contents(self.plan, event.position, self.stream, self.about, self.best)
+            tensors, about = contents(self.plan, event.position, self.stream, self.about, self.best, self.ema)
         if rank() != 0:
             return
         save_last(self.run_.out, lambda path: checkpoint.write(path, tensors, about), event.done, self.run_.keep)
@@ -248,13 +254,13 @@ class _Session:
             checkpoint.write(self.run_.out / BEST, self.best.tensors, {**self.about, "chosen": self.best.chosen.model_dump()})
 
 
-def _start(plan: Plan, run: Run, stream: RandomStream, about: Mapping[str, Any], best: Best | None) -> Position:
+def _start(plan: Plan, run: Run, stream: RandomStream, about: Mapping[str, Any], best: Best | None, ema: Ema) -> Position:
     """The place to start at: that of the run's checkpoint, which is loaded, or the beginning where there is none."""
     if not run.resume:
         return Position()
     if run.checkpoint is None or run.out is None:
         raise InputError("resume=True (--resume) needs out=FOLDER (--out), the folder of the run to go on with")
-    return restore(run.checkpoint, plan, stream, about, best) if run.resumes else Position()
+    return restore(run.checkpoint, plan, stream, about, best, ema) if run.resumes else Position()
 
 
 def _farewell(event: StepEvent, run: Run) -> str:

@@ -37,6 +37,7 @@ def check_sharding(plan: Plan) -> None:
         f"{name} recalibrates batch norms (recalibrate = true), for which their weights have to be whole": any(
             isinstance(module, Backbone) and module.recalibrate for module in encoder.modules()
         ),
+        "the recipe averages whole weights (ema)": plan.recipe.ema is not None,
         f"the optimizer {'/'.join(sorted(others))} may read parameters as a whole: take adam, adamw or sgd": bool(others),
     }
     if faults := [fault for fault, stands in obstacles.items() if stands]:

@@ -1,0 +1,55 @@
+"""Encoder beside a frozen teacher, whose vectors losses read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sbirlib.distance import at_least_float32
+from sbirlib.interfaces import Batch, Encoder, Features, Wrapper
+
+
+class Taught(Wrapper):
+    """The features of `encoder`, with the vectors of a frozen `teacher` for the same images as `rows["teacher"]` [N, T], of unit length.
+
+    The teacher is no part of the module tree: it never trains, no rule reaches it, and no model file holds it; a training makes it anew from the
+    recipe. Search does not run it. It reads images, so a phase with it has no cache. A row of another view than the image itself has the
+    teacher's vector of its image.
+
+    Args:
+        encoder: encoder that trains
+        teacher: encoder that does not, such as a backbone with dim = 0
+
+    >>> Taught(encoder=encoder, teacher=encoder).provides
+    frozenset({'teacher'})
+    """
+
+    def __init__(self, *, encoder: Encoder, teacher: Encoder) -> None:
+        super().__init__(encoder)
+        self.provides = encoder.provides | {"teacher"}
+        self._teacher = (teacher.eval().requires_grad_(False),)  # a tuple, which torch does not register
+
+    @property
+    def teacher(self) -> Encoder:
+        """The teacher."""
+        return self._teacher[0]
+
+    def load_weights(self) -> None:
+        for module in self.teacher.modules():
+            if isinstance(module, Encoder):
+                module.load_weights()
+
+    def forward(self, batch: Batch) -> Features:
+        features = super().forward(batch)
+        with torch.no_grad():
+            vectors: Tensor = self.teacher(batch).vector
+        return replace(features, rows={**features.rows, "teacher": F.normalize(at_least_float32(vectors), dim=1)[features.source]})
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Move the teacher wherever this encoder moves."""
+        self.teacher._apply(fn)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
