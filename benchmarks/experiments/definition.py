@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Row:
     variants: settings for further evaluations of the trained weights, by name; each adds a column.
     ensemble: rows whose trained models are weighted on validation sketches and evaluated as one. Such a row trains nothing, and its recipe
         is that of one of its members.
+    folds: folds on which the row is run; all where none is named.
     paper: published figures, by their conditions.
     """
 
@@ -43,6 +45,7 @@ class Row:
     intervention: str = ""
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     ensemble: tuple[str, ...] = ()
+    folds: tuple[int, ...] = ()
     paper: dict[str, float] = field(default_factory=dict)
 
 
@@ -71,6 +74,7 @@ class Experiment:
     closed: reason why no more runs are made, where recipes or weights of the stored runs are gone.
     against: the row that all others are compared with.
     rows_of: another experiment, whose rows and claims are used on this data.
+    factorial: the rows are the runs of benchmarks.experiments.factorial, and the table is of effects.
     folds: number N of folds of the classes (or instances, as the split is); run s has fold s % N unseen. 0 for none: every run has the same split.
     probe: module of benchmarks.experiments.probes that measures the rows in place of training.
     inner: settings of the innermost encoder of each recipe.
@@ -91,6 +95,7 @@ class Experiment:
     matters: float = 0.0
     closed: str = ""
     rows_of: str = ""
+    factorial: bool = False
     split: str | None = None
     folds: int = 0
     probe: str = ""
@@ -136,6 +141,8 @@ def read(name: str) -> Experiment:
     if "rows_of" in table:
         source = read(table["rows_of"])
         rows, claims = rows + source.rows, claims + source.claims
+    if table.get("factorial"):
+        rows += import_module("benchmarks.experiments.factorial").rows()
     experiment: Experiment = _instance(Experiment, {"name": name, "rows": rows, "claims": claims, **table}, name)
     if experiment.evaluate_on not in ("test", "validation"):
         raise InputError(f"{name}: evaluate_on is 'test' or 'validation', got {experiment.evaluate_on!r}")

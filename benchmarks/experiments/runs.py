@@ -49,7 +49,12 @@ def pending(experiment: Experiment, rows: list[Row], seeds: range, *, retry: boo
     """Runs without a result, by seed; with `retry`, failed ones too."""
     results = {(run["row"], run["seed"]): run for run in store.read(experiment.name)}
     finished = {key for key, run in results.items() if not (retry and "error" in run)}
-    return [(seed, row) for seed in seeds for row in rows if (row.name, seed) not in finished]
+    return [
+        (seed, row)
+        for seed in seeds
+        for row in rows
+        if (row.name, seed) not in finished and (not row.folds or seed % experiment.folds in row.folds)
+    ]
 
 
 def run(experiment: Experiment, row: Row, seed: int, data: Dataset, device: str, *, keep: bool = False) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.experiments import definition
+from benchmarks.experiments import definition, factorial
 from benchmarks.experiments.definition import Claim, Experiment, Row, metrics_of
 from benchmarks.experiments.folders import FOLDERS
 from benchmarks.experiments.verdicts import VERDICTS, Run, Runs, difference, finished, least, runs_of, verdict
@@ -69,6 +69,10 @@ def anchor(title: str) -> str:
 def section(experiment: Experiment) -> str:
     """Section of one experiment: its table, the conditions of its runs, its note and its claims."""
     runs, first = runs_of(experiment), experiment.metrics[0]
+    if experiment.factorial:
+        return "\n".join(
+            [f"## {experiment.title}", "", *factorial.section(experiment, runs), "", conditions(runs), "", experiment.note, ""]
+        )
     papers = list(dict.fromkeys(condition for row in experiment.rows for condition in row.paper))
     also = [(kind, metric) for kind, evaluator in experiment.also.items() for metric in metrics_of(evaluator)]
     also += [(variant, first) for variant in dict.fromkeys(variant for row in experiment.rows for variant in row.variants)]
