@@ -28,13 +28,13 @@ def test_every_run_is_made_once_and_is_a_recipe(monkeypatch: pytest.MonkeyPatch)
     assert sorted(row.name for _, row in todo) == sorted({row.name for row in experiment.rows})
     for row in experiment.rows[::9]:
         recipe = build(row.recipe, **definition.settings(experiment, row)).recipe
-        chosen = {"norm_softmax" if "normsoftmax" in row.name else "cross_entropy"}
-        chosen |= {
+        losses = {"norm_softmax" if "normsoftmax" in row.name else "cross_entropy"}
+        losses |= {
             loss
             for part, loss in (("triplets", "balanced_triplet"), ("contrast", "supcon"), ("distillation", "distillation"))
             if part in row.name
         }
-        assert set(recipe.losses) == chosen == set(recipe.phases[0].weights)
+        assert set(recipe.losses) == losses == set(recipe.phases[0].weights)
         assert ("ema" in row.name) == (recipe.ema is not None)
         assert ("distillation" in row.name or "cse" in row.name) == (recipe.phases[0].cache is None)
 

@@ -14,6 +14,7 @@ from sbirlib import InputError, Pipeline, build, load, open_index
 from sbirlib.data.dataset import Dataset
 from sbirlib.data.split import split
 from sbirlib.encoders.centred import Centred
+from sbirlib.encoders.projection import Projection
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Step
 from sbirlib.testing.world import batch
 
@@ -71,11 +72,51 @@ class Long(TinyEncoder):
         return vectors
 
 
+def test_training_sees_centred_vectors_too_where_asked_and_means_are_of_the_inner_ones(encoder: TinyEncoder) -> None:
+    centred, own = Centred(encoder=encoder, training=True), images()
+    encoder.eval()
+    plain = encoder(own).vector
+    centred.train().encoder.eval()
+    first = centred(own)
+    assert torch.equal(first.vector, plain), "before the first step the means are zero"
+    for _ in range(2):
+        centred.after_step(Step(centred(own), encoder=centred, batch=own))
+    mean = torch.stack([plain[own.modality == modality].mean(0) for modality in (SKETCH, PHOTO)])
+    assert torch.allclose(centred.means, mean, atol=1e-6)
+    assert torch.equal(centred(own).vector, centred.eval()(own).vector)
+
+
+def test_one_inside_another_takes_its_own_means(encoder: TinyEncoder) -> None:
+    inner = Centred(encoder=encoder, training=True)
+    outer, own = Centred(encoder=Projection(encoder=inner, dim=4)), images()
+    outer.train()
+    encoder.eval()
+    for _ in range(2):
+        step = Step(outer(own), encoder=outer, batch=own)
+        for centred in (outer, inner):
+            centred.after_step(step)
+    assert outer.means.shape == (2, 4)
+    assert inner.means.shape == (2, 8)
+    assert torch.allclose(inner.means[SKETCH], encoder(own).vector[own.modality == SKETCH].mean(0), atol=1e-6)
+    assert outer.eval()(own).vector.shape == (len(own), 4)
+
+
+def test_a_projection_is_linear_in_the_vectors_and_drops_in_training_alone(encoder: TinyEncoder) -> None:
+    head, own = Projection(encoder=encoder, dim=4, dropout=0.5).eval(), images()
+    expected = encoder(own).vector @ head.layer.weight.T
+    torch.testing.assert_close(head(own).embedding, expected)
+    assert torch.equal(head.gallery_vectors(own), head(own).vector)
+    assert torch.equal(head.query_vectors(own)[:, 0], head(own).vector)
+    torch.testing.assert_close(head.distances(head(own)), torch.cdist(head(own).vector, head(own).vector), atol=1e-3, rtol=0)
+    head.train().encoder.eval()
+    assert not torch.equal(head(own).vector, head(own).vector)
+
+
 def test_vectors_of_another_length_and_an_inner_place_are_refused(encoder: TinyEncoder) -> None:
     with pytest.raises(InputError, match="takes means from unit vectors, and those of Long have another length"):
         Centred(encoder=Long()).gallery_vectors(images())
     centred, own = Centred(encoder=encoder), images()
-    with pytest.raises(InputError, match="make it the outermost encoder"):
+    with pytest.raises(InputError, match="give its phases no encoder inside it"):
         centred.after_step(Step(encoder(own), encoder=encoder, batch=own))
 
 

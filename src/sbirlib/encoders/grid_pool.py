@@ -17,9 +17,9 @@ LEAST = 1e-6  # eps of the generalised mean, whose gradient is not finite at 0
 
 
 class GridPool(Encoder):
-    """A backbone whose map is averaged in each of cells x cells parts of the image, and a linear embedding of all of them in a row.
+    """A backbone whose map is averaged in each of cells x cells parts of the image; the embedding is all of them in a row.
 
-        f(x) = W [e(x_1), ..., e(x_(cells^2))],    x_i the mean of the map over part i, e the backbone's own embedding (none where its dim is 0)
+        f(x) = [e(x_1), ..., e(x_(cells^2))],    x_i the mean of the map over part i, e the backbone's own embedding (none where its dim is 0)
 
     A global mean holds what is in an image, which is enough to tell categories; instances differ in where it is (one level of a spatial pyramid,
     Lazebnik et al. 2006). With a `power` p the mean over a part's n cells c is the generalised one (GeM, Radenovic et al. 2019, eq. 3),
@@ -27,18 +27,16 @@ class GridPool(Encoder):
         x_i = (1/n sum_c max(x_c, eps)^p)^(1/p)
 
     the usual mean at p = 1 and the largest value at infinity; p is then trained, one for all channels. Parts of a map that they do not divide
-    overlap by a cell, as in adaptive pooling. Takes images [B, 3, H, W] in [0, 1], gives an embedding [B, D], D = dim. Raises InputError around
-    an encoder that is no backbone, or has no stage of that stride.
+    overlap by a cell, as in adaptive pooling. Takes images [B, 3, H, W] in [0, 1], gives an embedding [B, D], D = cells^2 times the width of e.
+    Raises InputError around an encoder that is no backbone, or has no stage of that stride.
 
     Args:
         encoder: a backbone with a convolutional map
         stage: stride, in pixels, of the stage whose map is pooled, the last of that stride; none pools the backbone's last map
         cells: parts of the image along each side
-        dim: width D of the embedding; 0 leaves the linear layer out
-        dropout: share of the pooled features that training sets to zero
         power: initial power p of the generalised mean; none takes the usual mean
 
-    >>> GridPool(encoder=Backbone(backbone="resnet18", dim=0, pretrained=False), stage=16, cells=4, dim=64).embedding.in_features
+    >>> GridPool(encoder=Backbone(backbone="resnet18", dim=0, pretrained=False), stage=16, cells=4).dim
     4096
     """
 
@@ -48,8 +46,6 @@ class GridPool(Encoder):
         encoder: Encoder,
         stage: Annotated[int, Ge(1)] | None = None,
         cells: Annotated[int, Ge(1)] = 4,
-        dim: Annotated[int, Ge(0)] = 512,
-        dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
         power: Annotated[float, Interval(ge=1, le=100)] | None = None,
     ) -> None:
         if not isinstance(encoder, Backbone):
@@ -58,11 +54,9 @@ class GridPool(Encoder):
             encoder.select_stage(stage)
         super().__init__()
         self.encoder = encoder
-        self.cells, width = cells, cells * cells * encoder.dim
+        self.cells, self.dim = cells, cells * cells * encoder.dim
+        self.vector_dim = self.dim
         self.power = None if power is None else nn.Parameter(torch.tensor(power))
-        self.dropout = nn.Dropout(dropout)
-        self.embedding = nn.Linear(width, dim, bias=False) if dim else nn.Identity()
-        self.dim = self.vector_dim = dim or width
 
     def forward(self, batch: Batch) -> Features:
         features = at_least_float32(self.encoder.feature_map(batch.images, batch.modality))
@@ -71,7 +65,7 @@ class GridPool(Encoder):
             features = features.clamp(min=LEAST).pow(self.power)
         means = torch.einsum("ih,bchw,jw->bijc", rows, features, columns)
         parts = self.encoder.embedding(means if self.power is None else means.pow(1 / self.power))
-        return Features.of(batch, self.embedding(self.dropout(parts.flatten(1))))
+        return Features.of(batch, parts.flatten(1))
 
 
 def averages(size: int, cells: int) -> Tensor:
