@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sbirlib.errors import InputError
+from sbirlib.retrieval.exact import fused
 
 Array = NDArray[Any]
 BINS, MAX_BINS = 12, 2**16  # of equal width, between a query's best relevant photo and its last: for each relevant photo, and at most
@@ -22,13 +23,21 @@ def ranks(distances: Tensor, own: Tensor, relevant: Tensor) -> tuple[Tensor, Ten
     """The numbers of entries in a row of `distances` [Q, G] below each of `own` [Q, R], and equal to it; int64 [Q, R] each.
 
     A row of `own` holds some of its row of distances, ascending: the first `relevant` [Q, 1] entries, then infinity, for which the
-    result has no meaning. On a CPU the distances are counted into bins, with no sort and no binary search.
+    result has no meaning. On a CPU the distances are counted into bins, with no sort, by the compiled kernel where it was loaded.
     """
     if distances.device.type != "cpu":
         return _search(distances, own)
+    if (count := fused.loaded()) is not None:
+        below, equal = torch.empty(2, *own.shape, dtype=torch.int64)
+        photos = distances.shape[1]
+        if count(
+            fused.contiguous(distances), photos, own.contiguous().numpy(), relevant[:, 0].contiguous().numpy(), below.numpy(), equal.numpy()
+        ):
+            return below, equal
+        return _search(distances, own)
     below, equal = (torch.empty(own.shape, dtype=torch.int64) for _ in range(2))
-    count = -(-len(own) // max(1, BLOCK // distances.shape[1]))
-    for block in (slice(len(own) * i // count, len(own) * (i + 1) // count) for i in range(count)):
+    blocks = -(-len(own) // max(1, BLOCK // distances.shape[1]))
+    for block in (slice(len(own) * i // blocks, len(own) * (i + 1) // blocks) for i in range(blocks)):
         counts = _count(np.ascontiguousarray(distances[block].numpy()), own[block].numpy(), relevant[block].numpy())
         if counts is None:
             below[block], equal[block] = _search(distances[block], own[block])

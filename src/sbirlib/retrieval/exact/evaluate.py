@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sbirlib.errors import InputError
+from sbirlib.retrieval.exact import fused
 from sbirlib.retrieval.exact.metrics import read_metrics
 from sbirlib.retrieval.exact.per_query import PerQuery
 from sbirlib.retrieval.exact.product import MIN_ROWS, Product
@@ -60,6 +61,7 @@ def evaluate_queries(
         for name, metric in parsed.items():
             values[name][rows] = metric.formula(rankings[metric.ties], metric.k).squeeze(1)
 
+    fused.load(len(queries) * len(gallery))
     _for_chunks(queries, gallery, relevance, evaluate, memory)
     return PerQuery({name: column.cpu() for name, column in values.items()})
 
