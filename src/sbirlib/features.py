@@ -39,6 +39,7 @@ class Batch:
         return Batch(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def to(self, device: torch.device | str) -> Batch:
+        """The batch on a device."""
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 
 
@@ -107,6 +108,7 @@ class Features:
         return self.map(lambda values: values[rows])
 
     def detach(self) -> Features:
+        """The features without gradient; `extra` stays as it is."""
         return replace(self.map(torch.Tensor.detach), images={name: value.detach() for name, value in self.images.items()})
 
 
