@@ -5,7 +5,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 INSTALLED := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE # else every process compiles torch again
 
-.PHONY: help demo test test-slow coverage fuzz install clean
+.PHONY: help demo test test-slow docs coverage fuzz install clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):[^#=]*# /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,8 +37,11 @@ $(INSTALLED): pyproject.toml $(PLUGINS:%=%/pyproject.toml) constraints.txt
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable ".[dev]" $(PLUGINS:%=--editable %)
 	@touch $@
 
+docs: install # the site, into site/index.html; any warning, a broken link among them, is an error
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs site
+
 coverage: install # lines of src and plugins that the tests reach, as a table and in coverage/
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --cov=src --cov=plugins --cov-report=term --cov-report=html:coverage
 
-clean: # removes .venv, demo, runs and coverage
-	rm -rf .venv demo runs coverage .coverage
+clean: # removes .venv, demo, runs, site and coverage
+	rm -rf .venv demo runs site docs/reference coverage .coverage

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.insert(0, str(HERE.parent))
 
 project = "sbirlib"
 author = "the sbirlib authors"
@@ -17,6 +17,8 @@ release = metadata.version("sbirlib")
 extensions = ["myst_parser", "sphinx_copybutton"]
 html_theme = "furo"
 html_title = "sbirlib"
+html_show_copyright = False
+smartquotes = False  # which would change quoted values
 html_extra_path = ["results.html"]  # a page of its own
 myst_heading_anchors = 3
 copybutton_exclude = ".linenos, .gp, .go"
@@ -33,7 +35,7 @@ def links(_: Any, name: str, source: list[str]) -> None:
 
 def setup(app: Any) -> None:
     """Write the reference before pages are read."""
-    import reference
+    from docs import reference
 
     reference.write(HERE / "reference")
     app.connect("source-read", links)

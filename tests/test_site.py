@@ -1,0 +1,159 @@
+"""The site: it builds without a warning, its reference is whole, its tutorials run as printed, and questions have their answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from docs import reference
+from PIL import Image
+from tests.conftest import figure
+
+import sbirlib
+from sbirlib import cli, plugin_api
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+QUESTIONS = tomllib.loads((ROOT / "tests" / "questions.toml").read_text(encoding="utf-8"))["questions"]
+SMALL = """
+encoder = { name = "backbone", backbone = "test_resnet", pretrained = false, dim = 16 }
+losses = ["cross_entropy"]
+transform = { size = 32 }
+sampler = { categories = 3, per_modality = 2 }
+phases = [{ steps = 2, optimizer = { lr = 1e-3 } }]
+"""
+TOWER = 'encoder = { name = "backbone", backbone = "test_resnet", pretrained = false, dim = 16 }\ntransform = { size = 32 }\nphases = []\n'
+# recipes whose weights lie on the hub, and that train for minutes, stand for small ones of the same commands
+STANDS_FOR = {"index clip ": "index tower.toml ", "train sbirlib ": "train small.toml ", "train supcon ": "train small.toml "}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: str) -> set[str]:
+    """Headings of a page, as its address has them."""
+    headings = re.findall(r"^#+ (.+)$", (DOCS / page).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with `my-data`, `my-photos`, a drawing and the small recipes, as the current one."""
+    for c in range(6):
+        for i in range(4):
+            for modality in ("sketch", "photo"):
+                path = tmp_path / "my-data" / modality / f"class{c}" / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                figure(c, i, modality == "sketch").save(path)
+    (tmp_path / "my-photos").mkdir()
+    random = np.random.default_rng(0)
+    for i in range(60):
+        Image.fromarray(random.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(tmp_path / "my-photos" / f"{i}.png")
+    figure(0, 9, True).save(tmp_path / "drawing.png")
+    (tmp_path / "small.toml").write_text(SMALL)
+    (tmp_path / "tower.toml").write_text(TOWER)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command of a page, in this process."""
+    for text, stand in STANDS_FOR.items():
+        line = line.replace(text, stand)
+    words = shlex.split(line)
+    if words[0] == "python":
+        monkeypatch.setattr("sys.argv", words[1:])
+        runpy.run_path(str(ROOT / words[1]), run_name="__main__")
+        return
+    assert words[0] == "sbirlib", line
+    monkeypatch.setattr("sys.argv", words)
+    assert code_of(cli.main) == 0, line
+
+
+def code_of(main: Callable[[], None]) -> int:
+    """Exit code of a program."""
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(("first", "then"), [("draw", None), ("train", "million")])
+def test_the_commands_of_a_tutorial_run_in_order(first: str, then: str | None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in filter(None, (first, then)):
+        lines = "".join(blocks(f"tutorials/{name}.md", "sh")).splitlines()
+        assert len(lines) >= 3
+        for line in lines:
+            run(line, monkeypatch)
+    assert (folder / "drawing-found.png").is_file()
+    assert (folder / ("big-index" if then else "my-index")).is_dir()
+
+
+@pytest.mark.slow
+def test_the_commands_that_reproduce_a_row_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in "".join(blocks("tutorials/reproduce.md", "sh")).splitlines():
+        run(line, monkeypatch)
+    assert (folder / "mine" / "results" / "smoke.jsonl").is_file()
+
+
+@pytest.mark.parametrize("page", ["tutorials/compose.md", "howto.md"])
+def test_the_code_of_a_page_runs(page: str, folder: Path) -> None:
+    names: dict[str, object] = {"__name__": "page"}
+    code = blocks(page, "python")
+    assert len(code) >= 5
+    for block in code:
+        exec(compile(block, page, "exec"), names)
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(DOCS), str(tmp_path / "site")]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert process.returncode == 0, process.stdout + process.stderr
+    written = {file.relative_to(tmp_path / "site").with_suffix(".md").as_posix() for file in (tmp_path / "site").rglob("*.html")}
+    assert {"index.md", "reference/losses.md", "reference/recipes/mathm.md", "tutorials/draw.md"} <= written
+    assert "https://" not in re.sub(r"<a [^>]*>", "", (tmp_path / "site" / "howto.html").read_text(encoding="utf-8")), (
+        "a request leaves the site"
+    )
+
+
+def test_the_reference_is_whole() -> None:
+    page = reference.api()
+    assert [name for name in sbirlib.__all__ if f"\n## {name}\n" not in page] == []
+    page = reference.names_of(plugin_api, "Plugin API")
+    assert [name for name in plugin_api.__all__ if f"\n## {name}\n" not in page] == []
+    for kind in reference.KINDS:
+        page = reference.components(kind)
+        assert [name for name in reference.names(kind) if f"\n## {name}\n" not in page] == [], kind
+
+
+def test_a_name_without_a_docstring_stops_the_build() -> None:
+    with pytest.raises(ValueError, match="nameless has no docstring: write one"):
+        reference.entry("nameless", lambda: None)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question["asks"])
+def test_a_question_has_its_page_and_heading(question: dict[str, str]) -> None:
+    if question["page"].startswith("reference/"):
+        kinds = {reference.plural(kind): kind for kind in reference.KINDS}
+        name = question["page"].removeprefix("reference/").removesuffix(".md")
+        pages = {"plugin_api": lambda: reference.names_of(plugin_api, "Plugin API"), "command_line": reference.command_line}
+        text = reference.components(kinds[name]) if name in kinds else pages[name]()
+        assert f"\n## {question['heading']}\n" in text
+        return
+    assert question["heading"] in anchors(question["page"])
+
+
+def test_there_are_twenty_questions() -> None:
+    assert len({question["asks"] for question in QUESTIONS}) >= 20
