@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
-import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from docs import reference
 from PIL import Image
+from tests.commands import run
 from tests.conftest import figure
 
 import sbirlib
-from sbirlib import cli, plugin_api
+from sbirlib import plugin_api
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -67,27 +65,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One command of a page, in this process."""
+def stand_for(line: str) -> str:
+    """The command with a small recipe in place of one that is large, or lies on the hub."""
     for text, stand in STANDS_FOR.items():
         line = line.replace(text, stand)
-    words = shlex.split(line)
-    if words[0] == "python":
-        monkeypatch.setattr("sys.argv", words[1:])
-        runpy.run_path(str(ROOT / words[1]), run_name="__main__")
-        return
-    assert words[0] == "sbirlib", line
-    monkeypatch.setattr("sys.argv", words)
-    assert code_of(cli.main) == 0, line
-
-
-def code_of(main: Callable[[], None]) -> int:
-    """Exit code of a program."""
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return line
 
 
 @pytest.mark.parametrize(("first", "then"), [("draw", None), ("train", "million")])
@@ -96,7 +78,7 @@ def test_the_commands_of_a_tutorial_run_in_order(first: str, then: str | None, f
         lines = "".join(blocks(f"tutorials/{name}.md", "sh")).splitlines()
         assert len(lines) >= 3
         for line in lines:
-            run(line, monkeypatch)
+            run(stand_for(line), monkeypatch)
     assert (folder / "drawing-found.png").is_file()
     assert (folder / ("big-index" if then else "my-index")).is_dir()
 
@@ -104,7 +86,7 @@ def test_the_commands_of_a_tutorial_run_in_order(first: str, then: str | None, f
 @pytest.mark.slow
 def test_the_commands_that_reproduce_a_row_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for line in "".join(blocks("tutorials/reproduce.md", "sh")).splitlines():
-        run(line, monkeypatch)
+        run(stand_for(line), monkeypatch)
     assert (folder / "mine" / "results" / "smoke.jsonl").is_file()
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+from tests.commands import run
 from tests.conftest import figure
-from tests.processes.launch import ROOT, environment
+from tests.processes.launch import ROOT
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
@@ -32,18 +32,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.xdist_group("processes")
-def test_every_command_runs_in_order(folder: Path) -> None:
-    commands = "".join(blocks("sh"))
-    assert commands.count("\n") >= 11
-    process = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands], cwd=folder, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    for run in ("first", "second", "packed"):
-        assert (folder / "runs" / run / "best.safetensors").is_file()
-    assert "phases.0.steps 30 -> 40" in process.stderr
-    assert "2 processes (gloo)" in process.stderr
-    assert re.search(r"the model is that of step \d+: class_mAP@all", process.stderr)
+def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = "".join(blocks("sh")).splitlines()
+    assert len(commands) >= 11
+    monkeypatch.chdir(folder)
+    for line in commands:
+        run(line, monkeypatch)
+    output = "".join(capsys.readouterr())
+    for name in ("first", "second", "packed"):
+        assert (folder / "runs" / name / "best.safetensors").is_file()
+    assert "phases.0.steps 30 -> 40" in output
+    assert "2 processes (gloo)" in output
+    assert re.search(r"the model is that of step \d+: class_mAP@all", output)
     files = re.findall(r"^runs/first/(\S+)", blocks("text")[0], flags=re.MULTILINE)
     assert len(files) == 6
     assert [name for name in files if not (folder / "runs" / "first" / name).exists()] == []
