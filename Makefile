@@ -5,7 +5,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 INSTALLED := .venv/.installed
 unexport PYTHONDONTWRITEBYTECODE # else every process compiles torch again
 
-.PHONY: help demo test test-slow docs coverage fuzz install clean
+.PHONY: help demo test test-slow docs release coverage fuzz install clean
 
 help: # this list
 	@sed -n 's/^\([a-z-]*\):[^#=]*# /\1	/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,8 +40,16 @@ $(INSTALLED): pyproject.toml $(PLUGINS:%=%/pyproject.toml) constraints.txt
 docs: install # the site, into site/index.html; any warning, a broken link among them, is an error
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs site
 
+release: install # wheels of core and plugins in dist/, installed from the files into an empty environment, where the quickstart runs
+	rm -rf dist
+	for package in . $(PLUGINS); do $(BIN)/uv build --quiet --wheel --out-dir dist $$package || exit 1; done
+	$(PYTHON) -m venv dist/empty
+	$(BIN)/uv pip install --quiet --python dist/empty/bin/python --constraint constraints.txt dist/*.whl
+	cd dist && empty/bin/sbirlib plugins --check && empty/bin/python ../examples/quickstart.py
+	rm -rf dist/empty
+
 coverage: install # lines of src and plugins that the tests reach, as a table and in coverage/
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --cov=src --cov=plugins --cov-report=term --cov-report=html:coverage
 
-clean: # removes .venv, demo, runs, site and coverage
-	rm -rf .venv demo runs site docs/reference coverage .coverage
+clean: # removes .venv, demo, runs, site, dist and coverage
+	rm -rf .venv demo runs site dist docs/reference coverage .coverage

@@ -2,6 +2,8 @@
 
     python -m benchmarks.speed.evaluation                            # the published sizes; minutes
     python -m benchmarks.speed.evaluation --queries 2400 --peers     # a sample of the queries; torchmetrics if it is installed
+    python -m benchmarks.speed.evaluation --plain                    # without the compiled kernel, as where numba is not installed
+    python -m benchmarks.speed.evaluation --curve gallery            # times against the size of the gallery, queries, or relevant photos
 
 mAP@all, mAP@200, Prec@100 and Prec@200 in one call, for random unit vectors with random labels; each size has as many classes as the
 dataset that it is named after has unseen classes. The product is torch.mm into a reused buffer, with as many rows at once as the
@@ -24,14 +26,20 @@ import numpy as np
 import torch
 
 from benchmarks.speed.evaluation_peers import PEERS, World
-from benchmarks.speed.timing import processor, seconds
+from benchmarks.speed.timing import machine, seconds
 from sbirlib.memory import keep_freed_memory
+from sbirlib.retrieval.exact import fused
 from sbirlib.retrieval.exact.evaluate import MEMORY, evaluate_queries
 from sbirlib.retrieval.exact.product import Product
 from sbirlib.threads import in_threads
 
 SIZES = {"TU-Berlin Extended": (2400, 27_989, 30), "Sketchy Extended": (12_694, 12_553, 25)}  # queries, gallery, classes
 DIM = 512
+CURVES = {
+    "gallery": (10_000, 30_000, 100_000, 300_000, 1_000_000),
+    "queries": (100, 400, 1600, 6400),
+    "relevant": (20, 100, 500, 2500),
+}
 METRICS = ["mAP@all", "mAP@200", "Prec@100", "Prec@200"]
 
 
@@ -39,8 +47,17 @@ def main() -> None:
     options = parse_options()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    about = {"dim": DIM, "metrics": METRICS, "threads": options.threads, "processor": processor(), "torch": torch.__version__}
-    print(json.dumps({**about, "numpy": np.__version__, "python": platform.python_version(), "memory": MEMORY}))
+    loading = 0.0 if options.plain else seconds(fused.kernel)
+    path = "plain" if fused.loaded() is None else "compiled"
+    about = {"dim": DIM, "metrics": METRICS, "threads": options.threads, "path": path, **machine()}
+    print(
+        json.dumps(
+            {**about, "numpy": np.__version__, "python": platform.python_version(), "memory": MEMORY, "loading_s": round(loading, 2)}
+        )
+    )
+    if options.curve:
+        print_curve(options.curve, options.repeats)
+        return
     for name, (queries, gallery, classes) in SIZES.items():
         if options.only not in (None, name):
             continue
@@ -49,6 +66,17 @@ def main() -> None:
         print(json.dumps(result), flush=True)
         if options.peers:
             print_peers(name, world, options.peer_queries)
+
+
+def print_curve(axis: str, repeats: int) -> None:
+    """Time the metrics as one of the sizes doubles, and print one JSON line for each."""
+    for count in CURVES[axis]:
+        sizes = {"queries": 200, "gallery": 20_000, "relevant": 200} | {axis: count}
+        queries, gallery, relevant = sizes.values()
+        world = random_world(queries, gallery, max(1, gallery // relevant))
+        ours(world)
+        time = float(np.median([seconds(partial(ours, world)) for _ in range(repeats)]))
+        print(json.dumps({"curve": axis, **sizes, "seconds": round(time, 4)}), flush=True)
 
 
 def print_peers(size: str, world: World, queries: int) -> None:
@@ -121,6 +149,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--only", choices=SIZES, help="one size; the peak memory of a second one is hidden by that of the first")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--plain", action="store_true", help="without the compiled kernel")
+    parser.add_argument("--curve", choices=CURVES, help="times against one size alone")
     parser.add_argument("--peers", action="store_true", help="also pytorch-metric-learning, torchmetrics, and a sort per query")
     parser.add_argument("--peer-queries", type=int, default=2400)
     return parser.parse_args()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable
+
+import torch
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -21,3 +24,14 @@ def processor() -> str:
             return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), platform.processor())
     except OSError:
         return platform.processor()
+
+
+def machine() -> dict[str, object]:
+    """Processor, its cores and vector instructions, and the backends of torch's products."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "backends": [name for name in ("mkl", "mkldnn", "openmp") if getattr(torch.backends, name).is_available()],
+        "torch": torch.__version__,
+    }

@@ -10,7 +10,6 @@ stands beside it. As in training, freed memory is kept.
 
 import argparse
 import json
-import platform
 import statistics
 from collections.abc import Callable
 
@@ -21,7 +20,7 @@ from pytorch_metric_learning.miners import BatchHardMiner
 from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor
 
-from benchmarks.speed.timing import seconds
+from benchmarks.speed.timing import machine, seconds
 from sbirlib.interfaces import PHOTO, SKETCH, Batch, Encoder, Features, Step
 from sbirlib.memory import keep_freed_memory
 from sbirlib_mathm.balanced_triplet import BalancedTriplet
@@ -114,12 +113,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    conditions = {
-        "threads": options.threads,
-        "torch": torch.__version__,
-        "processor": platform.processor() or platform.machine(),
-        "dim": DIM,
-    }
+    conditions = {"threads": options.threads, "dim": DIM, **machine()}
     results = [compare(count, options.categories, options.repeats) for count in options.batches]
     for result in results:
         print("batch {batch}: ours {ours_ms} ms, PML {pml_ms} ms, {ratio}x (quartiles {low} to {high})".format(**result))

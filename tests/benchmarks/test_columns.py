@@ -1,0 +1,31 @@
+"""Columns of the performance page: the table is that of the stored lines, and a curve grows no faster than its axis."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from benchmarks.experiments.folders import FOLDERS
+from benchmarks.speed import columns
+from benchmarks.speed.evaluation import CURVES
+
+
+def test_the_page_has_the_table_of_the_stored_lines() -> None:
+    page = (FOLDERS.docs / "performance.md").read_text(encoding="utf-8")
+    assert f"{columns.BEGIN}\n{columns.table()}\n{columns.END}" in page
+
+
+def test_every_column_has_every_cell() -> None:
+    stored = columns.columns()
+    assert stored
+    for name, lines in stored.items():
+        assert [words for words, cell in columns.rows() if not cell(lines)] == [], name
+
+
+@pytest.mark.parametrize("axis", CURVES)
+def test_no_curve_grows_faster_than_its_axis(axis: str) -> None:
+    for name, lines in columns.columns().items():
+        own = [(line[axis], line["seconds"]) for line in lines if line.get("curve") == axis]
+        for (count, time), (larger, longer) in pairwise(own):
+            assert longer / time < 1.3 * larger / count, (name, axis, larger)
