@@ -9,9 +9,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
-from docs import reference
+from docs import notebooks, reference
+from nbclient import NotebookClient
 from PIL import Image
 from tests.commands import run
 from tests.conftest import figure
@@ -139,3 +141,17 @@ def test_a_question_has_its_page_and_heading(question: dict[str, str]) -> None:
 
 def test_there_are_twenty_questions() -> None:
     assert len({question["asks"] for question in QUESTIONS}) >= 20
+
+
+@pytest.mark.parametrize("name", notebooks.PAGES)
+def test_a_notebook_is_that_of_its_page(name: str) -> None:
+    stored = nbformat.read(notebooks.FOLDER / f"{name}.ipynb", as_version=4)
+    assert stored == notebooks.notebook(notebooks.PAGES[name]), "write it anew: python -m docs.notebooks"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", notebooks.PAGES)
+def test_a_notebook_runs(name: str, tmp_path: Path) -> None:
+    stored = nbformat.read(notebooks.FOLDER / f"{name}.ipynb", as_version=4)
+    NotebookClient(stored, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert any(cell.get("outputs") for cell in stored.cells)
