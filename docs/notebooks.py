@@ -29,8 +29,10 @@ def notebook(page: str) -> Any:
     cells = []
     for number, part in enumerate(re.split(r"^```python\n(.*?)^```$\n?", text, flags=re.MULTILINE | re.DOTALL)):
         if part.strip():
-            make = nbformat.v4.new_code_cell if number % 2 else nbformat.v4.new_markdown_cell
-            cells.append(make(part.strip() if number % 2 else linked(part.strip(), up), id=f"cell-{number}"))
+            if number % 2:
+                cells.append(nbformat.v4.new_code_cell(part.strip(), id=f"cell-{number}"))
+            else:
+                cells.append(nbformat.v4.new_markdown_cell(linked(part.strip(), up), id=f"cell-{number}"))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
