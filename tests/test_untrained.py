@@ -179,7 +179,7 @@ def test_photos_of_the_kind_of_a_sketch_are_found_untrained(data_folder: Path) -
 
 
 def test_the_recipe_of_the_page_on_search_is_complete(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "search.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[1] / "docs" / "retrieval.md").read_text(encoding="utf-8")
     (tmp_path / "mine.toml").write_text(re.findall(r"^```toml\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)[0])
     recipe = Recipe.of(read(str(tmp_path / "mine.toml")))
     assert recipe.phases == ()

@@ -27,8 +27,8 @@ class ShuffledPatches(Component):
         cells: patches along each side
         share: share of the images that are shuffled
 
-    >>> ShuffledPatches(transform=Sbir(size=96), cells=3).augment(image, SKETCH).shape
-    torch.Size([3, 96, 96])
+    >>> ShuffledPatches(transform=part("transform", "sbir", size=96), cells=3).size
+    96
     """
 
     transform: Transform

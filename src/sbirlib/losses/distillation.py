@@ -30,6 +30,7 @@ class Distillation(Loss):
         rows: rows of "photos" or of "both" modalities
         temperature: temperature of the similarities, of relations alone
 
+    >>> step = step_of(part("encoder", "taught", encoder=encoder, teacher=encoder))
     >>> Distillation(of="relations")(step)
     tensor(...)
     """
