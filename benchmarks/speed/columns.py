@@ -29,7 +29,7 @@ BEGIN, END = "<!-- columns: rendered by python -m benchmarks.speed.columns --ren
 MEASURES = [
     *(["evaluation", "--only", size, *path] for size in SIZES for path in ([], ["--plain"])),
     *(["evaluation", "--only", size, "--queries", "480", "--peers", "--peer-queries", "480", "--repeats", "3"] for size in SIZES),
-    *(["evaluation", "--curve", axis, "--repeats", "3"] for axis in CURVES),
+    *(["evaluation", "--curve", axis, "--repeats", "7"] for axis in CURVES),
     ["triplets", "--batches", "128", "2048"],
 ]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 
 from benchmarks.experiments.folders import FOLDERS
@@ -25,7 +23,8 @@ def test_every_column_has_every_cell() -> None:
 
 @pytest.mark.parametrize("axis", CURVES)
 def test_no_curve_grows_faster_than_its_axis(axis: str) -> None:
+    """From end to end, for times of neighbours differ by a half on a machine that is shared."""
     for name, lines in columns.columns().items():
         own = [(line[axis], line["seconds"]) for line in lines if line.get("curve") == axis]
-        for (count, time), (larger, longer) in pairwise(own):
-            assert longer / time < 1.3 * larger / count, (name, axis, larger)
+        (count, time), (larger, longer) = own[0], own[-1]
+        assert longer / time < 1.2 * larger / count, name

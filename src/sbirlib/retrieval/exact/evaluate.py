@@ -14,11 +14,12 @@ from sbirlib.errors import InputError
 from sbirlib.retrieval.exact import fused
 from sbirlib.retrieval.exact.metrics import read_metrics
 from sbirlib.retrieval.exact.per_query import PerQuery
-from sbirlib.retrieval.exact.product import MIN_ROWS, Product
+from sbirlib.retrieval.exact.product import Product
 from sbirlib.retrieval.exact.ranking import harmonics, rank, settle
 from sbirlib.threads import Job, in_threads
 
 MEMORY = 3 * 2**23  # bytes
+ENOUGH = 32  # rows of scores in a chunk, an eighth of a gallery of 512 numbers: with fewer, reading the gallery from memory takes the time
 RANKING_BYTES = 150  # that the ranking of a query takes for each relevant photo, roughly
 
 
@@ -100,7 +101,7 @@ def _for_chunks(queries: Tensor, gallery: Tensor, relevance: _Relevance, evaluat
     threads = torch.get_num_threads() if gallery.device.type == "cpu" else 1
     buffers = min(threads, 2)
     query_bytes = (draws + (draws > 1)) * len(gallery) * gallery.element_size()
-    size = max(1, min(len(rows), max(MIN_ROWS // draws, memory // (buffers * query_bytes))))
+    size = max(1, min(len(rows), max(ENOUGH // draws, memory // (buffers * query_bytes))))
     part = max(1, min(memory // 6 // threads // (RANKING_BYTES * int(relevance.count.max())), size))  # rows that one thread ranks at once
     products = cycle([Product(gallery, size * draws) for _ in range(buffers)])
     with in_threads(threads) as run:
