@@ -8,7 +8,6 @@ blocks of 16, one a fold of the classes; blocks are mixed with interactions of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.experiments.definition import Experiment, Row
 from benchmarks.experiments.verdicts import Run
+from sbirlib.retrieval.paired import LEVEL, POWER, Difference
 
 FACTORS = {
     "cse": "channel gates by modality after the last stage (CSE), in place of the plain backbone",
@@ -27,20 +27,9 @@ FACTORS = {
     "ema": "moving average of the weights, decay 0.9",
     "interpolation": "two tenths of the pretrained weights after training",
 }
-DRAWS, LEVEL, POWER = 2000, 1.96, 0.84
+DRAWS = 2000
 WEIGHTS = "$SBIRLIB_DATA/weights/tf_efficientnet_lite0_fp16.safetensors"
 NETWORK = {"backbone": "tf_efficientnet_lite0", "weights": WEIGHTS}
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Mean change of the metric with a part, or half the change of one part's effect with the other part; its interval of 95 %."""
-
-    name: str
-    mean: float
-    low: float
-    high: float
-    detectable: float
 
 
 def signs() -> NDArray[np.int64]:
@@ -104,15 +93,16 @@ def phase(parts: Sequence[str], path: str) -> dict[str, Any]:
     return value
 
 
-def effects(experiment: Experiment, runs: Mapping[str, Mapping[int, Run]]) -> list[Effect]:
-    """Effects of all factors and pairs, the largest first; empty before every run is there.
+def effects(experiment: Experiment, runs: Mapping[str, Mapping[int, Run]]) -> dict[str, Difference]:
+    """Effects of all factors, then of pairs, the largest first: the mean change of the metric with a part, or half the change of one part's effect
+    with the other part. Empty before every run is there.
 
     The interval holds other classes, by a bootstrap within folds, and the chance in each run, by what main effects and pairs leave over.
     """
     metric = experiment.metrics[0]
     own = [runs.get(each.name, {}).get(each.folds[0], {"error": ""}) for each in experiment.rows]
     if any("error" in run for run in own):
-        return []
+        return {}
     design = signs()
     names, columns = contrasts(design)
     folds, values = blocks(design), [by_class(run, metric) for run in own]
@@ -126,11 +116,11 @@ def effects(experiment: Experiment, runs: Mapping[str, Mapping[int, Run]]) -> li
         )
     spread = np.sqrt(draws.var(0) + noise)
     estimates = 2 * columns.T @ means / len(means)
-    result = [
-        Effect(name, float(mean), float(mean - LEVEL * error), float(mean + LEVEL * error), float((LEVEL + POWER) * error))
+    result = {
+        name: Difference(float(mean), float(mean - LEVEL * error), float(mean + LEVEL * error), float((LEVEL + POWER) * error), 1)
         for name, mean, error in zip(names, estimates, spread, strict=True)
-    ]
-    return sorted(result, key=lambda effect: (" x " in effect.name, -abs(effect.mean)))
+    }
+    return dict(sorted(result.items(), key=lambda item: (" x " in item[0], -abs(item[1].mean))))
 
 
 def contrasts(design: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
@@ -164,9 +154,8 @@ def section(experiment: Experiment, runs: Mapping[str, Mapping[int, Run]]) -> li
         f"| part, or pair | effect on {experiment.metrics[0]} over classes | interval of 95 % | could be seen | |",
         "| --- | ---: | --- | ---: | --- |",
     ]
-    for each in table:
-        clear = each.low > 0 or each.high < 0
+    for name, each in table.items():
         mean, interval = f"{each.mean:+.3f}", f"{each.low:+.3f} to {each.high:+.3f}"
-        cells = [each.name, f"**{mean}**" if clear else mean, interval, f"{each.detectable:.3f}", FACTORS.get(each.name, "")]
+        cells = [name, f"**{mean}**" if each.significant else mean, interval, f"{each.detectable:.3f}", FACTORS.get(name, "")]
         lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def print_curve(axis: str, repeats: int) -> None:
-    """Time the metrics as one of the sizes doubles, and print one JSON line for each."""
+    """Time the metrics as one of the sizes grows, and print one JSON line for each."""
     for count in CURVES[axis]:
         sizes = {"queries": 200, "gallery": 20_000, "relevant": 200} | {axis: count}
         queries, gallery, relevant = sizes.values()

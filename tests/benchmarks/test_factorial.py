@@ -52,12 +52,11 @@ def stored(change: Any) -> dict[str, dict[int, dict[str, Any]]]:
 
 def test_effects_of_parts_and_pairs_are_found_and_no_others() -> None:
     experiment = definition.read("sbirlib-factorial")
-    table = factorial.effects(experiment, stored(lambda s: 0.05 * (s[0] > 0) - 0.03 * (s[3] > 0) + 0.02 * s[1] * s[2]))
-    by_name = {each.name: each for each in table}
+    by_name = factorial.effects(experiment, stored(lambda s: 0.05 * (s[0] > 0) - 0.03 * (s[3] > 0) + 0.02 * s[1] * s[2]))
     assert by_name["cse"].mean == pytest.approx(0.05, abs=0.003)
     assert by_name["contrast"].mean == pytest.approx(-0.03, abs=0.003)
     assert by_name["triplets x normsoftmax"].mean == pytest.approx(0.04, abs=0.003)
-    clear = {each.name for each in table if each.low > 0 or each.high < 0}
+    clear = {name for name, each in by_name.items() if each.significant}
     assert {"cse", "contrast", "triplets x normsoftmax"} <= clear
     assert len(clear) <= 6  # of 25 others at 5 %
     lines = factorial.section(experiment, stored(lambda s: 0.05 * (s[0] > 0)))
@@ -68,5 +67,5 @@ def test_a_run_that_is_missing_leaves_the_table_out() -> None:
     experiment = definition.read("sbirlib-factorial")
     some = stored(lambda s: 0.0)
     some[experiment.rows[3].name] = {}
-    assert factorial.effects(experiment, some) == []
+    assert factorial.effects(experiment, some) == {}
     assert factorial.section(experiment, some) == ["63 of 64 runs are there; effects are shown when all are."]

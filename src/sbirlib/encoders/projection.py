@@ -7,13 +7,13 @@ from typing import Annotated
 
 import torch.nn.functional as F
 from annotated_types import Ge, Interval
-from torch import Tensor, nn
+from torch import nn
 
 from sbirlib.distance import at_least_float32
-from sbirlib.interfaces import Batch, Encoder, Features, Wrapper
+from sbirlib.interfaces import Batch, Encoder, Features
 
 
-class Projection(Wrapper):
+class Projection(Encoder):
     """A linear layer without bias on the vectors v of `encoder`: an embedding W v, and its unit vector.
 
     With the encoder frozen and its features cached, this is all that trains. Queries have one vector each, those of their own row.
@@ -30,23 +30,12 @@ class Projection(Wrapper):
     def __init__(
         self, *, encoder: Encoder, dim: Annotated[int, Ge(1)] = 512, dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     ) -> None:
-        super().__init__(encoder)
+        super().__init__()
+        self.encoder, self.provides = encoder, encoder.provides
         self.layer, self.dropout = nn.Linear(encoder.vector_dim, dim, bias=False), nn.Dropout(dropout)
         self.dim = self.vector_dim = dim
 
     def forward(self, batch: Batch) -> Features:
-        features = super().forward(batch)
+        features: Features = self.encoder(batch)
         embedding = at_least_float32(self.layer(self.dropout(features.vector)))
         return replace(features, embedding=embedding, vector=F.normalize(embedding, dim=1))
-
-    def distances(self, features: Features) -> Tensor:
-        """Euclidean distances of all pairs of rows [N, N]."""
-        return Encoder.distances(self, features)
-
-    def query_vectors(self, batch: Batch) -> Tensor:
-        """Vectors of queries [Q, 1, D]."""
-        return Encoder.query_vectors(self, batch)
-
-    def gallery_vectors(self, batch: Batch) -> Tensor:
-        """Vectors of photos [G, D]."""
-        return Encoder.gallery_vectors(self, batch)
