@@ -11,7 +11,7 @@ from benchmarks.experiments import definition
 from benchmarks.experiments.definition import Claim, Experiment
 from benchmarks.experiments.folders import FOLDERS
 from benchmarks.experiments.verdicts import VERDICTS, difference, least, oracle_gain, runs_of, verdict
-from sbirlib.errors import InputError
+from benchmarks.pages import fill
 from sbirlib.files import atomic_write
 from sbirlib.retrieval.paired import Difference
 
@@ -63,11 +63,7 @@ def render() -> None:
         page = FOLDERS.docs / "methods" / f"{paper}.md"
         if not page.parent.is_dir():  # a folder of one's own has no methods' pages
             continue
-        before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-        _, end, after = rest.partition(END)
-        if not (begin and end):
-            raise InputError(f"{page.name} has no place for its claims: write the lines {BEGIN!r} and {END!r} where they belong")
-        write(page, f"{before}{BEGIN}\n{table(lines)}\n{END}{after}")
+        fill(page, "claims", BEGIN, END, table(lines))
     print(f"claims: {FOLDERS.docs.name}/claims.md")
 
 

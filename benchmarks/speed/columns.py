@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiments.folders import FOLDERS
+from benchmarks.pages import fill
 from benchmarks.speed.evaluation import CURVES, SIZES
 from benchmarks.speed.timing import machine
-from sbirlib.errors import InputError
 from sbirlib.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
@@ -144,13 +144,7 @@ def table() -> str:
 
 def render() -> None:
     """Write the table into docs/performance.md, atomically."""
-    page = FOLDERS.docs / "performance.md"
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise InputError(f"{page.name} has no place for its table: write the lines {BEGIN!r} and {END!r} where it belongs")
-    with atomic_write(page) as file:
-        file.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+    fill(FOLDERS.docs / "performance.md", "table", BEGIN, END, table())
 
 
 if __name__ == "__main__":
