@@ -9,7 +9,10 @@ from sbirlib.files import atomic_write
 
 
 def fill(page: Path, content: str, begin: str, end: str, text: str) -> None:
-    """Write a page with its `content`, such as "claims", as `text` between its lines `begin` and `end`, atomically. Raises InputError where the page lacks them."""
+    """Write a page with its `content`, such as "claims", as `text` between its lines `begin` and `end`, atomically.
+
+    Raises InputError where the page lacks them.
+    """
     before, begins, rest = page.read_text(encoding="utf-8").partition(begin)
     _, ends, after = rest.partition(end)
     if not (begins and ends):
