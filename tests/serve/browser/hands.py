@@ -51,6 +51,17 @@ def until(page: Page, condition: str) -> None:
     raise AssertionError(condition)
 
 
+def scroll_to(page: Page, sentence: str) -> None:
+    """Turn the wheel over the photos until the sentence is seen: one key may come before the page listens, and is not repeated."""
+    page.locator("#results").hover()
+    for _ in range(200):
+        if page.get_by_text(sentence).is_visible():
+            return
+        page.mouse.wheel(0, 2000)
+        page.wait_for_timeout(50)
+    raise AssertionError(sentence)
+
+
 def begins(request: Request) -> bool:
     """Whether a request begins a search, and is not for its further photos."""
     path, _, query = request.url.partition("?")

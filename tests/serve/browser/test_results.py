@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.serve.browser.gallery import COUNT, NOTE, running
-from tests.serve.browser.hands import CIRCLE, SQUARE, begins, body, draw, expect_first
+from tests.serve.browser.hands import CIRCLE, SQUARE, begins, body, draw, expect_first, scroll_to
 
 from sbirlib.search import SearchIndex
 from sbirlib.serve import app
@@ -70,12 +70,7 @@ def test_scrolling_brings_all_photos_once_and_in_order(address: str, open_page: 
     draw(page, CIRCLE)
     page.get_by_text(f"24 of {COUNT} photos, best first").wait_for()
     assert len(labels(page)) == 24
-    page.mouse.move(200, 600)
-    for _ in range(30):
-        page.mouse.wheel(0, 2000)
-        page.wait_for_timeout(50)
-        if page.get_by_text("That is all.").is_visible():
-            break
+    scroll_to(page, "That is all.")
     ranks = [int(re.findall(r"\d+", label)[0]) for label in labels(page)]
     assert ranks == list(range(1, COUNT + 1))
     page.get_by_text(f"{COUNT} photos, best first").wait_for()
@@ -101,8 +96,7 @@ def test_limits_and_wishes_that_are_told_after_the_photos_are_followed(
     assert other.locator(".feedback").count() == 0
     held[0].continue_()
     other.get_by_text("Your yes or no is kept, with your drawing").wait_for()
-    other.keyboard.press("End")
-    other.get_by_text("These are the best 26.").wait_for()
+    scroll_to(other, "These are the best 26.")
     assert len(labels(other)) == 26
 
 
@@ -232,6 +226,26 @@ def test_a_busy_server_is_asked_again(page: Page, tolerated: set[str]) -> None:
     expect_first(page, "circle")
     assert answers == []
     assert page.locator("#notice").inner_text() == ""
+
+
+def test_further_photos_that_were_refused_can_be_asked_for_again(page: Page, tolerated: set[str]) -> None:
+    tolerated.add("500 (Internal Server Error)")
+    answers = [500]
+
+    def refuse(route: Route) -> None:
+        if body(route.request)["offset"] and answers:
+            route.fulfill(status=answers.pop(), json={"detail": "No further photos now."})
+        else:
+            route.continue_()
+
+    page.route("**/search", refuse)
+    draw(page, CIRCLE)
+    expect_first(page, "circle")
+    scroll_to(page, "No further photos now.")
+    page.get_by_role("button", name="Show more").click()
+    page.locator("#message", has_text="No further photos now.").wait_for(state="hidden")
+    scroll_to(page, "That is all.")
+    assert len(labels(page)) == COUNT
 
 
 def test_a_missing_token_is_named(serve: Callable[..., str], open_page: Callable[..., Page], tolerated: set[str]) -> None:

@@ -120,9 +120,9 @@ export class Results extends EventTarget {
   }
 
   #refuse() {
-    const { refusal, answer } = this.#search;
+    const { refusal, answer, hasMore } = this.#search;
     if (!answer) this.#show([]);
-    this.#more.hidden = true;
+    this.#more.hidden = !hasMore; // further photos that were refused can be asked for again
     this.#say(refusal?.message ?? "");
   }
 
