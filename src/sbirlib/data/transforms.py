@@ -12,11 +12,11 @@ import torch
 from annotated_types import Interval, Len
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
 from sbirlib.edges import DETECTORS, as_drawing
 from sbirlib.errors import InputError
 from sbirlib.interfaces import SKETCH, Component
+from sbirlib.vision import functional as tv
 
 INK = 16  # grey levels that separate ink from paper
 WHITE = 255

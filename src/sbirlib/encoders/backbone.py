@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Annotated, Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Len
@@ -18,6 +17,7 @@ from sbirlib.encoders.weights import cached_weights, fetch_weights, put_weights,
 from sbirlib.encoders.wheels import PREFIX, in_order, installed_wheel, read_wheel
 from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Encoder, Features
+from sbirlib.vision import timm
 
 OURS = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "features_only", "in_chans", "num_classes")
 OPTIONS = {"global_pool": "pooling", "output_stride": "output_stride"}

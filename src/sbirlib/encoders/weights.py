@@ -8,12 +8,12 @@ from typing import Any
 import huggingface_hub
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from sbirlib.distance import at_least_float32
 from sbirlib.encoders.wheels import WHEELS
 from sbirlib.errors import InputError, without_secrets
+from sbirlib.vision import timm
 
 FILES = ("model.safetensors", "open_clip_model.safetensors")  # names of weights in a repository of the hub
 ALTERNATIVES = "give weights=FILE, a local safetensors file (--set encoder.weights=FILE), or pretrained=False for a random start"
@@ -100,7 +100,7 @@ def resized(tensors: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
     side = math.isqrt(max(other.shape[1] - prefix, 0))
     if side < 1 or side**2 != other.shape[1] - prefix or own.shape[2] != other.shape[2]:
         return tensors
-    return tensors | {"pos_embed": resample_abs_pos_embed(other, list(model.patch_embed.grid_size), [side, side], prefix)}
+    return tensors | {"pos_embed": timm.layers.resample_abs_pos_embed(other, list(model.patch_embed.grid_size), [side, side], prefix)}
 
 
 def put_weights(model: nn.Module, tensors: dict[str, Tensor], *, source: str, dropped: Iterable[str] = ()) -> None:

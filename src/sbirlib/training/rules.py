@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -16,6 +15,7 @@ from sbirlib.errors import InputError, nearest
 from sbirlib.interfaces import ModuleComponent
 from sbirlib.phase import Phase, Rule
 from sbirlib.training.model import Model
+from sbirlib.vision import timm
 
 OPTIONS = ("lr", "weight_decay", "betas")  # of an optimizer's parameter group
 
@@ -146,7 +146,7 @@ def depths_of(model: Model) -> dict[str, int]:
         network = module.backbone if isinstance(module, Backbone) else None
         if network is None or not hasattr(network, "group_matcher"):
             continue
-        layers: dict[str, int] = group_parameters(network, network.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+        layers: dict[str, int] = timm.models.group_parameters(network, network.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
         last = max(layers.values())
         depths |= {f"{path}.backbone.{name}": last - layer for name, layer in layers.items()}
     if not depths:
