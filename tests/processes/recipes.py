@@ -1,6 +1,6 @@
 """Training of recipes in one process of a group: losses, gradients and final weights, for comparison with one process.
 
-torchrun --nproc-per-node 2 -m tests.processes.recipes FOLDER STEPS RECIPE[+VARIANT] ...
+python -m tests.processes.launch 2 -m tests.processes.recipes FOLDER STEPS RECIPE[+VARIANT] ...
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Trainings with and without divided weights, one after another in the same processes: losses, weights, and bytes of a process.
 
-torchrun --nproc-per-node 2 -m tests.processes.sharding FOLDER JOBS
+python -m tests.processes.launch 2 -m tests.processes.sharding FOLDER JOBS
 
 JOBS is JSON: for each name the keys `shard`, `stop` (the step after which it is stopped), `resume` (the job that it goes on with), `recipe`
 and `changes` of it. With the recipe's name ending in "+double" all is in float64, and nothing is validated.

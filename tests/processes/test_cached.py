@@ -1,4 +1,4 @@
-"""Cached features under torchrun: the losses of one process, with one store of features for both."""
+"""Cached features of several processes: the losses of one process, with one store of features for both."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.processes.launch import run
+from tests.processes.launch import run, torchrun
 
 from sbirlib.training import checkpoint
 
@@ -30,7 +30,7 @@ def training(data: Path, out: Path) -> list[str]:
 
 def faulty(data: Path, out: Path, rank: int, place: str, number: int, how: str, *more: str) -> Process:
     """A training with a fault, which all processes end with soon."""
-    process = run(2, "-m", "tests.processes.faults", str(rank), place, str(number), how, *training(data, out), *more)
+    process = torchrun(2, "-m", "tests.processes.faults", str(rank), place, str(number), how, *training(data, out), *more)
     ends_soon(process, out)
     return process
 
@@ -105,7 +105,7 @@ def test_a_disk_that_is_full_is_named_before_the_first_step(data: Path, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["/sys/run", "FILE/run"])
 def test_a_folder_that_cannot_be_written_is_named_before_the_first_step(data: Path, folder: str) -> None:
-    process = run(2, *COMMAND, *training(data, Path(folder.replace("FILE", str(data / "recipe.toml")))))
+    process = torchrun(2, *COMMAND, *training(data, Path(folder.replace("FILE", str(data / "recipe.toml")))))
     assert process.returncode != 0
     is_said_once(process, "nothing can be written in")
     assert "on validation" not in process.stderr
@@ -120,7 +120,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(data: Path, tmp_path: Pa
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2,) * 2)
 
-    process = run(2, *COMMAND, *training(data, out), "--resume", preexec_fn=limit)
+    process = torchrun(2, *COMMAND, *training(data, out), "--resume", preexec_fn=limit)
     ends_soon(process, out)
     is_said_once(process, "could not be written")
     assert file.read_bytes() == before

@@ -16,7 +16,7 @@ import pytest
 import torch
 from tests.conftest import figure
 from tests.processes.conftest import RECIPE
-from tests.processes.launch import command, environment, run
+from tests.processes.launch import command, environment, run, torchrun
 
 from sbirlib import open_index
 from sbirlib.errors import InputError
@@ -29,37 +29,46 @@ pytestmark = pytest.mark.xdist_group("processes")
 
 def train(count: int, data: Path, out: Path, *more: str, **options: Any) -> subprocess.CompletedProcess[str]:
     call = ["train", str(data / "recipe.toml"), "--data", str(data / "figures"), "--out", str(out), *more]
-    start = ["--no-python", "sbirlib"] if count > 1 else ["-c", "from sbirlib.cli import main; main()"]
-    return run(count, *start, *call, **options)
+    if count > 1:
+        return torchrun(count, "--no-python", "sbirlib", *call, **options)
+    return run(1, "-c", "from sbirlib.cli import main; main()", *call, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders "1" and "2", of runs with so many processes, with what each printed in "stdout" and "stderr"."""
+    root = tmp_path_factory.mktemp("trained")
+    for count in (1, 2):
+        process = train(count, data, root / str(count))
+        assert process.returncode == 0, process.stderr
+        for name in ("stdout", "stderr"):
+            (root / str(count) / name).write_text(getattr(process, name))
+    return root
 
 
 def log(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_the_command_line_trains_with_two_processes(data: Path, tmp_path: Path) -> None:
-    processes = {count: train(count, data, tmp_path / str(count)) for count in (1, 2)}
-    for process in processes.values():
-        assert process.returncode == 0, process.stderr
-    assert "2 processes (gloo)" in processes[2].stderr
-    one, two = (processes[count].stdout.splitlines() for count in (1, 2))
+def test_the_command_line_trains_with_two_processes(trained: Path) -> None:
+    assert "2 processes (gloo)" in (trained / "2" / "stderr").read_text()
+    one, two = ((trained / str(count) / "stdout").read_text().splitlines() for count in (1, 2))
     assert len(one) == len(two), "one process prints"
     assert one[0] == two[0]
     metrics = [{line.split()[0]: float(line.split()[-1]) for line in lines if " -> " in line} for lines in (one, two)]
     assert metrics[0].keys() == metrics[1].keys() >= {"mAP@all"}
     assert metrics[1] == pytest.approx(metrics[0], abs=0.02)
-    logs = [log(tmp_path / str(count)) for count in (1, 2)]
+    logs = [log(trained / str(count)) for count in (1, 2)]
     assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
     assert logs[1][0]["losses"] == pytest.approx(logs[0][0]["losses"], abs=1e-2)
-    about = checkpoint.read_model(tmp_path / "2" / "checkpoint.safetensors")[1]
+    about = checkpoint.read_model(trained / "2" / "checkpoint.safetensors")[1]
     assert about.training is not None
     assert about.training.processes == 2
-    assert (tmp_path / "2" / "model.safetensors").is_file()
+    assert (trained / "2" / "model.safetensors").is_file()
 
 
-def test_evaluation_and_encoding_are_shared(data: Path, tmp_path: Path) -> None:
-    train(1, data, tmp_path / "run")
-    model, out = str(tmp_path / "run" / "model.safetensors"), [tmp_path / f"{count}.json" for count in (1, 2)]
+def test_evaluation_and_encoding_are_shared(trained: Path, data: Path, tmp_path: Path) -> None:
+    model, out = str(trained / "1" / "model.safetensors"), [tmp_path / f"{count}.json" for count in (1, 2)]
     for count, file in zip((1, 2), out, strict=True):
         start = ["--no-python", "sbirlib"] if count > 1 else ["-c", "from sbirlib.cli import main; main()"]
         process = run(count, *start, "eval", model, "--data", str(data / "figures"), "--out", str(file))
@@ -171,7 +180,7 @@ build(sys.argv[1]).fit(folder(sys.argv[2]), on_step=fail, progress=False)
 def test_a_process_that_ends_ends_the_others_at_once(data: Path, tmp_path: Path, how: str) -> None:
     (tmp_path / "script.py").write_text(DIES)
     start = time.monotonic()
-    process = run(2, str(tmp_path / "script.py"), str(data / "recipe.toml"), str(data / "figures"), how)
+    process = torchrun(2, str(tmp_path / "script.py"), str(data / "recipe.toml"), str(data / "figures"), how)
     assert process.returncode != 0
     assert time.monotonic() - start < 60
     assert ("the disk of process 1 is gone" in process.stderr) == (how == "raises")

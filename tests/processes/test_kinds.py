@@ -1,4 +1,4 @@
-"""Kinds of data and of evaluation by the command line under torchrun: two processes give the results of one, and one prints."""
+"""Kinds of data and of evaluation by the command line: two processes give the results of one, and one prints."""
 
 from __future__ import annotations
 
