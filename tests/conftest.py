@@ -54,6 +54,16 @@ def figure(category: int, instance: int, sketch: bool) -> Image.Image:
     return image
 
 
+def write_figures(root: Path, each: int) -> None:
+    """A folder of six classes with so many sketches and photos each."""
+    for c in range(6):
+        for i in range(each):
+            for modality in ("sketch", "photo"):
+                path = root / modality / f"class{c}" / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                figure(c, i, modality == "sketch").save(path)
+
+
 @pytest.fixture
 def dataset() -> Dataset:
     """Six categories x 6 instances, a sketch and a photo of each."""

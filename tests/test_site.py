@@ -16,7 +16,7 @@ from docs import notebooks, reference
 from nbclient import NotebookClient
 from PIL import Image
 from tests.commands import run
-from tests.conftest import figure
+from tests.conftest import figure, write_figures
 
 import sbirlib
 from sbirlib import plugin_api
@@ -50,12 +50,7 @@ def anchors(page: str) -> set[str]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with `my-data`, `my-photos`, a drawing and the small recipes, as the current one."""
-    for c in range(6):
-        for i in range(4):
-            for modality in ("sketch", "photo"):
-                path = tmp_path / "my-data" / modality / f"class{c}" / f"{i}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                figure(c, i, modality == "sketch").save(path)
+    write_figures(tmp_path / "my-data", each=4)
     (tmp_path / "my-photos").mkdir()
     random = np.random.default_rng(0)
     for i in range(60):

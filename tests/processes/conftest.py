@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.conftest import figure
+from tests.conftest import write_figures
 
 RECIPE = """
 encoder = { name = "backbone", backbone = "test_resnet", dim = 8, pretrained = false }
@@ -23,12 +23,7 @@ SPLIT = {"figures": {"unseen": ["class0"], "validation": ["class1", "class2"]}}
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of six classes with six sketches and photos each, a recipe, and a split with two validation classes."""
     root = tmp_path_factory.mktemp("data")
-    for c in range(6):
-        for i in range(6):
-            for modality in ("sketch", "photo"):
-                path = root / "figures" / modality / f"class{c}" / f"{i}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                figure(c, i, modality == "sketch").save(path)
+    write_figures(root / "figures", each=6)
     (root / "recipe.toml").write_text(RECIPE)
     (root / "splits.json").write_text(json.dumps(SPLIT))
     return root

@@ -101,9 +101,7 @@ class Log:
         except OSError as error:
             raise InputError(f"nothing can be written in {folder} ({error.strerror}): choose another out=FOLDER (--out)") from error
         if self.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=self.done or None)
+            self.board = _board(folder / "tensorboard", self.done)
 
     @contextmanager
     def _written(self) -> Iterator[None]:
@@ -131,6 +129,16 @@ class Log:
             for file in filter(None, (self.file, self.board)):
                 stack.callback(file.close)
             self.file = self.board = None
+
+
+def _board(folder: Path, done: int) -> Any:
+    """A writer of TensorBoard events from a step on; None without the extra `train`."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.info("no events for TensorBoard, which is not installed (pip install 'sbirlib[train]'): log.jsonl holds all values")
+        return None
+    return SummaryWriter(str(folder), purge_step=done or None)
 
 
 def _drop_lines_after(path: Path, done: int) -> None:
