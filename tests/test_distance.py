@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sbirlib import distance
 from sbirlib.distance import at_least_float32, euclidean, root
 
 
@@ -22,7 +23,9 @@ def few_pairs(count: int, pairs: int) -> Tensor:
     return gradient
 
 
-def test_equals_the_definition() -> None:
+@pytest.mark.parametrize("strip", [1, 3, 4, 8, 9, 256])
+def test_equals_the_definition(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distance, "STRIP", strip)
     torch.manual_seed(0)
     vectors = torch.randn(9, 5, dtype=torch.float64)
     torch.testing.assert_close(euclidean(vectors), literal(vectors))

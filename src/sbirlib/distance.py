@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+STRIP = 256  # rows of distances that are computed at once on a CPU
+
 
 class _Euclidean(torch.autograd.Function):
     """The gradient is written out because autograd's costs six passes over [N, N] and two products.
@@ -16,9 +18,16 @@ class _Euclidean(torch.autograd.Function):
     def forward(ctx: torch.autograd.function.FunctionCtx, vectors: Tensor) -> Tensor:
         """Distances [N, N] of vectors [N, V]."""
         squares = (vectors * vectors).sum(1)
-        squared = torch.addmm(squares[None, :], vectors, vectors.T, alpha=-2).add_(squares[:, None])
-        squared.fill_diagonal_(0)
-        distances = squared.clamp_(min=0).sqrt_()
+        height = STRIP if vectors.device.type == "cpu" else max(len(vectors), 1)
+        if len(vectors) <= height:
+            distances = _from(vectors, vectors, squares, squares)
+        else:  # half of the product, for the matrix is symmetric; and each strip stays in the processor's cache
+            distances = vectors.new_empty(len(vectors), len(vectors))
+            for start in range(0, len(vectors), height):
+                rows, rest = slice(start, start + height), slice(start + height, None)
+                strip = _from(vectors[rows], vectors[start:], squares[rows], squares[start:])
+                distances[rows, start:] = strip
+                distances[rest, rows] = strip[:, height:].T
         ctx.save_for_backward(vectors, distances)
         return distances
 
@@ -40,6 +49,12 @@ class _Euclidean(torch.autograd.Function):
         pull = F.embedding_bag(other[order], vectors, start, mode="sum", per_sample_weights=share)  # S x, row by row
         sparse: Tensor = torch.zeros_like(vectors[:, 0]).index_add_(0, row, share)[:, None] * vectors - pull
         return sparse
+
+
+def _from(rows: Tensor, vectors: Tensor, row_squares: Tensor, squares: Tensor) -> Tensor:
+    """Distances [n, N] of rows [n, V], the first of the vectors [N, V], to all of them, from their squared lengths [n] and [N]."""
+    squared = torch.addmm(squares, rows, vectors.T, alpha=-2).add_(row_squares[:, None])
+    return squared.fill_diagonal_(0).clamp_(min=0).sqrt_()
 
 
 def _over(gradient: Tensor, distances: Tensor) -> Tensor:

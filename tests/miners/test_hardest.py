@@ -1,5 +1,10 @@
-import torch
+from __future__ import annotations
 
+import pytest
+import torch
+from torch import Tensor
+
+from sbirlib.miners import hardest as module
 from sbirlib.miners.hardest import hardest, join
 
 
@@ -31,6 +36,33 @@ def test_nan_is_chosen_so_that_the_loss_shows_it() -> None:
     distances = torch.tensor([[0.0, 1.0, torch.nan]])
     for farthest in (True, False):
         assert hardest(distances, torch.tensor([[False, True, True]]), farthest=farthest).tolist() == [2]
+
+
+def literal(distances: Tensor, candidates: Tensor, farthest: bool) -> list[int]:
+    """The hardest candidate of each row, one value at a time; a NaN is the hardest of all."""
+    rows = []
+    for values, mask in zip(distances.tolist(), candidates.tolist(), strict=True):
+        inside = [
+            (value == value, -value if farthest else value, i) for i, (value, kept) in enumerate(zip(values, mask, strict=True)) if kept
+        ]
+        rows.append(min(inside, key=lambda entry: (entry[0], entry[1] if entry[0] else 0.0, entry[2]))[2] if inside else -1)
+    return rows
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("block", [1, 100, 2**20])
+def test_any_values_are_compared_as_one_by_one(dtype: torch.dtype, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", block)
+    odd = torch.tensor([torch.nan, torch.inf, -torch.inf, torch.finfo(dtype).max, torch.finfo(dtype).max / 3, 0.0])
+    for seed in range(20):
+        torch.manual_seed(seed)
+        distances = (torch.randint(8, (17, 23)) / 4).to(dtype)
+        if seed % 2:
+            places = torch.rand(17, 23) < 0.2
+            distances[places] = odd[torch.randint(len(odd), (int(places.sum()),))].to(dtype)
+        candidates = torch.rand(17, 23) < torch.rand(17, 1)
+        for farthest in (True, False):
+            assert hardest(distances, candidates, farthest=farthest).tolist() == literal(distances, candidates, farthest)
 
 
 def test_join_keeps_the_anchors_that_have_both() -> None:

