@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,6 +127,14 @@ def test_a_log_on_a_full_disk_is_told_with_the_way_out(tmp_path: Path, full: str
 def test_a_log_on_a_full_disk_hides_no_other_error(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_log(tmp_path, "close", KeyboardInterrupt)
+
+
+def test_without_tensorboard_the_log_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with caplog.at_level("INFO"), Log(tmp_path, total=1, show=False) as log:
+        log.record(1, value=1.0)
+    assert "pip install 'sbirlib[train]'" in caplog.text
+    assert [file.name for file in tmp_path.iterdir()] == ["log.jsonl"]
 
 
 def test_minutes_save_too(fresh: Fresh, dataset: Dataset, tmp_path: Path) -> None:
