@@ -134,6 +134,19 @@ def test_a_question_has_its_page_and_heading(question: dict[str, str]) -> None:
     assert question["heading"] in anchors(question["page"])
 
 
+@pytest.mark.parametrize(
+    "page",
+    sorted(
+        page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md") if "](images" in page.read_text() or "/images/" in page.read_text()
+    ),
+)
+def test_a_picture_has_its_command(page: str) -> None:
+    commands = re.findall(r"`python -m (benchmarks\.[\w.]+)", (DOCS / page).read_text(encoding="utf-8"))
+    programs = {ROOT / f"{name.replace('.', '/')}.py" for name in commands}
+    assert programs, "a command of `benchmarks` makes each picture of a page: name it"
+    assert [program for program in programs if not program.is_file()] == []
+
+
 def test_there_are_twenty_questions() -> None:
     assert len({question["asks"] for question in QUESTIONS}) >= 20
 
