@@ -15,13 +15,16 @@ class Folders:
     results: Path = ROOT / "benchmarks" / "results"
     runs: Path = ROOT / "benchmarks" / "runs"
     docs: Path = ROOT / "docs"
+    pictures: Path | None = None  # of the best and worst queries, which only an experimenter's own pages show
 
     def move(self, folder: Path) -> None:
         """Take results, runs and pages to a folder, which is made; InputError where there is a file in its place."""
         if not folder.is_dir() and folder.exists():
             raise InputError(f"--out takes a folder, and {str(folder)!r} is a file: name another")
         self.results, self.runs, self.docs = folder / "results", folder / "runs", folder / "pages"
-        self.docs.mkdir(parents=True, exist_ok=True)
+        self.pictures = folder / "pictures"
+        for own in (self.docs, self.pictures):
+            own.mkdir(parents=True, exist_ok=True)
 
 
 FOLDERS = Folders()

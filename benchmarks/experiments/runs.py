@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.experiments import definition, store
+from benchmarks.experiments import definition, pictures, store
 from benchmarks.experiments.definition import Experiment, Row
 from benchmarks.experiments.folders import FOLDERS
 from benchmarks.experiments.interventions import intervention
@@ -145,6 +145,8 @@ def evaluate(experiment: Experiment, row: Row, seed: int, data: Dataset, device:
     model = ensemble(experiment, row, seed, data, device) if row.ensemble else pipeline
     queries, gallery = model.encode(data, split=experiment.evaluate_on, device=device)
     values = evaluator.per_query(queries, gallery)
+    if seed == 0:
+        pictures.draw(experiment, row, data, queries, gallery, next(iter(values.values())))
     variants = {variant: evaluate_variant(experiment, row, seed, variant, pipeline, data, device) for variant in row.variants}
     return {
         "recipe": definition.portable(pipeline.recipe.tables()),

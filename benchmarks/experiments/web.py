@@ -1,4 +1,5 @@
-"""The results as one self-contained page, docs/results.html: accuracy against cost, learning curves, claims, and filters. No external request."""
+"""The results as one self-contained page, docs/results.html: accuracy against cost, learning curves, claims, filters and, of runs of one's own
+(`run_all.py --out`), the best and worst queries as pictures. No external request."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from html import escape
 from statistics import mean, median
 from typing import Any
 
-from benchmarks.experiments import definition
+from benchmarks.experiments import definition, pictures
 from benchmarks.experiments.claims import PAPERS, Line, lines_of
 from benchmarks.experiments.definition import Experiment
 from benchmarks.experiments.folders import FOLDERS
@@ -21,7 +22,7 @@ HUES = 47  # degrees between the colours of rows
 STYLE = """
 :root{color-scheme:light dark;font:15px/1.45 system-ui,sans-serif}body{max-width:72rem;margin:auto;padding:1rem}
 table{border-collapse:collapse;width:100%}td,th{padding:.2rem .5rem;border-bottom:1px solid #8884;text-align:left;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}svg text{fill:currentColor;font-size:10px}
+td.n{text-align:right;font-variant-numeric:tabular-nums}svg,img{max-width:100%;height:auto}svg text{fill:currentColor;font-size:10px}
 details{margin:.6rem 0;border:1px solid #8884;border-radius:6px;padding:.3rem .7rem}summary{cursor:pointer;font-weight:600}
 nav{position:sticky;top:0;background:Canvas;padding:.5rem 0;display:flex;gap:.6rem;flex-wrap:wrap}
 [hidden]{display:none}.plots{display:flex;flex-wrap:wrap;gap:1rem}
@@ -90,7 +91,18 @@ def section(experiment: Experiment) -> str:
     closed = " (closed)" if experiment.closed else ""
     return (
         f'<details data-text="{text}"><summary>{escape(experiment.title)}{closed}</summary><table><thead><tr>{heads}</tr></thead>'
-        f'<tbody>{"".join(lines)}</tbody></table><div class="plots">{costs(done, metric, colours)}{curves(done, colours)}</div></details>'
+        f'<tbody>{"".join(lines)}</tbody></table><div class="plots">{costs(done, metric, colours)}{curves(done, colours)}</div>'
+        f"{queries(experiment)}</details>"
+    )
+
+
+def queries(experiment: Experiment) -> str:
+    """The best and the worst queries of each row's first run, where there are pictures of them."""
+    pictured = [(row.name, address) for row in experiment.rows if (address := pictures.embedded(experiment, row))]
+    return "".join(
+        f"<details><summary>{escape(name)}: best and worst queries</summary>"
+        f'<img src="{address}" alt="Sketches with the highest, then the lowest values, and their ten best photos"></details>'
+        for name, address in pictured
     )
 
 

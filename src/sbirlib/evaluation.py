@@ -16,7 +16,7 @@ from sbirlib.pipeline import Pipeline
 from sbirlib.retrieval.evaluators import Category, Classification, Instance
 from sbirlib.retrieval.exact.metrics import read_metric
 from sbirlib.retrieval.exact.per_query import CLASS, PerQuery
-from sbirlib.visual.grid import retrieval_grid
+from sbirlib.visual.retrievals import extremes, retrievals_of
 
 NO_CATEGORY = "(none)"  # name of the class of queries without a category
 
@@ -120,15 +120,7 @@ def worst_queries(evaluation: Evaluation, dataset: Dataset, *, split: str = "tes
         raise InputError("no evaluator ranks photos query by query, so none is worst: evaluate with 'category' or 'instance'")
     name, result = next(iter(evaluation.per_query.items()))
     values = next(iter(result.values.values()))
-    worst = values.nan_to_num(nan=float("inf")).argsort(stable=True)[: min(rows, len(values) - result.left_out)]
-    subset = dataset.select(split)
-    sketches, photos = subset.sketches, subset.photos
-    own, theirs = (e.instance if name == "instance" else e.category for e in (evaluation.queries, evaluation.gallery))
-    queries, gallery = evaluation.queries.vectors, evaluation.gallery.vectors
-    best = [(queries[i] @ gallery.T).amax(0).topk(min(k, len(photos))).indices.tolist() for i in worst]
-    return retrieval_grid(
-        [sketches.read(int(i)) for i in worst],
-        [[photos.read(j) for j in row] for row in best],
-        [[bool(theirs[j] == own[i]) for j in row] for i, row in zip(worst, best, strict=True)],
-        titles=[f"{subset.categories[int(evaluation.queries.category[i])]} {float(values[i]):.3f}" for i in worst],
+    worst = extremes(values, rows)[1]
+    return retrievals_of(
+        worst, evaluation.queries, evaluation.gallery, dataset.select(split), values=values, instances=name == "instance", k=k
     )

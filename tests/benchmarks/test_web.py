@@ -1,15 +1,22 @@
 """The page of the results: claims and rows in words, plots, and no request of another file."""
 
+import base64
 import re
 import sys
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 from tests.benchmarks.test_claims import FOLDS, folds  # noqa: F401
 
 from benchmarks import run_all
-from benchmarks.experiments import store, web
+from benchmarks.experiments import definition, pictures, store, web
+from benchmarks.experiments.folders import FOLDERS
+from sbirlib import synthetic
+from sbirlib.interfaces import Encoded
 
 
 class Tags(HTMLParser):
@@ -49,3 +56,21 @@ def test_the_page_has_claims_rows_and_plots(folds: Path, monkeypatch: pytest.Mon
     assert page.count("<circle") == 5
     assert page.count("<polyline") == 5
     assert "not run yet" in page
+
+
+def test_best_and_worst_queries_stand_in_pages_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, data = definition.read("smoke"), synthetic(categories=6, unseen=2, instances=3, size=32)
+    row, test = experiment.rows[0], data.test
+    sketches, photos = test.sketches, test.photos
+    queries = Encoded(
+        torch.randn(len(sketches), 1, 4), *(torch.tensor(x) for x in (sketches.modality, sketches.category, sketches.instance))
+    )
+    gallery = Encoded(torch.randn(len(photos), 4), *(torch.tensor(x) for x in (photos.modality, photos.category, photos.instance)))
+    values = torch.linspace(0, 1, len(queries))
+    pictures.draw(experiment, row, data, queries, gallery, values)
+    assert web.queries(experiment) == "", "the project's own pages have none"
+    monkeypatch.setattr(FOLDERS, "pictures", tmp_path)
+    pictures.draw(experiment, row, data, queries, gallery, values)
+    address = re.findall(r'<img src="data:image/webp;base64,([\w+/=]+)"', web.queries(experiment))
+    assert len(address) == 1
+    assert Image.open(BytesIO(base64.b64decode(address[0]))).height > 6 * 96, "three of the best and three of the worst"
