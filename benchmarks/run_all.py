@@ -4,6 +4,7 @@
     python benchmarks/run_all.py mathm-synthetic --rows CE "CE + cross" --seeds 1 --device cpu
     python benchmarks/run_all.py acnet-ablations --trial 20    # 20 steps of each phase of each row; no result is stored
     python benchmarks/run_all.py --preset smoke         # all methods and baselines on a small synthetic set, in minutes; cpu: the others
+    python benchmarks/run_all.py --preset paper --list  # published datasets at the papers' size, for a GPU
     python benchmarks/run_all.py --preset worlds --out mine    # each method where its idea must matter, anew, with results and pages in mine/
     python benchmarks/run_all.py --list                 # experiments, and the time that their missing runs will take
     python benchmarks/run_all.py --hours 2.5            # stop after two and a half hours; the next call goes on from there
@@ -35,7 +36,7 @@ from sbirlib import InputError
 from sbirlib.data.dataset import Dataset
 from sbirlib.processes import join, launched, rank
 
-PRESETS = ("smoke", "worlds", "cpu")
+PRESETS = ("smoke", "worlds", "cpu", "paper")
 
 
 def main() -> None:
@@ -69,11 +70,12 @@ def main() -> None:
 
 
 def preset(name: str) -> list[str]:
-    """Names of the experiments of a preset: the small one, those of the worlds, or all but the small one that are not closed."""
+    """Names of the experiments of a preset: the small one, those of the worlds, those for a GPU, or all others that are not closed."""
     if name == "smoke":
         return ["smoke"]
     experiments = [definition.read(each) for each in definition.names() if each != "smoke"]
-    return [each.name for each in experiments if not each.closed and (each.world or name == "cpu")]
+    wanted = {each.name: {"worlds": bool(each.world), "paper": each.gpu, "cpu": not each.gpu}[name] for each in experiments}
+    return [each.name for each in experiments if not each.closed and wanted[each.name]]
 
 
 class TimeUp(BaseException):
@@ -129,7 +131,7 @@ def parse_options() -> argparse.Namespace:
         "--preset",
         choices=PRESETS,
         default="cpu",
-        help="experiments where none is named: smoke, minutes on two cores; worlds, an evening; cpu, evenings",
+        help="experiments where none is named: smoke, minutes on two cores; worlds, an evening; cpu, evenings; paper, published datasets on a GPU",
     )
     parser.add_argument("--rows", nargs="*", help="names of rows; default: all")
     parser.add_argument("--seeds", type=int, help="number of seeds, from 0; default: that of the experiment")

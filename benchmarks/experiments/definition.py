@@ -71,6 +71,7 @@ class Experiment:
     world: the switch of the synthetic set whose world this is; empty for real data.
     matters: least effect, of the first metric, that matters on this data, one for all its experiments. 0: in a world a third of the oracle's gain,
         else every effect.
+    gpu: a published dataset at the papers' size, for a GPU; of the preset `paper` alone.
     closed: reason why no more runs are made, where recipes or weights of the stored runs are gone.
     against: the row that all others are compared with.
     rows_of: another experiment, whose rows and claims are used on this data.
@@ -93,6 +94,7 @@ class Experiment:
     paper: str = ""
     world: str = ""
     matters: float = 0.0
+    gpu: bool = False
     closed: str = ""
     rows_of: str = ""
     factorial: bool = False

@@ -4,10 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.benchmarks.test_run_all import TINY
 
 from benchmarks import run_all
 from benchmarks.experiments import definition, forecast, store
+from sbirlib import list_parts
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
@@ -39,7 +41,25 @@ def test_a_preset_has_the_open_experiments() -> None:
     assert {"world-parts", "world-traits"} <= set(run_all.preset("worlds")) < set(run_all.preset("cpu"))
     names = run_all.preset("cpu")
     assert "mathm-folds" in names
-    assert not {"smoke", "mathm-qdphoto"} & set(names)
+    assert not {"smoke", "mathm-qdphoto", "paper-shoe"} & set(names)
+
+
+def test_the_preset_of_the_papers_size_reads_published_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIRLIB_DATA", str(tmp_path))
+    names = run_all.preset("paper")
+    assert names == ["paper-chair", "paper-quickdraw", "paper-shoe", "paper-sketchy", "paper-tuberlin"]
+    for name in names:
+        experiment = definition.read(name)
+        kind, _, folder = experiment.data.partition(":")
+        assert (folder, kind in list_parts("dataset")) == (f"$SBIRLIB_DATA/{kind}", True)
+        assert {"sbirlib", "sbirlib-instance"} & {row.name for row in experiment.rows}
+    for folder, images in {"trainB": 20, "trainA": 20, "testB": 4, "testA": 4}.items():
+        (tmp_path / "shoe_v2" / folder).mkdir(parents=True)
+        for i in range(images):
+            name = f"{folder[:-1]}{i}" + "_1" * folder.endswith("A")
+            Image.new("L", (8, 8), 255).save(tmp_path / "shoe_v2" / folder / f"{name}.png")
+    data = definition.data(definition.read("paper-shoe"))
+    assert (len(data.test.sketches), len(data.test.photos)) == (4, 4)
 
 
 def test_the_smoke_preset_in_shortened_form(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
