@@ -35,7 +35,7 @@ def render() -> None:
 
 def page() -> str:
     """Text of the results page; of what takes a GPU only what was run."""
-    experiments = [each for each in map(definition.read, definition.names()) if not each.gpu or runs_of(each)]
+    experiments = [each for each in map(definition.read, definition.names()) if not each.gpu or finished(runs_of(each))]
     return "\n".join([HEAD, summary(experiments), *map(section, experiments)])
 
 
