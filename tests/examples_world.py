@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def world_of_examples(root: Path) -> dict[str, Any]:
     sketches, photos = trained.encode(dataset, progress=False)
     step = _step(trained, dataset)
     features: Features = step.features
-    names = {"torch": torch, "np": np, "Image": Image, "Path": Path, "save_file": save_file, "SKETCH": SKETCH}
+    names = {"torch": torch, "np": np, "Image": Image, "Path": Path, "deepcopy": deepcopy, "save_file": save_file, "SKETCH": SKETCH}
     return {
         **names,
         "dataset": dataset,

@@ -89,6 +89,13 @@ def test_an_encoder_that_is_its_own_teacher_has_nothing_to_learn() -> None:
         assert abs(float(Distillation(of=of)(step(encoder, images)))) < 1e-5
 
 
+def test_a_teacher_that_is_the_encoder_is_refused() -> None:
+    tiny = TinyEncoder()
+    with pytest.raises(InputError, match="give it a copy"):
+        Taught(encoder=tiny, teacher=tiny)
+    assert all(parameter.requires_grad for parameter in tiny.parameters())
+
+
 def test_the_teacher_neither_trains_nor_is_saved(dataset: Dataset, tmp_path: Path) -> None:
     data = split(dataset, "seed:0")
     pipeline = build(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sbirlib.distance import at_least_float32
+from sbirlib.errors import InputError
 from sbirlib.interfaces import Batch, Encoder, Features, Wrapper
 
 
@@ -24,12 +25,17 @@ class Taught(Wrapper):
         encoder: encoder that trains
         teacher: encoder that does not, such as a backbone with dim = 0
 
-    >>> Taught(encoder=encoder, teacher=encoder).provides
+    Raises InputError for a teacher with parameters of the encoder, which would be frozen with it.
+
+    >>> Taught(encoder=encoder, teacher=deepcopy(encoder)).provides
     frozenset({'teacher'})
     """
 
     def __init__(self, *, encoder: Encoder, teacher: Encoder) -> None:
         super().__init__(encoder)
+        own = {id(parameter) for parameter in encoder.parameters()}
+        if any(id(parameter) in own for parameter in teacher.parameters()):
+            raise InputError("the teacher has parameters of the encoder, which would be frozen with it: give it a copy (copy.deepcopy)")
         self.provides = encoder.provides | {"teacher"}
         self._teacher = (teacher.eval().requires_grad_(False),)  # a tuple, which torch does not register
 

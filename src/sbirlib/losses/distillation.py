@@ -30,7 +30,7 @@ class Distillation(Loss):
         rows: rows of "photos" or of "both" modalities
         temperature: temperature of the similarities, of relations alone
 
-    >>> step = step_of(part("encoder", "taught", encoder=encoder, teacher=encoder))
+    >>> step = step_of(part("encoder", "taught", encoder=encoder, teacher=deepcopy(encoder)))
     >>> Distillation(of="relations")(step)
     tensor(...)
     """
