@@ -48,7 +48,7 @@ def of_every_pixel(lines: Tensor, count: int) -> Tensor:
     """`farthest_points` in a graph of fixed shapes [B, N, 2], as an exported model needs: distances of every pixel, those beside the lines at -1."""
     height, width = lines.shape[1:]
     y, x = torch.arange(height, device=lines.device), torch.arange(width, device=lines.device)
-    places = torch.stack([x.repeat(height), y.repeat_interleave(width)], 1).float()  # of pixels, row by row [H W, 2]
+    places = torch.stack([x.repeat(height), y[:, None].expand(-1, width).flatten()], 1).float()  # of pixels, row by row [H W, 2]
     there = lines.flatten(1)
     pixels = there.sum(1, keepdim=True)
     middle = (places * there[..., None]).sum(1, keepdim=True) / pixels.clamp(min=1)[..., None]
