@@ -23,8 +23,7 @@ class Folders:
             raise InputError(f"--out takes a folder, and {str(folder)!r} is a file: name another")
         self.results, self.runs, self.docs = folder / "results", folder / "runs", folder / "pages"
         self.pictures = folder / "pictures"
-        for own in (self.docs, self.pictures):
-            own.mkdir(parents=True, exist_ok=True)
+        self.docs.mkdir(parents=True, exist_ok=True)
 
 
 FOLDERS = Folders()

@@ -27,6 +27,7 @@ def draw(experiment: Experiment, row: Row, data: Dataset, queries: Encoded, gall
     picture = retrievals_of(
         list(dict.fromkeys([*best, *worst])), queries, gallery, data.select(experiment.evaluate_on), values=values, instances=instances
     )
+    FOLDERS.pictures.mkdir(parents=True, exist_ok=True)
     picture.convert("RGB").save(FOLDERS.pictures / name_of(experiment, row), quality=QUALITY)
 
 

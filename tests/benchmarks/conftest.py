@@ -13,6 +13,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(definition, "DEFINITIONS", tmp_path / "definitions")
     for name in ("results", "runs", "docs"):
         monkeypatch.setattr(FOLDERS, name, tmp_path / name)
+    monkeypatch.setattr(FOLDERS, "pictures", None)
     (tmp_path / "definitions").mkdir()
     (tmp_path / "docs" / "methods").mkdir(parents=True)
     for paper in claims.PAPERS:

@@ -66,7 +66,9 @@ def test_results_and_pages_may_stand_in_another_folder(
     (here / "definitions" / "world.toml").write_text(f"{head}\n{WORLD}{table}")
     monkeypatch.setattr(sys, "argv", ["run_all.py", "--preset", "worlds", "--device", "cpu", "--out", str(here / "mine")])
     run_all.main()
-    assert {path.name for path in (here / "mine").iterdir()} == {"results", "pages"}
+    assert {path.name for path in (here / "mine").iterdir()} == {"results", "pages", "pictures"}
+    assert {path.name for path in (here / "mine" / "pictures").iterdir()} == {"world-plain.webp", "world-oracle.webp"}
+    assert (here / "mine" / "pages" / "results.html").read_text().count('<img src="data:image/webp;base64,') == 2
     assert {path.name for path in (here / "mine" / "pages").iterdir()} == {"results.md", "claims.md", "results.html"}
     assert not (here / "results").exists()
     last = capsys.readouterr().out.splitlines()[-1]

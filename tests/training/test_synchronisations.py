@@ -26,6 +26,7 @@ STEPS = 5
 def counted(recipe: str, monkeypatch: pytest.MonkeyPatch, **phase: Any) -> Counter[str]:
     """Synchronisations of five steps between two checks, without those of reading images."""
     monkeypatch.setattr("sbirlib.losses.cross_entropy.check_labels", lambda *_: None)  # on a GPU it reads nothing
+    monkeypatch.setattr("sbirlib.miners.hardest.WITH_OFFSET", ())  # as on a GPU
     pipeline = small(Subject("recipe", recipe, {f"phases.0.{key}": value for key, value in phase.items()}), steps=3 * STEPS)
     plan, source, _ = pipeline._start(separable(), Run(workers=0, progress=False))
     mode = Synchronisations()

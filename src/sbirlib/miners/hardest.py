@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sbirlib.interfaces import Features, Triplets
 
+WITH_OFFSET = (torch.float32, torch.float64)  # types that are compared by an offset on a CPU
 BLOCK = 2**19  # distances that are gone through at once, in memory that stays the same
 
 
@@ -33,7 +34,7 @@ def hardest(distances: Tensor, candidates: Tensor, *, farthest: bool) -> Tensor:
     """
     if not distances.numel():
         return torch.full((len(distances),), -1, device=distances.device)
-    if distances.device.type != "cpu" or distances.dtype not in (torch.float32, torch.float64):
+    if distances.device.type != "cpu" or distances.dtype not in WITH_OFFSET:
         return _masked(distances, candidates, farthest)
     row = _offset(distances, candidates, farthest)
     # the others are rows without a candidate, or with values past the offset
