@@ -54,6 +54,15 @@ def figure(category: int, instance: int, sketch: bool) -> Image.Image:
     return image
 
 
+SMALL = """
+encoder = { name = "backbone", backbone = "test_resnet", pretrained = false, dim = 16 }
+losses = ["cross_entropy"]
+transform = { size = 32 }
+sampler = { categories = 3, per_modality = 2 }
+phases = [{ steps = 2, optimizer = { lr = 1e-3 } }]
+"""  # a recipe of two steps, for `write_figures`
+
+
 def write_figures(root: Path, each: int) -> None:
     """A folder of six classes with so many sketches and photos each."""
     for c in range(6):

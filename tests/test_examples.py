@@ -8,16 +8,9 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from tests.conftest import write_figures
+from tests.conftest import SMALL, write_figures
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-RECIPE = """
-encoder = { name = "backbone", backbone = "test_resnet", pretrained = false, dim = 16 }
-losses = ["cross_entropy"]
-transform = { size = 32 }
-sampler = { categories = 3, per_modality = 2 }
-phases = [{ steps = 2, optimizer = { lr = 1e-3 } }]
-"""
 
 
 def run(name: str, **shorter: str) -> dict[str, Any]:
@@ -50,7 +43,7 @@ def test_a_folder_is_trained_on_searched_and_served(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_figures(tmp_path / "my-data", each=4)
-    Path("small.toml").write_text(RECIPE)
+    Path("small.toml").write_text(SMALL)
     monkeypatch.setattr("sys.argv", ["your_folder.py", "my-data", "small.toml"])
     run("your_folder")
     assert len(re.findall(r"^\d  -?[01]\.\d{3}  .*\.png$", capsys.readouterr().out, flags=re.MULTILINE)) >= 4

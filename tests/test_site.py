@@ -16,7 +16,7 @@ from docs import notebooks, reference
 from nbclient import NotebookClient
 from PIL import Image
 from tests.commands import run
-from tests.conftest import figure, write_figures
+from tests.conftest import SMALL, figure, write_figures
 
 import sbirlib
 from sbirlib import plugin_api
@@ -24,13 +24,6 @@ from sbirlib import plugin_api
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 QUESTIONS = tomllib.loads((ROOT / "tests" / "questions.toml").read_text(encoding="utf-8"))["questions"]
-SMALL = """
-encoder = { name = "backbone", backbone = "test_resnet", pretrained = false, dim = 16 }
-losses = ["cross_entropy"]
-transform = { size = 32 }
-sampler = { categories = 3, per_modality = 2 }
-phases = [{ steps = 2, optimizer = { lr = 1e-3 } }]
-"""
 TOWER = 'encoder = { name = "backbone", backbone = "test_resnet", pretrained = false, dim = 16 }\ntransform = { size = 32 }\nphases = []\n'
 # recipes whose weights lie on the hub, and that train for minutes, stand for small ones of the same commands
 STANDS_FOR = {"index clip ": "index tower.toml ", "train sbirlib ": "train small.toml ", "train supcon ": "train small.toml "}

@@ -20,9 +20,10 @@ QUALITY = 80
 
 def draw(experiment: Experiment, row: Row, data: Dataset, queries: Encoded, gallery: Encoded, values: Tensor) -> None:
     """Draw the queries with the highest and the lowest values [Q], where pages are an experimenter's own."""
-    if FOLDERS.pictures is None or rank() > 0:
-        return
+    ranks = experiment.evaluator["name"] in ("category", "instance")  # photos, and not classes
     best, worst = extremes(values, EACH)
+    if FOLDERS.pictures is None or rank() > 0 or not ranks or not best:
+        return
     instances = experiment.evaluator["name"] == "instance"
     picture = retrievals_of(
         list(dict.fromkeys([*best, *worst])), queries, gallery, data.select(experiment.evaluate_on), values=values, instances=instances

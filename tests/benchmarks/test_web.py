@@ -3,6 +3,7 @@
 import base64
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -70,6 +71,9 @@ def test_best_and_worst_queries_stand_in_pages_of_ones_own(tmp_path: Path, monke
     pictures.draw(experiment, row, data, queries, gallery, values)
     assert web.queries(experiment) == "", "the project's own pages have none"
     monkeypatch.setattr(FOLDERS, "pictures", tmp_path)
+    pictures.draw(replace(experiment, evaluator={"name": "classification"}), row, data, queries, gallery[:0], values)
+    pictures.draw(experiment, row, data, queries, gallery, torch.full_like(values, torch.nan))
+    assert web.queries(experiment) == "", "no photos are ranked, or no query has a value"
     pictures.draw(experiment, row, data, queries, gallery, values)
     address = re.findall(r'<img src="data:image/webp;base64,([\w+/=]+)"', web.queries(experiment))
     assert len(address) == 1
