@@ -32,10 +32,6 @@ class _Limit(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.left, self.calls, self.message = limit, calls, message
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here; torch's own wrapper would import the compiler, which takes seconds
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = kwargs or {}
         makes = any(argument.name == "device" for argument in func._schema.arguments)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import faiss
 import numpy as np
 import torch
 from pydantic import TypeAdapter
@@ -24,10 +25,8 @@ from sbirlib.retrieval.indexes.fields import Column
 from sbirlib.retrieval.indexes.manifest import FileName
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Shard, read_shard, write_shard
 from sbirlib.spec import part
-from sbirlib.threads import in_threads
 
 ROWS = 65_536  # of a shard
-GATHER = 2**20  # bytes of vectors that are copied out at once: few enough to stay in the cache until they are multiplied
 
 
 class Saved(Schema):
@@ -123,7 +122,7 @@ class Local(Index):
             return torch.empty(len(vectors), 0), torch.empty(len(vectors), 0, dtype=torch.int64)
         flat = vectors.reshape(-1, vectors.shape[-1])
         rows = self.shortlist(flat, k, allowed)
-        scores, ids = self._exhaustive(flat, k, allowed) if rows is None else self._scored(flat, rows, k)
+        scores, ids = self._exhaustive(flat, k, allowed) if rows is None else self._scored(flat, rows)
         if not np.isfinite(scores[ids >= 0]).all() or (rows is None and (ids < 0).any()):
             raise InputError(
                 "vectors of this index hold NaN, infinity or numbers near it, so nothing can be ranked: index the photos again"
@@ -252,19 +251,15 @@ class Local(Index):
         scores, rows = (np.concatenate(blocks, 1) for blocks in zip(*results, strict=True))
         return scores, rows
 
-    def _scored(self, queries: FloatArray, rows: IntArray, k: int) -> Results:
-        """The inner products of queries [N, V] with rows [N, c], -inf for -1."""
-        scores = np.empty(rows.shape, dtype=np.float32)
-        step = max(1, GATHER // (rows.shape[1] * self.dim * 4))
-
-        def score(start: int) -> None:
-            block = slice(start, start + step)
-            vectors = self.rows(np.maximum(rows[block], 0).ravel()).reshape(-1, rows.shape[1], self.dim)
-            np.matmul(vectors, queries[block, :, None], out=scores[block, :, None])
-
-        with in_threads(torch.get_num_threads()) as run:
-            run([partial(score, start) for start in range(0, len(rows), step)])
-        scores[rows < 0] = -np.inf
+    def _scored(self, queries: FloatArray, rows: IntArray) -> Results:
+        """The inner products of queries [N, V] with rows [N, c], -inf for -1; by FAISS, which reads each vector where it lies."""
+        scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+        for start, shard in zip(self._starts.tolist(), self._shards, strict=False):
+            own = (rows >= start) & (rows < start + len(shard))
+            products, ids = np.zeros_like(scores), np.where(own, rows - start, -1)
+            arrays = (faiss.swig_ptr(array) for array in (products, queries, np.asarray(shard.vectors), ids))
+            faiss.fvec_inner_products_by_idx(*arrays, self.dim, *rows.shape)
+            np.copyto(scores, products, where=own)
         return scores, rows
 
     def rows(self, ids: IntArray) -> FloatArray:
