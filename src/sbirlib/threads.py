@@ -1,5 +1,6 @@
-"""Jobs on a thread pool, with one intra-op thread of torch each."""
+"""Cores, and jobs on a thread pool with one intra-op thread of torch each."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,11 @@ import torch
 
 Job = Callable[[], object]
 Run = Callable[[Iterable[Job]], None]
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from sbirlib.data.dataset import Dataset
 from sbirlib.interfaces import Batch, Transform
 from sbirlib.progress import track
+from sbirlib.threads import cores
 
 CACHE_BYTES = 2 * 2**30
 MOST_WORKERS = 16
@@ -80,9 +81,8 @@ def default_workers(prepared: Prepared) -> int:
     """
     if prepared.cache is not None:
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    return min(max(share - 1, 1 if cores > 1 else 0), MOST_WORKERS)
+    share = cores() // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return min(max(share - 1, 1 if cores() > 1 else 0), MOST_WORKERS)
 
 
 def load(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import time
@@ -25,6 +24,7 @@ from sbirlib.errors import InputError
 from sbirlib.options import hold
 from sbirlib.pipeline import Pipeline
 from sbirlib.progress import track
+from sbirlib.threads import cores
 from sbirlib.training.steps import StepEvent
 
 PREFIX = "sbirlib:"  # of the labels around the parts of a step
@@ -148,7 +148,7 @@ def profile(
         precision=pipeline.recipe.precision,
         workers=workers,
         cached=prepared.cache is not None,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         threads=torch.get_num_threads(),
     )
 

@@ -29,10 +29,11 @@ from sbirlib.serve.follower import Follower
 from sbirlib.serve.limits import Limits
 from sbirlib.serve.pictures import Pictures
 from sbirlib.serve.schemas import Field, Fields, Hit, Hits, Page, ValueCount
+from sbirlib.threads import cores
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-THREADS = 4  # that prepare drawings and read photos
+THREADS = 4  # at most, a core each, that prepare drawings and read photos: more would take the GIL from the engine
 VALUES = 100  # of a field, in an answer
 BLANK = "The drawing is blank: draw dark lines on the sheet."
 ID, LARGEST_ID = re.compile("0|[1-9][0-9]{0,18}"), 2**63
@@ -47,7 +48,7 @@ class Service:
     pictures: Pictures
     feedback: Judgements | None
     limits: Limits
-    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "sbirlib-prepare"))
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(min(THREADS, cores()), "sbirlib-prepare"))
     _fields: tuple[tuple[int, int], Fields] | None = None
     _counting: asyncio.Lock = field(default_factory=asyncio.Lock)
 

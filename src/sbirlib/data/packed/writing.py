@@ -28,6 +28,7 @@ from sbirlib.errors import InputError
 from sbirlib.files import locked
 from sbirlib.options import hold
 from sbirlib.progress import track
+from sbirlib.threads import cores
 
 ENTRY = np.dtype(
     [("source", "<u8"), ("bytes", "<i8"), ("width", "<i4"), ("height", "<i4"), ("form", "|u1"), ("digest", "|u1", 16)]
@@ -262,7 +263,7 @@ def _work(target: Path) -> Path:
 
 
 def _threads(dataset: Dataset) -> int:
-    return (os.cpu_count() or 1) if dataset.threads > 1 else 1
+    return cores() if dataset.threads > 1 else 1
 
 
 def _fill(building: Building, dataset: Dataset, shrinking: Shrinking, workers: int, *, progress: bool) -> None:
