@@ -125,14 +125,14 @@ class CodeLists:
     def nearest(self, queries: FloatArray, count: int, allowed: Mask | None, nprobe: int) -> IntArray:
         """Row ids [N, count] of the codes nearest to queries [N, V] in `nprobe` lists, -1 where those hold fewer; `allowed` is [G]."""
         codes, total = self.codes(queries), self.index.ntotal
-        parameters = faiss.SearchParametersIVF(nprobe=nprobe)
+        self.index.nprobe = nprobe
         if allowed is None:
-            nearest: IntArray = self.index.search(codes, count, params=parameters)[1]
+            nearest: IntArray = self.index.search(codes, count)[1]
             return nearest
         k = count
         while True:  # FAISS has no selector for binary codes, so search for more and drop the rows that are not allowed
             k = min(total, math.ceil(1.25 * k * total / allowed.sum()) + 1)
-            rows = self.index.search(codes, k, params=parameters)[1]
+            rows = self.index.search(codes, k)[1]
             valid = (rows >= 0) & allowed[rows]
             if k == total or ((valid.sum(1) >= count) | (rows[:, -1] < 0)).all():
                 order = np.argsort(~valid, axis=1, kind="stable")[:, :count]
