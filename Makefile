@@ -18,10 +18,10 @@ test: install # every check: ruff, mypy, import-linter, pytest
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: install # the tests that take minutes each
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m slow
 
 N ?= 10000
 SEED ?= 0
@@ -49,7 +49,7 @@ release: install # wheels of core and plugins in dist/, installed from the files
 	rm -rf dist/empty
 
 coverage: install # lines of src and plugins that the tests reach, as a table and in coverage/
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --cov=src --cov=plugins --cov-report=term --cov-report=html:coverage
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --cov=src --cov=plugins --cov-report=term --cov-report=html:coverage
 
 clean: # removes .venv, demo, runs, site, dist and coverage
 	rm -rf .venv demo runs site dist docs/reference coverage .coverage

@@ -31,7 +31,6 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.xdist_group("processes")
 def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     commands = "".join(blocks("sh")).splitlines()
     assert len(commands) >= 11

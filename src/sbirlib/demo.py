@@ -30,13 +30,13 @@ SMALL: dict[str, Any] = {  # a network of 1.3 million weights, from scratch, for
     "transform": {"size": 48, "crop": 0.85},
     "sampler": {"categories": 16, "per_modality": 2},  # with few categories a batch, the triplet terms collapse from scratch
     "phases.0": {
-        "steps": 300,
+        "steps": 200,
         "optimizer": {"lr": 3e-3},
         "schedule": {"warmup": 20},
         "parameters": [],
     },
 }
-DATA: dict[str, Any] = {"categories": 60, "unseen": 10, "instances": 20, "sketches": 2}
+DATA: dict[str, Any] = {"categories": 60, "unseen": 10, "instances": 12, "sketches": 2}
 
 
 def demo(out: Path, *, seed: int = 0) -> None:

@@ -177,7 +177,6 @@ def test_it_conforms(name: str) -> None:
     check_part("encoder", name, options={"backbone": RESNET, "pretrained": False, "dim": 8, "norms": "modality", "recalibrate": True})
 
 
-@pytest.mark.xdist_group("processes")
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """With recalibrated norms of each modality; some shares of a batch are of one modality alone."""
     results = []

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from tests.processes.launch import environment, run
 
-pytestmark = pytest.mark.xdist_group("processes")
 CACHED = (
     'phases.0.parameters=[{of = "encoder.backbone.conv1", frozen = true}, {of = "encoder.backbone.bn1", frozen = true}, '
     '{of = "encoder.backbone.layer1", frozen = true}, {of = "encoder.backbone.layer2", frozen = true}]',

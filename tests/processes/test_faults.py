@@ -15,7 +15,6 @@ from tests.processes.launch import run, torchrun
 
 from sbirlib.training import checkpoint
 
-pytestmark = pytest.mark.xdist_group("processes")
 FAULT = "the fault of this test"
 SOON = 60.0  # seconds
 COMMAND = ("--no-python", "sbirlib")

@@ -1,7 +1,8 @@
 """Gathered rows and averaged gradients: two processes equal one."""
 
-import subprocess
 import sys
+
+from tests.processes.launch import finished
 
 WORKER = """
 import os, sys, torch
@@ -55,5 +56,5 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path: object) -> None:
     file = f"{tmp_path}/worker.py"
     with open(file, "w", encoding="utf-8") as script:
         script.write(WORKER)
-    process = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=900, check=False)
+    process = finished([sys.executable, file])
     assert process.stdout.strip() == "equal", process.stderr

@@ -24,8 +24,6 @@ from sbirlib.processes import join, launched
 from sbirlib.training import checkpoint
 from sbirlib.training.plan import check_shares, share
 
-pytestmark = pytest.mark.xdist_group("processes")
-
 
 def train(count: int, data: Path, out: Path, *more: str, **options: Any) -> subprocess.CompletedProcess[str]:
     call = ["train", str(data / "recipe.toml"), "--data", str(data / "figures"), "--out", str(out), *more]

@@ -16,7 +16,6 @@ from sbirlib.recipe import Recipe
 from sbirlib.testing.recipe import small
 from sbirlib.testing.subject import Subject
 
-pytestmark = pytest.mark.xdist_group("processes")
 KINDS = {"vtd": "seed:0", "hard-transfer": "seed:0", "generative": "seed:0", "landmarks": "classification"}  # recipes with their splits
 STEPS = 1
 

@@ -46,19 +46,16 @@ def check_equal(one: Result, several: Result) -> None:
     assert any(float(gradient.abs().max()) > 1e-3 for gradient in one["gradients"].values())
 
 
-@pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("recipe", SOME)
 def test_two_processes_equal_one(results: Callable[[str, int], dict[str, Result]], recipe: str) -> None:
     check_equal(results("some", 1)[recipe], results("some", 2)[recipe])
 
 
-@pytest.mark.xdist_group("processes")
 def test_caching_accumulation_and_clipping_together_equal_one_process(results: Callable[[str, int], dict[str, Result]]) -> None:
     check_equal(*(results("some", count)["mathm+cached"] for count in (1, 2)))
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("recipe", [*TRAINED, *CACHED])
 def test_several_processes_equal_one_for_every_recipe(

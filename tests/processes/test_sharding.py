@@ -10,7 +10,6 @@ import pytest
 import torch
 from tests.processes.launch import run
 
-pytestmark = pytest.mark.xdist_group("processes")
 STOP = 3  # the checkpoint is that of the step before
 JOBS: dict[str, Any] = {
     "whole": {"shard": False},

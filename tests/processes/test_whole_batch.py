@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from tests.processes.launch import run
 
-pytestmark = pytest.mark.xdist_group("processes")
 WORKER = """
 import itertools, torch
 import torch.nn.functional as F

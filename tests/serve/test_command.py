@@ -33,7 +33,6 @@ from sbirlib.serve.server import listen, server_of
 
 SERVE = [sys.executable, "-c", "from sbirlib.cli import main; main()", "serve"]
 SECRET = "a-token-of-the-tests-alone"
-pytestmark = pytest.mark.xdist_group("serve")
 
 
 @contextmanager

@@ -5,12 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 from tests.conftest import figure
 
 from benchmarks.speed.serve import survival
-
-pytestmark = pytest.mark.xdist_group("serve")
 
 
 def test_a_server_that_is_killed_while_photos_come_gives_no_wrong_answer(folder: Path, tmp_path: Path) -> None:

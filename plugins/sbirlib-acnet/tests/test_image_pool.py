@@ -130,7 +130,6 @@ leave()
 """
 
 
-@pytest.mark.xdist_group("processes")
 def test_two_processes_have_the_pool_of_one(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
     for count in (1, 2):

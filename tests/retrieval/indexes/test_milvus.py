@@ -23,7 +23,6 @@ from sbirlib.retrieval.indexes.shards import Record
 pytest.importorskip("pymilvus", reason="the extra `milvus` is not installed")
 GROW = Path(__file__).parent / "milvus_grow.py"
 BATCH = 40  # photos that it adds at a time
-pytestmark = pytest.mark.xdist_group("milvus")  # one server for all
 
 
 @pytest.fixture(params=["a file", pytest.param("a server", marks=pytest.mark.slow)])

@@ -23,7 +23,7 @@ from sbirlib.serve import app
 DRAWING = {"strokes": [{"points": [[0.2, 0.2], [0.8, 0.8]]}]}
 
 
-@pytest.fixture(params=[*KINDS, pytest.param("milvus", marks=pytest.mark.xdist_group("milvus"))])
+@pytest.fixture(params=[*KINDS, "milvus"])
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Index]:
     if request.param == "milvus":
         pytest.importorskip("pymilvus", reason="the extra `milvus` is not installed")
@@ -61,7 +61,6 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "photos.db") if request.param == "a file" else str(request.getfixturevalue("milvus_server").uri)
 
 
-@pytest.mark.xdist_group("milvus")
 def test_an_index_in_milvus_is_served_and_what_is_added_is_there_at_once(uri: str, tmp_path: Path) -> None:
     for i in range(12):
         path = tmp_path / "photos" / f"class{i % 3}" / f"{i}.png"

@@ -12,7 +12,6 @@ from tests.serve.browser.hands import CIRCLE, begins, draw, expect_first, until
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.xdist_group("browser")
 RULES = "axe.run(document, { resultTypes: ['violations'] })"
 
 

@@ -14,8 +14,6 @@ from sbirlib.data.strokes import USUAL_WIDTH
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 
 @pytest.mark.parametrize(("line", "name"), [(CIRCLE, "circle"), (SQUARE, "square"), (TRIANGLE, "triangle")])
 def test_a_shape_that_is_drawn_finds_its_photo(page: Page, line: Line, name: str) -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.xdist_group("browser")
 GIVE = """([kind, bytes, type]) => {
     const file = new File([Uint8Array.from(atob(bytes), (char) => char.charCodeAt(0))], "drawing", { type });
     const data = new DataTransfer();

@@ -20,7 +20,6 @@ from sbirlib.serve.limits import Limits
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
-pytestmark = pytest.mark.xdist_group("browser")
 SECRET = "a-token-of-the-tests-alone"
 
 
