@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {  # a network of 1.3 million weights, from scratch, for
     "transform": {"size": 48, "crop": 0.85},
     "sampler": {"categories": 16, "per_modality": 2},  # with few categories a batch, the triplet terms collapse from scratch
     "phases.0": {
-        "steps": 200,
+        "steps": 160,
         "optimizer": {"lr": 3e-3},
         "schedule": {"warmup": 20},
         "parameters": [],
