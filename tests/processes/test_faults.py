@@ -68,7 +68,7 @@ def goes_on(data: Path, out: Path, undisturbed: Path) -> None:
     assert log == other
 
 
-@pytest.fixture(scope="session")  # tests of a group come in any order
+@pytest.fixture(scope="module")
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run without a fault."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"

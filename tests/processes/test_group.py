@@ -32,7 +32,7 @@ def train(count: int, data: Path, out: Path, *more: str, **options: Any) -> subp
     return run(1, "-c", "from sbirlib.cli import main; main()", *call, **options)
 
 
-@pytest.fixture(scope="session")  # tests of a group come in any order
+@pytest.fixture(scope="module")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders "1" and "2", of runs with so many processes, with what each printed in "stdout" and "stderr"."""
     root = tmp_path_factory.mktemp("trained")

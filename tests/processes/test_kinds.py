@@ -27,7 +27,7 @@ def toml(value: Any) -> str:
     return "[" + ", ".join(map(toml, value)) + "]" if isinstance(value, list | tuple) else json.dumps(value)
 
 
-@pytest.fixture(scope="session")  # tests of a group come in any order
+@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of six classes with six photos each, two sketches of every photo, and the recipes in small, with their own evaluators."""
     root = tmp_path_factory.mktemp("data")

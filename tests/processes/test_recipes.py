@@ -20,7 +20,7 @@ GROUPS = {"some": ((*SOME, "mathm+cached"), "4"), "all": ((*TRAINED, *CACHED), "
 Result = dict[str, Any]
 
 
-@pytest.fixture(scope="session")  # tests of a group come in any order
+@pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], dict[str, Result]]:
     """Results of recipes by name, trained once for each number of processes."""
     folder, known = tmp_path_factory.mktemp("results"), dict[tuple[str, int], dict[str, Result]]()

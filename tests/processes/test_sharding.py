@@ -36,7 +36,7 @@ def results(folder: Path, jobs: dict[str, Any], count: int = 2) -> dict[str, Any
     return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in jobs}
 
 
-@pytest.fixture(scope="session")  # tests of a group come in any order
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("sharding")
     return results(folder, JOBS) | results(folder, ALONE, count=1)
