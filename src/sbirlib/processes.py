@@ -121,7 +121,8 @@ def fail(error: BaseException, text: str) -> None:
     """
     first, alone = first_to_fail(), not lost(error)
     if first:
-        print(text, file=sys.__stderr__ if rank() else sys.stderr, flush=True)  # `sys.stderr` of other ranks may be silenced
+        stderr = sys.__stderr__ if rank() else sys.stderr  # `sys.stderr` of other ranks may be silenced
+        print(f"{text}\n", file=stderr, end="", flush=True)  # in one write, which other processes do not split
     if first and alone:
         _tell_torchrun(text)
     elif world_size() > 1:

@@ -82,6 +82,28 @@ def test_evaluation_and_encoding_are_shared(trained: Path, data: Path, tmp_path:
     assert process.stderr.splitlines().count("sbirlib: add works in one process: run it without torchrun") == 1
 
 
+WRITES = """
+import sys
+from sbirlib import cli, processes
+
+class Writes:
+    def __init__(self): self.texts = []
+    def write(self, text): self.texts += [text] if text else []
+    def flush(self): pass
+
+sys.stderr = writes = Writes()
+cli._log_on_stderr()
+cli.logging.getLogger("sbirlib").info("a message")
+processes.fail(ValueError(), "an error")
+print(writes.texts)
+"""
+
+
+def test_a_line_is_one_write_which_no_other_process_splits() -> None:
+    process = run(1, "-c", WRITES)
+    assert process.stdout.strip() == r"['sbirlib: a message\n', 'an error\n']", process.stderr
+
+
 @pytest.mark.parametrize(
     ("count", "settings", "message"),
     [

@@ -102,10 +102,10 @@ def main() -> None:
 
 
 class _Stderr(logging.Handler):
-    """One line on stderr for each record, above a progress bar where there is one."""
+    """One line on stderr for each record, above a progress bar where there is one; in one write, so that processes do not split each other's."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(f"sbirlib: {printable(record.getMessage()[:LONGEST], lines=True)}", file=sys.stderr)
+        tqdm.write(f"sbirlib: {printable(record.getMessage()[:LONGEST], lines=True)}\n", file=sys.stderr, end="")
 
 
 def _log_on_stderr() -> None:
