@@ -14,7 +14,7 @@ import tomllib
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -114,7 +114,8 @@ def options_of(constructor: Callable[..., Any]) -> dict[str, Option]:
     """The options of a component's constructor: its keyword-only parameters. Raises InputError for annotations that name nothing."""
     call = constructor.__init__ if inspect.isclass(constructor) else constructor
     try:
-        hints = get_type_hints(call, include_extras=True)
+        fields = is_dataclass(constructor)  # inherited ones, too, each resolved in the module of its class
+        hints = get_type_hints(constructor if fields else call, include_extras=True)
     except NameError as error:
         raise InputError(f"the annotations of {constructor.__qualname__} cannot be resolved: {error}") from error
     meanings = meanings_of(constructor)

@@ -7,15 +7,14 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Interval
-from PIL import Image
 from torch import Tensor
 
+from sbirlib.data.around import Around
 from sbirlib.errors import InputError
-from sbirlib.interfaces import Component, Transform
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShuffledPatches(Component):
+class ShuffledPatches(Around):
     """The preparation and augmentation of `transform`, after which training cuts a share of the images in cells x cells patches, in random order.
 
     Where the inner transform is `paired`, a sketch and its photos are cut and ordered alike, so that what lies in a patch is compared and not the
@@ -31,7 +30,6 @@ class ShuffledPatches(Component):
     96
     """
 
-    transform: Transform
     cells: Annotated[int, Ge(2)] = 2
     share: Annotated[float, Interval(ge=0, le=1)] = 0.5
 
@@ -40,20 +38,6 @@ class ShuffledPatches(Component):
             raise InputError(
                 f"shuffled_patches: size = {self.size} cannot be cut in {self.cells} equal parts: take a multiple of {self.cells}"
             )
-
-    @property
-    def size(self) -> int:
-        """Side S of the square, in pixels."""
-        return self.transform.size
-
-    @property
-    def paired(self) -> bool:
-        """Whether images of one instance are changed alike."""
-        return bool(getattr(self.transform, "paired", False))
-
-    def prepare(self, image: Image.Image, modality: int) -> Tensor:
-        """A PIL image to uint8 [3, S, S], the same every time."""
-        return self.transform.prepare(image, modality)
 
     def augment(self, image: Tensor, modality: int) -> Tensor:
         """Random change of a prepared image uint8 [3, S, S], by torch's global generator."""

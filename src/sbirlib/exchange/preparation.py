@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sbirlib.data.patches import ShuffledPatches
+from sbirlib.data.around import Around
 from sbirlib.data.transforms import INK, WHITE, Sbir
 from sbirlib.edges import BLUR, FLAT, HIGH, LOW
 from sbirlib.interfaces import PHOTO, Transform
@@ -14,7 +14,7 @@ RESIZE = "resize bilinearly with antialiasing (Pillow's BILINEAR: the triangle f
 
 def steps(transform: Transform, modality: int) -> list[str]:
     """The steps from a file to the tensor [3, S, S], in order; a transform of another plugin is named alone."""
-    if isinstance(transform, ShuffledPatches):
+    if isinstance(transform, Around):
         return steps(transform.transform, modality)
     if not isinstance(transform, Sbir):
         return [READ, f"{type(transform).__name__}.prepare of sbirlib's plugin: its code says how", TENSOR]
