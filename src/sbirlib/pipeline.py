@@ -31,7 +31,7 @@ from sbirlib.retrieval.informative import uninformative
 from sbirlib.search import SearchIndex
 from sbirlib.spec import part
 from sbirlib.training import checkpoint
-from sbirlib.training.description import Chosen, Data
+from sbirlib.training.description import Chosen, Data, Tower
 from sbirlib.training.interpolation import check_interpolation
 from sbirlib.training.model import Model
 from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training, warn_of_long_starts
@@ -39,6 +39,7 @@ from sbirlib.training.randomness import RandomStream, drawn_from, make_all
 from sbirlib.training.run import Run, train
 from sbirlib.training.source import Source
 from sbirlib.training.steps import Position, StepEvent, steps
+from sbirlib.training.tower import without_tower
 from sbirlib.training.warm_start import interpolate, warm_start
 from sbirlib.visual.retrievals import retrievals
 
@@ -313,11 +314,12 @@ class Pipeline:
         if rank() == 0:
             checkpoint.write(path, self.model.tensors(), self._about(exported=False))
 
-    def export(self, path: str | Path) -> None:
-        """Write encoder, transform and recipe, all that search needs, in one safetensors file; `load` reads it."""
+    def export(self, path: str | Path, *, whole: bool = True) -> None:
+        """Write all that search needs in one file for `load`; if not `whole`, pretrained weights that are as they were by their digest alone."""
         if rank() == 0:
             tensors = {k: v for k, v in self.model.tensors().items() if k.startswith("encoder.")}
-            checkpoint.write(path, tensors, self._about(exported=True))
+            tensors, tower = (tensors, None) if whole else without_tower(tensors, self.recipe)
+            checkpoint.write(path, tensors, self._about(exported=True, tower=tower))
 
     def make_losses(self, categories: Sequence[str], instances: int) -> None:
         """Make the losses for these categories and so many instances, unless they are there for the same."""
@@ -333,13 +335,10 @@ class Pipeline:
             "no loss here is a classifier: the recipe trains none, or it is not trained yet, or was exported without its losses (save keeps them)"
         )
 
-    def _about(self, *, exported: bool) -> dict[str, Any]:
+    def _about(self, *, exported: bool, tower: Tower | None = None) -> dict[str, Any]:
         about = {"recipe": self.recipe.tables(), "categories": list(self.categories), "instances": self.instances, "exported": exported}
-        later = {
-            "chosen": self.chosen and self.chosen.model_dump(),
-            "data": self.data and self.data.model_dump(),
-            "stroke_width": self.stroke_width,
-        }
+        records = {"chosen": self.chosen, "data": self.data, "tower": tower}
+        later = {name: record and record.model_dump() for name, record in records.items()} | {"stroke_width": self.stroke_width}
         return about | {name: value for name, value in later.items() if value is not None}
 
     def _moved(self, device: str | None) -> str:

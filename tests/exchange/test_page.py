@@ -43,10 +43,11 @@ def run(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_commands_and_a_search_by_onnxruntime_and_numpy_alone(
     folder: Path, hub: Hub, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert len(commands()) == 3
+    assert len(commands()) == 4
     for command in commands():
         run(command, monkeypatch)
     assert {file.name for file in Path("exported").iterdir()} == {"query.onnx", "gallery.onnx", "preparation.json"}
+    assert Path("encoder.safetensors").is_file()
     (files,) = hub.repositories["owner/name"].commits.values()
     assert b"| mAP@all |" in files["README.md"]
 

@@ -117,8 +117,8 @@ def test_too_many_processes_are_refused_before_data_is_read(
 ) -> None:
     process = train(count, data, tmp_path / "run", *settings)
     assert process.returncode != 0
-    said = [line for line in process.stderr.splitlines() if line.startswith("sbirlib: ") and "processes (gloo)" not in line]
-    assert len(said) == 1, said
+    lines = [line for line in process.stderr.splitlines() if line.startswith("sbirlib: ") and "processes (gloo)" not in line]
+    assert len(lines) == 1, lines
     assert message in process.stderr
     assert not (tmp_path / "run").exists()
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.training.test_validation import Scripted
 
 from sbirlib import InputError, build, load, split
 from sbirlib.data.dataset import SPLITS, Dataset
 from sbirlib.pipeline import Pipeline
+from sbirlib.spec import part
 from sbirlib.testing.world import separable
 
 SHARES = [0.8, 0.0, 0.4]
@@ -55,6 +57,16 @@ def test_the_share_with_the_largest_metric_is_taken(images: Dataset, tmp_path: P
     )
     again = pipeline([0.2, 0.5, 0.3]).fit(images, progress=False, out=tmp_path / "run", resume=True)
     assert all(torch.equal(value, backbone(trained)[name]) for name, value in backbone(again).items())
+
+
+def test_pretrained_weights_are_those_of_the_file_however_deep_the_module_is(images: Dataset, tmp_path: Path) -> None:
+    weights = part("encoder", {"name": "backbone", "backbone": "test_resnet", "pretrained": False, "dim": 8}).backbone.state_dict()
+    save_file(weights, tmp_path / "w.safetensors")
+    inner = {"name": "backbone", "backbone": "test_resnet", "weights": str(tmp_path / "w.safetensors"), "dim": 8}
+    settings = {"module": "encoder.encoder.backbone", "shares": [1.0]}
+    trained = pipeline(encoder={"name": "centred", "encoder": inner}, interpolate=settings).fit(images, progress=False)
+    own = trained.encoder.get_submodule("encoder.backbone").state_dict()
+    assert all(torch.equal(own[name], value) for name, value in weights.items() if value.is_floating_point())
 
 
 def test_a_saved_model_holds_its_share(images: Dataset, tmp_path: Path) -> None:

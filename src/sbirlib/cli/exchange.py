@@ -1,4 +1,4 @@
-"""Verbs that hand a model to others: as ONNX files, and through the Hugging Face Hub."""
+"""Verbs that hand a model to others: as a file, as ONNX files, and through the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -8,20 +8,36 @@ from typing import Annotated
 import typer
 
 from sbirlib.cli.options import ModelName, SetModel, open_model, settings
+from sbirlib.errors import InputError
 
 
 def export(
     model: ModelName,
-    onnx: Annotated[Path, typer.Option(help="a folder for the ONNX files and preparation.json, which says how to use them")],
+    onnx: Annotated[Path | None, typer.Option(help="a folder for the ONNX files and preparation.json, which says how to use them")] = None,
+    out: Annotated[Path | None, typer.Option(help="a file of the encoder for sbirlib, without losses")] = None,
+    whole: Annotated[
+        bool,
+        typer.Option("--whole/--adapter", help="all weights, or those that training changed; the others are then named by their digest"),
+    ] = True,
     set_: SetModel = None,
 ) -> None:
-    """Write the encoder as ONNX files for programs without sbirlib, and compare them with torch."""
-    from sbirlib.exchange.onnx import export_onnx
+    """Write the encoder as one file, or as ONNX files for programs without sbirlib, which are compared with torch."""
+    if onnx is None and out is None:
+        raise InputError("nothing to write: give --onnx FOLDER, or --out FILE")
+    if out is None and not whole:
+        raise InputError("--adapter goes with --out: ONNX files hold all weights")
+    pipeline = open_model(model, settings(set_))
+    if out is not None:
+        pipeline.model.load_weights()  # of a recipe that needs no training
+        pipeline.export(out, whole=whole)
+        typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+    if onnx is not None:
+        from sbirlib.exchange.onnx import export_onnx
 
-    exported = export_onnx(open_model(model, settings(set_)), onnx)
-    for file in exported.files:
-        typer.echo(f"{file}: {file.stat().st_size:,} bytes")
-    typer.echo(f"largest difference from torch's vectors, for random images: {exported.difference:.1e}")
+        exported = export_onnx(pipeline, onnx)
+        for file in exported.files:
+            typer.echo(f"{file}: {file.stat().st_size:,} bytes")
+        typer.echo(f"largest difference from torch's vectors, for random images: {exported.difference:.1e}")
 
 
 def push(

@@ -78,14 +78,12 @@ def settings(pairs_: list[str] | None) -> dict[str, Any]:
 
 
 def open_model(model: str, changes: Mapping[str, Any]) -> Pipeline:
-    """A saved model, or a recipe by its name or TOML file with these changes."""
+    """A saved model, with the place of its tower's weights if need be, or a recipe by its name or TOML file with these changes."""
     from sbirlib import load
     from sbirlib.recipe_file import names_recipe
 
-    if changes and not names_recipe(model):
-        raise InputError(
-            f"{model} is no recipe but a saved model, which stays as it was trained: leave out --set {next(iter(changes))}=..."
-        )
+    if (others := [key for key in changes if not key.endswith(".weights")]) and not names_recipe(model):
+        raise InputError(f"{model} is no recipe but a saved model, which stays as it was trained: leave out --set {others[0]}=...")
     return load(model, **changes)
 
 

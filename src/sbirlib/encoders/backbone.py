@@ -86,7 +86,8 @@ class Backbone(Encoder):
         super().__init__()
         own = {"global_pool": pooling, "output_stride": output_stride}
         own = {name: value for name, value in own.items() if value is not None}
-        self.weights, self.start, self.ready = weights, start, isinstance(backbone, nn.Module) or not (pretrained or weights)
+        self.published = not isinstance(backbone, nn.Module) and bool(pretrained or weights)
+        self.weights, self.start, self.ready = weights, start, not self.published
         if isinstance(backbone, nn.Module):
             unused = [OPTIONS[name] for name in own] + ["weights"] * bool(weights) + ["timm_options"] * bool(timm_options)
             unused += ["start"] * (start != "random")

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sbirlib.errors import InputError
+from sbirlib.training.description import Tower
 
 SLACK = 2**28  # bytes beyond what the file's own size explains: buffers that are not stored, values drawn and dropped
 TIMES = 8  # of the file's bytes; models take 2, for they are initialised before their state is loaded
@@ -19,11 +20,13 @@ CALLS, CALLS_A_TENSOR = 20_000, 50  # tensors that a model may make while it is 
 
 
 @contextmanager
-def limited_to(tensors: Mapping[str, Tensor], source: Any) -> Iterator[None]:
-    """Raise InputError where the block makes many times the bytes of these tensors, of any shape, before the memory is taken."""
-    size = sum(tensor.nbytes for tensor in tensors.values())
+def limited_to(tensors: Mapping[str, Tensor], source: Any, tower: Tower | None = None) -> Iterator[None]:
+    """Raise InputError where the block makes many times the bytes of these tensors, of any shape, and of a tower, before the memory is taken."""
+    size, count = sum(tensor.nbytes for tensor in tensors.values()), len(tensors)
+    if tower is not None:
+        size, count = size + tower.bytes, count + tower.tensors
     message = f"{source} holds {size} bytes of weights, and its recipe asks for a model of many more: it is damaged"
-    with _Limit(SLACK + TIMES * size, CALLS + CALLS_A_TENSOR * len(tensors), message):
+    with _Limit(SLACK + TIMES * size, CALLS + CALLS_A_TENSOR * count, message):
         yield
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from sbirlib.documents import Count, Name, Schema
 
 MAX_CATEGORIES = 1_000_000
+MAX_TENSORS, MAX_BYTES = 100_000, 2**36  # of a tower
 Word = Annotated[str, MaxLen(4096)]
 
 
@@ -52,6 +53,14 @@ class Training(Schema):
     processes: Count = 1
 
 
+class Tower(Schema):
+    """The pretrained tensors that a model leaves out: SHA-256 of all of them, how many they are, and their size."""
+
+    digest: Word
+    tensors: Annotated[int, Ge(1), Le(MAX_TENSORS)]
+    bytes: Annotated[int, Ge(1), Le(MAX_BYTES)]
+
+
 class Data(Schema):
     """The dataset that a checkpoint was trained on: its name, its split, and the SHA-256 of both."""
 
@@ -63,7 +72,8 @@ class Data(Schema):
 class Description(Schema):
     """Description of a model: its recipe, its training categories, the step that validation chose, and, in a checkpoint, its data and its training.
 
-    `stroke_width` is that of its training sketches, as a share of the drawing's side; `xxh3` is the file's digest.
+    `tower` describes pretrained tensors that are left out, and `exported` says that losses are. `stroke_width` is that of its training sketches, as
+    a share of the drawing's side; `xxh3` is the file's digest.
     """
 
     xxh3: Word = ""
@@ -74,6 +84,7 @@ class Description(Schema):
     chosen: Chosen | None = None
     stroke_width: Annotated[float, Gt(0), Lt(1)] | None = None
     data: Data | None = None
+    tower: Tower | None = None
     training: Training | None = None
 
 

@@ -71,6 +71,13 @@ def choose_share(model: Model, recipe: Recipe, validate: Callable[[], tuple[Mapp
     return Chosen(step=step, metric=name, value=values[best], share=best)
 
 
+def untrained(recipe: Recipe) -> Encoder:
+    """The recipe's encoder as it is before training, with its pretrained weights."""
+    encoder: Encoder = make_seeded(recipe.encoder, recipe.seed, "encoder")
+    Model(encoder).load_weights()
+    return encoder
+
+
 def holds_object(spec: Spec) -> bool:
     """Whether a component, or a part of it, is an object that the caller handed over."""
     parts = spec.options.values()
@@ -78,7 +85,6 @@ def holds_object(spec: Spec) -> bool:
 
 
 def _pretrained(recipe: Recipe, module: str) -> State:
-    encoder: Encoder = make_seeded(recipe.encoder, recipe.seed, "encoder")
-    encoder.load_weights()
+    encoder = untrained(recipe)
     state: State = encoder.get_submodule(module.removeprefix("encoder").removeprefix(".")).state_dict()
     return state
