@@ -75,6 +75,7 @@ class Experiment:
     closed: reason why no more runs are made, where recipes or weights of the stored runs are gone.
     against: the row that all others are compared with.
     rows_of: another experiment, whose rows and claims are used on this data.
+    only: those of its rows that are used, with the claims between them; all where none is named.
     factorial: the rows are the runs of benchmarks.experiments.factorial, and the table is of effects.
     folds: number N of folds of the classes (or instances, as the split is); run s has fold s % N unseen. 0 for none: every run has the same split.
     probe: module of benchmarks.experiments.probes that measures the rows in place of training.
@@ -97,6 +98,7 @@ class Experiment:
     gpu: bool = False
     closed: str = ""
     rows_of: str = ""
+    only: tuple[str, ...] = ()
     factorial: bool = False
     split: str | None = None
     folds: int = 0
@@ -141,8 +143,8 @@ def read(name: str) -> Experiment:
     rows = tuple(_instance(Row, row, f"{name}: row") for row in table.pop("rows", []))
     claims = tuple(_instance(Claim, claim, f"{name}: claim") for claim in table.pop("claims", []))
     if "rows_of" in table:
-        source = read(table["rows_of"])
-        rows, claims = rows + source.rows, claims + source.claims
+        others, theirs = _taken(read(table["rows_of"]), table.get("only"), name)
+        rows, claims = rows + others, claims + theirs
     if table.get("factorial"):
         rows += import_module("benchmarks.experiments.factorial").rows()
     experiment: Experiment = _instance(Experiment, {"name": name, "rows": rows, "claims": claims, **table}, name)
@@ -153,6 +155,17 @@ def read(name: str) -> Experiment:
         if row not in row_names:
             raise InputError(f"{name}: there is no row {row!r}{nearest(row, row_names)}")
     return experiment
+
+
+def _taken(source: Experiment, only: list[str] | None, name: str) -> tuple[tuple[Row, ...], tuple[Claim, ...]]:
+    """The rows of another experiment, or those named in `only`, and the claims between them."""
+    rows = {row.name: row for row in source.rows}
+    for row in only or ():
+        if row not in rows:
+            raise InputError(f"{name}: only: {source.name} has no row {row!r}{nearest(row, rows)}")
+    taken = rows.keys() if only is None else only
+    claims = tuple(claim for claim in source.claims if {claim.better, claim.worse, claim.oracle or claim.worse} <= set(taken))
+    return tuple(row for row in source.rows if row.name in taken), claims
 
 
 def source_models() -> set[str]:

@@ -237,6 +237,18 @@ def test_rows_may_be_those_of_another_experiment(here: Path) -> None:
     assert (other.rows, other.claims) == (tiny.rows, tiny.claims)
 
 
+def test_some_rows_of_another_experiment_come_with_the_claims_between_them(here: Path) -> None:
+    head = TINY.partition("[[rows]]")[0]
+    for only, claims in (('["trained", "plain"]', 1), ('["plain"]', 0)):
+        (here / "definitions" / "some.toml").write_text(head.replace("seeds = 2", f'seeds = 2\nrows_of = "tiny"\nonly = {only}'))
+        some = definition.read("some")
+        assert [row.name for row in some.rows] == [row.name for row in definition.read("tiny").rows if row.name in only]
+        assert len(some.claims) == claims
+    (here / "definitions" / "some.toml").write_text(head.replace("seeds = 2", 'seeds = 2\nrows_of = "tiny"\nonly = ["plane"]'))
+    with pytest.raises(InputError, match="some: only: tiny has no row 'plane'; did you mean 'plain'"):
+        definition.read("some")
+
+
 @pytest.mark.parametrize("name", definition.names())
 def test_every_committed_definition_can_be_read_and_its_rows_built(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBIRLIB_DATA", "somewhere")  # weights are read when they are first needed
