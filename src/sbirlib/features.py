@@ -121,7 +121,7 @@ class Triplets:
     negative: Int[Tensor, " T"]
 
     def __len__(self) -> int:
-        return len(self.anchor)
+        return self.anchor.numel()
 
 
 @dataclass(frozen=True)

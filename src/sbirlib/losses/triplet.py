@@ -31,7 +31,7 @@ def violations(step: Step, *, margin: float, squared: bool = False) -> dict[str,
 
 def mean(values: Tensor) -> Tensor:
     """Mean of values [T], a scalar; zero, with a gradient, without values."""
-    return values.sum() / max(len(values), 1)
+    return values.sum() / max(values.numel(), 1)
 
 
 class Triplet(Loss):

@@ -229,11 +229,11 @@ def test_a_busy_server_is_asked_again(page: Page, tolerated: set[str]) -> None:
 
 def test_further_photos_that_were_refused_can_be_asked_for_again(page: Page, tolerated: set[str]) -> None:
     tolerated.add("500 (Internal Server Error)")
-    answers = [500]
+    refusals = [500]
 
     def refuse(route: Route) -> None:
-        if body(route.request)["offset"] and answers:
-            route.fulfill(status=answers.pop(), json={"detail": "No further photos now."})
+        if body(route.request)["offset"] and refusals:
+            route.fulfill(status=refusals[0], json={"detail": "No further photos now."})
         else:
             route.continue_()
 
@@ -241,7 +241,9 @@ def test_further_photos_that_were_refused_can_be_asked_for_again(page: Page, tol
     draw(page, CIRCLE)
     expect_first(page, "circle")
     scroll_to(page, "No further photos now.")
-    page.get_by_role("button", name="Show more").click()
+    page.get_by_role("button", name="Show more").wait_for()
+    refusals.clear()
+    page.locator("#more").evaluate("button => button.click()")  # hidden by now where the wheel, still turning, has asked again
     page.locator("#message", has_text="No further photos now.").wait_for(state="hidden")
     scroll_to(page, "That is all.")
     assert len(labels(page)) == COUNT

@@ -93,4 +93,5 @@ class BalancedTriplet(Loss):
         for name, values in {"g": g, "w": w, "L": loss}.items():
             for kind, value in values.items():
                 step.log(f"{name}_{kind}", value)
-        return {kind: w[kind] * loss[kind] / self.divisor for kind in loss}
+        terms = {kind: w[kind] * value for kind, value in loss.items()} if self.weighting else loss
+        return terms if self.divisor == 1 else {kind: value / self.divisor for kind, value in terms.items()}

@@ -14,7 +14,7 @@ from sbirlib.retrieval.indexes.shards import FloatArray
 IntArray = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Results = tuple[FloatArray, IntArray]  # scores and row ids
-BETWEEN, SELECTED = range(2, 256), 1024  # queries for which, and photos up to which, torch is faster than FAISS
+FEW, SELECTED = 256, 1024  # queries below which, and photos up to which, torch is faster than FAISS
 COLUMNS = 8192  # vectors of one product, whose scores stay in the cache until they are selected from
 GATHERED = 0.25  # share of allowed rows below which those are copied out, and above which more than k are searched for
 
@@ -33,20 +33,20 @@ def best(vectors: FloatArray, queries: FloatArray, k: int) -> Results:
 def _largest(vectors: FloatArray, queries: FloatArray, k: int) -> Results:
     """Scores and rows [N, k] of the k largest inner products of queries [N, V] with vectors [G, V], in any order.
 
-    Which is faster depends on the number of queries: for one FAISS; for many FAISS too, which selects while it multiplies; in between torch, by up to
-    five times, with the many vectors as the rows of the product.
+    Which is faster depends on the number of queries: for many FAISS, which selects while it multiplies; for few torch, by two to five times, with the
+    many vectors as the rows of the product. One query is asked twice, for a product of a matrix and a vector has one thread.
     """
-    if len(queries) not in BETWEEN or k > SELECTED:
+    if not 0 < len(queries) < FEW or k > SELECTED:
         scores, rows = faiss.knn(queries, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
         return scores, rows
-    wanted, whole = torch.from_numpy(queries), torch.from_numpy(np.asarray(vectors))
+    wanted, whole = torch.from_numpy(queries.repeat(2, 0) if len(queries) == 1 else queries), torch.from_numpy(np.asarray(vectors))
     values, indices = [], []
     for start in range(0, len(whole), COLUMNS):
         products = (whole[start : start + COLUMNS] @ wanted.T).T
         largest = products.topk(min(k, products.shape[1]), dim=1, sorted=False)
         values.append(largest.values)
         indices.append(largest.indices + start)
-    scores, rows = torch.cat(values, 1), torch.cat(indices, 1)
+    scores, rows = torch.cat(values, 1)[: len(queries)], torch.cat(indices, 1)[: len(queries)]
     places = scores.topk(k, dim=1, sorted=False).indices
     return scores.gather(1, places).numpy(), rows.gather(1, places).numpy()
 
