@@ -163,9 +163,9 @@ def _taken(source: Experiment, only: list[str] | None, name: str) -> tuple[tuple
     for row in only or ():
         if row not in rows:
             raise InputError(f"{name}: only: {source.name} has no row {row!r}{nearest(row, rows)}")
-    taken = rows.keys() if only is None else only
-    claims = tuple(claim for claim in source.claims if {claim.better, claim.worse, claim.oracle or claim.worse} <= set(taken))
-    return tuple(row for row in source.rows if row.name in taken), claims
+    selection = rows.keys() if only is None else only
+    claims = tuple(claim for claim in source.claims if {claim.better, claim.worse, claim.oracle or claim.worse} <= set(selection))
+    return tuple(row for row in source.rows if row.name in selection), claims
 
 
 def source_models() -> set[str]:
