@@ -19,7 +19,7 @@ WHITE = 255
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedStrokes(Around):
-    """The preparation and augmentation of `transform`, after which training erases pieces of a sketch's strokes and makes the rest thicker.
+    """The preparation and augmentation of `transform`, after which training erases pieces of a sketch's strokes, and may make the rest thicker.
 
     A piece is the ink within `length` / 2 of a random pixel of ink, measured along the strokes, across pixels that touch: a short stroke goes
     whole, a long one loses an end or has a gap, and a stroke nearby that does not touch it stays. A sketch so becomes that of a person who
@@ -36,9 +36,9 @@ class ChangedStrokes(Around):
     96
     """
 
-    pieces: Annotated[int, Ge(0)] = 4
+    pieces: Annotated[int, Ge(0)] = 2
     length: Annotated[float, Interval(gt=0, le=1)] = 0.25
-    thicker: Annotated[float, Interval(ge=0, le=0.1)] = 0.02
+    thicker: Annotated[float, Interval(ge=0, le=0.1)] = 0.0
 
     def augment(self, image: Tensor, modality: int) -> Tensor:
         """Random change of a prepared image uint8 [3, S, S], by torch's global generator."""
