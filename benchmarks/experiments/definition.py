@@ -142,6 +142,8 @@ def read(name: str) -> Experiment:
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     rows = tuple(_instance(Row, row, f"{name}: row") for row in table.pop("rows", []))
     claims = tuple(_instance(Claim, claim, f"{name}: claim") for claim in table.pop("claims", []))
+    if "only" in table and "rows_of" not in table:
+        raise InputError(f"{name}: only goes with rows_of, the experiment whose rows it names")
     if "rows_of" in table:
         others, theirs = _taken(read(table["rows_of"]), table.get("only"), name)
         rows, claims = rows + others, claims + theirs
@@ -154,12 +156,20 @@ def read(name: str) -> Experiment:
     for row in (experiment.against, *(row for claim in claims for row in (claim.better, claim.worse))):
         if row not in row_names:
             raise InputError(f"{name}: there is no row {row!r}{nearest(row, row_names)}")
+    for row in rows:
+        for source in (*row.warm_start.values(), *row.ensemble):
+            if "/" not in source and source not in row_names:
+                raise InputError(f"{name}: row {row.name!r} starts from {source!r}, which is no row here: add it, or name EXPERIMENT/ROW")
+    if len(set(row_names)) < len(row_names):
+        raise InputError(f"{name}: two rows have one name")
     return experiment
 
 
 def _taken(source: Experiment, only: list[str] | None, name: str) -> tuple[tuple[Row, ...], tuple[Claim, ...]]:
     """The rows of another experiment, or those named in `only`, and the claims between them."""
     rows = {row.name: row for row in source.rows}
+    if only is not None and (not isinstance(only, list) or not all(isinstance(row, str) for row in only)):
+        raise InputError(f"{name}: only = {only!r}: expected a list of names of rows")
     for row in only or ():
         if row not in rows:
             raise InputError(f"{name}: only: {source.name} has no row {row!r}{nearest(row, rows)}")

@@ -19,7 +19,7 @@ from sbirlib.search import SearchIndex
 from sbirlib.sync.source import STEM
 from sbirlib.training import checkpoint
 from sbirlib.training.allocation import limited_to
-from sbirlib.training.tower import with_tower
+from sbirlib.training.tower import read_towers, with_towers
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 def load(model: str | Path, **objects: Any) -> Pipeline:
     """A pipeline as it was saved, exported or checkpointed; or, by a recipe's name or TOML file, as it is before any training.
 
-    A saved one is a file, or on the Hugging Face Hub ("hf:owner/name"). For a file nothing is fetched, and components that were objects are handed
-    over again by their places in the recipe: `load(file, miner=..., **{"losses.mine": ...})`. A file that was exported without its tower takes that
-    from where the recipe says, or from another file, `load(file, **{"encoder.weights": path})`, and holds it against its digest. A recipe is changed
-    by the same keywords, as in `build`; its pretrained weights are fetched, or read from their file, at first use.
+    A saved one is a file, or on the Hugging Face Hub ("hf:owner/name"). Components that were objects are handed over again by their places in the
+    recipe: `load(file, miner=..., **{"losses.mine": ...})`. For a file nothing is fetched, unless it was exported without its tower: that comes from
+    the recipe's source, or another file, `load(file, **{"encoder.encoder.weights": path})`, and is held against its digest. A recipe is changed by
+    the same keywords, as in `build`; its pretrained weights are fetched, or read from their file, at first use.
 
     >>> load("clip", **{"encoder.pretrained": False}).encoder.dim
     768
@@ -55,19 +55,17 @@ def _untrained(name: str, changes: dict[str, Any]) -> Pipeline:
 
 def _saved(path: str | Path, objects: dict[str, Any]) -> Pipeline:
     tensors, about = checkpoint.read_model(path)
-    sources = {place: file for place, file in objects.items() if about.tower and place.endswith(".weights")}
-    tables = recipe_file.with_objects(about.recipe, {place: value for place, value in objects.items() if place not in sources})
-    for place, file in sources.items():
-        tables = recipe_file.assign(tables, place, file)
-    recipe = Recipe.of(tables)
+    towers = about.towers or {}
+    files = {place: file for place, file in objects.items() if towers and place.endswith(".weights")}
+    recipe = Recipe.of(recipe_file.with_objects(about.recipe, {place: value for place, value in objects.items() if place not in files}))
     announce(recipe, path)
-    with limited_to(tensors, path, about.tower):
+    further = read_towers(towers, files, about.recipe, path)
+    with limited_to(tensors, path, further=further, count=sum(tower.tensors for tower in towers.values())):
         pipeline = Pipeline(recipe, categories=about.categories)
         pipeline.chosen, pipeline.data, pipeline.stroke_width = about.chosen, about.data, about.stroke_width
         if not about.exported and about.categories:  # a pipeline that was never trained has no losses yet
             pipeline.make_losses(about.categories, about.instances)
-    if about.tower:
-        tensors = with_tower(tensors, about.tower, pipeline.encoder, path)
+    tensors = with_towers(tensors, towers, files, pipeline.encoder, path)
     try:
         if about.exported:
             pipeline.encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in tensors.items()})

@@ -31,7 +31,7 @@ from sbirlib.retrieval.informative import uninformative
 from sbirlib.search import SearchIndex
 from sbirlib.spec import part
 from sbirlib.training import checkpoint
-from sbirlib.training.description import Chosen, Data, Tower
+from sbirlib.training.description import Chosen, Data
 from sbirlib.training.interpolation import check_interpolation
 from sbirlib.training.model import Model
 from sbirlib.training.plan import Plan, check_encoders, make_losses, plan_training, warn_of_long_starts
@@ -39,7 +39,7 @@ from sbirlib.training.randomness import RandomStream, drawn_from, make_all
 from sbirlib.training.run import Run, train
 from sbirlib.training.source import Source
 from sbirlib.training.steps import Position, StepEvent, steps
-from sbirlib.training.tower import without_tower
+from sbirlib.training.tower import without_towers
 from sbirlib.training.warm_start import interpolate, warm_start
 from sbirlib.visual.retrievals import retrievals
 
@@ -285,8 +285,8 @@ class Pipeline:
         36
         """
         search_index = self.search_index(kind if isinstance(kind, Index) else part("index", kind))
-        place = self._moved(device)
-        search_index.add(photos, fields=fields, skip_bad=skip_bad, device=place, batch_size=batch_size, progress=progress, shared=True)
+        common: dict[str, Any] = {"device": self._moved(device), "batch_size": batch_size, "progress": progress, "shared": True}
+        search_index.add(photos, fields=fields, skip_bad=skip_bad, **common)
         return search_index
 
     def search_index(self, index: Index) -> SearchIndex:
@@ -312,14 +312,16 @@ class Pipeline:
     def save(self, path: str | Path) -> None:
         """Write the whole pipeline, losses included, in one safetensors file; `load` reads it. Of several processes rank 0 writes."""
         if rank() == 0:
-            checkpoint.write(path, self.model.tensors(), self._about(exported=False))
+            exported = bool(self.categories) and not self.losses  # it was loaded from an export
+            checkpoint.write(path, self.model.tensors(), self._about(exported=exported))
 
     def export(self, path: str | Path, *, whole: bool = True) -> None:
         """Write all that search needs in one file for `load`; if not `whole`, pretrained weights that are as they were by their digest alone."""
+        self.model.load_weights()
         if rank() == 0:
             tensors = {k: v for k, v in self.model.tensors().items() if k.startswith("encoder.")}
-            tensors, tower = (tensors, None) if whole else without_tower(tensors, self.recipe)
-            checkpoint.write(path, tensors, self._about(exported=True, tower=tower))
+            tensors, towers = (tensors, None) if whole else without_towers(tensors, self.recipe)
+            checkpoint.write(path, tensors, self._about(exported=True, towers=towers))
 
     def make_losses(self, categories: Sequence[str], instances: int) -> None:
         """Make the losses for these categories and so many instances, unless they are there for the same."""
@@ -335,10 +337,10 @@ class Pipeline:
             "no loss here is a classifier: the recipe trains none, or it is not trained yet, or was exported without its losses (save keeps them)"
         )
 
-    def _about(self, *, exported: bool, tower: Tower | None = None) -> dict[str, Any]:
+    def _about(self, *, exported: bool, towers: Mapping[str, Any] | None = None) -> dict[str, Any]:
         about = {"recipe": self.recipe.tables(), "categories": list(self.categories), "instances": self.instances, "exported": exported}
-        records = {"chosen": self.chosen, "data": self.data, "tower": tower}
-        later = {name: record and record.model_dump() for name, record in records.items()} | {"stroke_width": self.stroke_width}
+        later: dict[str, Any] = {"stroke_width": self.stroke_width, "towers": towers}
+        later |= {name: record and record.model_dump() for name, record in (("chosen", self.chosen), ("data", self.data))}
         return about | {name: value for name, value in later.items() if value is not None}
 
     def _moved(self, device: str | None) -> str:

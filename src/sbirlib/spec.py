@@ -11,7 +11,7 @@ from sbirlib import registry
 from sbirlib.errors import InputError
 from sbirlib.options import REQUIRED, Option, hand_over_again, missing_object, options_of, read_options, refuse, shown, structure
 
-SUPPLIED = ("dim", "categories", "instances")  # options of a loss that training fills in
+SUPPLIED = ("dim", "vector_dim", "categories", "instances")  # options of a loss that training fills in
 CONTRACT = "sbirlib.interfaces"
 CONTRACTS = ("encoder", "miner", "loss", "evaluator", "transform", "sampler", "schedule")  # kinds with an interface
 

@@ -244,9 +244,26 @@ def test_some_rows_of_another_experiment_come_with_the_claims_between_them(here:
         some = definition.read("some")
         assert [row.name for row in some.rows] == [row.name for row in definition.read("tiny").rows if row.name in only]
         assert len(some.claims) == claims
-    (here / "definitions" / "some.toml").write_text(head.replace("seeds = 2", 'seeds = 2\nrows_of = "tiny"\nonly = ["plane"]'))
-    with pytest.raises(InputError, match="some: only: tiny has no row 'plane'; did you mean 'plain'"):
-        definition.read("some")
+    faults = {
+        'rows_of = "tiny"\nonly = ["plane"]': "some: only: tiny has no row 'plane'; did you mean 'plain'",
+        'rows_of = "tiny"\nonly = "plain"': "some: only = 'plain': expected a list of names of rows",
+        'only = ["plain"]': "some: only goes with rows_of",
+    }
+    for keys, message in faults.items():
+        (here / "definitions" / "some.toml").write_text(head.replace("seeds = 2", f"seeds = 2\n{keys}"))
+        with pytest.raises(InputError, match=message):
+            definition.read("some")
+
+
+def test_rows_start_from_rows_that_are_there_and_have_names_of_their_own(here: Path) -> None:
+    row = '[[rows]]\nname = "plain"\nrecipe = "simple"\n'
+    for change, message in (
+        (f'{row}warm_start = {{ encoder = "gone" }}\n', "starts from 'gone', which is no row here"),
+        (row * 2, "two rows have one name"),
+    ):
+        (here / "definitions" / "odd.toml").write_text(TINY.partition("[[rows]]")[0] + change)
+        with pytest.raises(InputError, match=message):
+            definition.read("odd")
 
 
 @pytest.mark.parametrize("name", definition.names())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from PIL import Image, ImageDraw
@@ -59,14 +61,33 @@ def test_strokes_that_do_not_touch_a_piece_stay() -> None:
     assert min(lost) == 0 < max(lost) < 0.8
 
 
-def test_nothing_faint_is_left_of_a_stroke_that_is_erased() -> None:
+def test_nothing_faint_is_left_of_a_stroke_that_is_erased_and_half_of_the_ink_stays() -> None:
     sheet = Image.new("L", (400, 400), 255)
-    ImageDraw.Draw(sheet).line([60, 50, 340, 350], fill=0, width=7)
-    image, transform = INNER.prepare(sheet, SKETCH), ChangedStrokes(transform=INNER, pieces=30, length=1.0, thicker=0.0)
+    draw = ImageDraw.Draw(sheet)
+    draw.line([10, 20, 390, 60], fill=0, width=7)
+    draw.line([60, 250, 140, 350], fill=0, width=7)
+    image, transform = INNER.prepare(sheet, SKETCH), ChangedStrokes(transform=INNER, pieces=1, length=1.0)
     assert len(image.unique()) > 10, "its edges are grey"
-    torch.manual_seed(1)
-    result = transform.augment(image, SKETCH)
-    assert int((result < 255).sum()) == 0
+    shares = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        ink = 255 - transform.augment(image, SKETCH)
+        shares.append(float(ink.sum() / (255 - image.float()).sum()))
+        assert int(ink[:, 20:].sum()) in (0, int((255 - image)[:, 20:].sum())), "the short line is whole, or gone"
+    assert 0.5 < min(shares) < 1
+
+
+def test_colours_stay() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Coloured(Sbir):
+        def augment(self, image: Tensor, modality: int) -> Tensor:
+            return image
+
+    image = sketch().clone()
+    image[0][image[0] < 255] = 250  # cyan ink
+    torch.manual_seed(2)
+    result = ChangedStrokes(transform=Coloured(size=64), pieces=1).augment(image, SKETCH)
+    assert set(map(tuple, result.flatten(1).T.tolist())) <= set(map(tuple, image.flatten(1).T.tolist())) | {(255, 255, 255)}
 
 
 @pytest.mark.parametrize("width", [0.0, 0.5, 1.0, 2.0, 3.3])

@@ -17,7 +17,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="a file of the encoder for sbirlib, without losses")] = None,
     whole: Annotated[
         bool,
-        typer.Option("--whole/--adapter", help="all weights, or those that training changed; the others are then named by their digest"),
+        typer.Option("--whole/--adapter", help="all weights, or without the pretrained ones that training left as they were"),
     ] = True,
     set_: SetModel = None,
 ) -> None:
@@ -26,11 +26,15 @@ def export(
         raise InputError("nothing to write: give --onnx FOLDER, or --out FILE")
     if out is None and not whole:
         raise InputError("--adapter goes with --out: ONNX files hold all weights")
+    from sbirlib.training.checkpoint import read_model
+
     pipeline = open_model(model, settings(set_))
     if out is not None:
-        pipeline.model.load_weights()  # of a recipe that needs no training
         pipeline.export(out, whole=whole)
+        towers = read_model(out)[1].towers or {}
         typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+        for path, tower in towers.items():
+            typer.echo(f"left out: {tower.bytes:,} bytes of {path}, which load takes from where the recipe does")
     if onnx is not None:
         from sbirlib.exchange.onnx import export_onnx
 

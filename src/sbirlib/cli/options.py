@@ -33,7 +33,10 @@ ModelName = Annotated[
 ]
 SetModel = Annotated[
     list[str] | None,
-    typer.Option("--set", help="KEY=VALUE for any key of the recipe, where MODEL is one, as encoder.weights=FILE; repeatable"),
+    typer.Option(
+        "--set",
+        help="KEY=VALUE for any key of the recipe, where MODEL is one, as encoder.weights=FILE; or of a model without its tower; repeatable",
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one")]
 OfIndex = Annotated[Path, typer.Option(help="a folder made by `sbirlib index`")]

@@ -13,7 +13,7 @@ from torch import Tensor
 from sbirlib.data.around import Around
 from sbirlib.interfaces import SKETCH
 
-FAINT = 32 / 255  # least ink that belongs to a stroke
+FAINT = 16 / 255  # least ink that belongs to a stroke
 WHITE = 255
 
 
@@ -22,9 +22,9 @@ class ChangedStrokes(Around):
     """The preparation and augmentation of `transform`, after which training erases pieces of a sketch's strokes, and may make the rest thicker.
 
     A piece is the ink within `length` / 2 of a random pixel of ink, measured along the strokes, across pixels that touch: a short stroke goes
-    whole, a long one loses an end or has a gap, and a stroke nearby that does not touch it stays. A sketch so becomes that of a person who
-    draws less, or with another pen (strokes are removed by Yu et al. 2017, by the order in which they were drawn; here images are enough). Photos
-    are not changed.
+    whole, a long one loses an end or has a gap, and a stroke nearby that does not touch it stays, as does at least half of all ink. A sketch so
+    becomes that of a person who draws less, or with another pen (strokes are removed by Yu et al. 2017, by the order in which they were drawn; here
+    images are enough). Photos are not changed.
 
     Args:
         transform: preparation and augmentation of an image
@@ -46,11 +46,13 @@ class ChangedStrokes(Around):
         number, where, more = torch.rand(()), torch.rand(self.pieces), torch.rand(())
         if modality != SKETCH:
             return image
-        ink = 1 - image[:1].float() / WHITE
-        count = int(number * (self.pieces + 1))
-        ink = ink * ~with_edges(pieces(ink[0] > FAINT, where[:count], round(self.length * self.size / 2)), ink[0])
+        count, ink = int(number * (self.pieces + 1)), 1 - image.float() / WHITE
+        darkest = ink.amax(0)
+        gone = with_edges(pieces(darkest > FAINT, where[:count], round(self.length * self.size / 2)), darkest)
+        if 2 * (darkest * gone).sum() < darkest.sum():  # at least half of the sketch stays
+            ink = ink * ~gone
         ink = thickened(ink, float(more) * self.thicker * self.size)
-        return (WHITE * (1 - ink)).round().to(torch.uint8).expand(3, -1, -1)
+        return (WHITE * (1 - ink)).round().to(torch.uint8)
 
 
 def pieces(ink: Tensor, where: Tensor, reach: int) -> Tensor:
@@ -59,12 +61,15 @@ def pieces(ink: Tensor, where: Tensor, reach: int) -> Tensor:
     >>> pieces(torch.tensor([[1, 1, 1, 0, 1]]).bool(), torch.tensor([0.0]), reach=1)
     tensor([[ True,  True, False, False, False]])
     """
-    pixels = ink.nonzero()
-    seeds = pixels[(where * len(pixels)).long()] if len(pixels) else pixels
-    reached = torch.zeros(ink.shape).index_put((seeds[:, 0], seeds[:, 1]), torch.ones(()))
-    for _ in range(reach if len(seeds) else 0):
-        reached = neighbourhood(reached[None])[0] * ink
-    return reached > 0
+    pixels, reached = ink.nonzero(), torch.zeros_like(ink)
+    for y, x in pixels[(where * len(pixels)).long()].tolist() if len(pixels) else []:
+        near = slice(max(y - reach, 0), y + reach + 1), slice(max(x - reach, 0), x + reach + 1)
+        own, piece = ink[near].float(), torch.zeros_like(ink[near], dtype=torch.float32)
+        piece[y - near[0].start, x - near[1].start] = 1
+        for _ in range(reach):
+            piece = neighbourhood(piece[None])[0] * own
+        reached[near] |= piece > 0
+    return reached
 
 
 def with_edges(piece: Tensor, ink: Tensor) -> Tensor:
@@ -73,12 +78,12 @@ def with_edges(piece: Tensor, ink: Tensor) -> Tensor:
 
 
 def neighbourhood(values: Tensor) -> Tensor:
-    """The largest value around each pixel of [1, S, S] and at it."""
+    """The largest value around each pixel of [C, S, S] and at it."""
     return F.max_pool2d(values[None], 3, stride=1, padding=1)[0]
 
 
 def thickened(ink: Tensor, width: float) -> Tensor:
-    """Ink [1, S, S] from 0 to 1 whose lines are wider by about `width` pixels: the largest of the neighbours, and a share of it for the rest.
+    """Ink [C, S, S] from 0 to 1 whose lines are wider by about `width` pixels: the largest of the neighbours, and a share of it for the rest.
 
     >>> thickened(torch.tensor([[[0.0, 0.0, 1.0, 0.0, 0.0]]]), 1.0)
     tensor([[[0.0000, 0.5000, 1.0000, 0.5000, 0.0000]]])

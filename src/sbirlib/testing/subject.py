@@ -14,7 +14,7 @@ from sbirlib import registry
 from sbirlib.options import REQUIRED, options_of
 from sbirlib.spec import SUPPLIED, Spec, component_kind
 
-FILL = {"dim": 16, "categories": 4, "instances": 8}
+FILL = {"dim": 16, "vector_dim": 16, "categories": 4, "instances": 8}
 BACKBONE = "test_resnet"  # timm's own for tests: a third of a million weights
 SMALL: dict[str, Any] = {
     "pretrained": False,

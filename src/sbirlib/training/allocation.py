@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sbirlib.errors import InputError
-from sbirlib.training.description import Tower
 
 SLACK = 2**28  # bytes beyond what the file's own size explains: buffers that are not stored, values drawn and dropped
 TIMES = 8  # of the file's bytes; models take 2, for they are initialised before their state is loaded
@@ -20,11 +19,12 @@ CALLS, CALLS_A_TENSOR = 20_000, 50  # tensors that a model may make while it is 
 
 
 @contextmanager
-def limited_to(tensors: Mapping[str, Tensor], source: Any, tower: Tower | None = None) -> Iterator[None]:
-    """Raise InputError where the block makes many times the bytes of these tensors, of any shape, and of a tower, before the memory is taken."""
-    size, count = sum(tensor.nbytes for tensor in tensors.values()), len(tensors)
-    if tower is not None:
-        size, count = size + tower.bytes, count + tower.tensors
+def limited_to(tensors: Mapping[str, Tensor], source: Any, *, further: int = 0, count: int = 0) -> Iterator[None]:
+    """Raise InputError where the block makes many times the bytes of these tensors, of any shape, before the memory is taken.
+
+    `further` bytes, of `count` tensors, are in other files.
+    """
+    size, count = further + sum(tensor.nbytes for tensor in tensors.values()), count + len(tensors)
     message = f"{source} holds {size} bytes of weights, and its recipe asks for a model of many more: it is damaged"
     with _Limit(SLACK + TIMES * size, CALLS + CALLS_A_TENSOR * count, message):
         yield

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
-from pydantic import TypeAdapter
+from pydantic import StringConstraints, TypeAdapter
 
 from sbirlib.documents import Count, Name, Schema
 
 MAX_CATEGORIES = 1_000_000
-MAX_TENSORS, MAX_BYTES = 100_000, 2**36  # of a tower
+MAX_TOWERS, MAX_TENSORS, MAX_BYTES = 16, 10_000, 2**36
 Word = Annotated[str, MaxLen(4096)]
 
 
@@ -54,9 +54,9 @@ class Training(Schema):
 
 
 class Tower(Schema):
-    """The pretrained tensors that a model leaves out: SHA-256 of all of them, how many they are, and their size."""
+    """The pretrained tensors of a backbone that a model leaves out: SHA-256 of all of them, how many they are, and their size."""
 
-    digest: Word
+    digest: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
     tensors: Annotated[int, Ge(1), Le(MAX_TENSORS)]
     bytes: Annotated[int, Ge(1), Le(MAX_BYTES)]
 
@@ -72,8 +72,8 @@ class Data(Schema):
 class Description(Schema):
     """Description of a model: its recipe, its training categories, the step that validation chose, and, in a checkpoint, its data and its training.
 
-    `tower` describes pretrained tensors that are left out, and `exported` says that losses are. `stroke_width` is that of its training sketches, as
-    a share of the drawing's side; `xxh3` is the file's digest.
+    `towers` describes pretrained tensors that are left out, by module path, and `exported` says that losses are. `stroke_width` is that of its
+    training sketches, as a share of the drawing's side; `xxh3` is the file's digest.
     """
 
     xxh3: Word = ""
@@ -84,7 +84,7 @@ class Description(Schema):
     chosen: Chosen | None = None
     stroke_width: Annotated[float, Gt(0), Lt(1)] | None = None
     data: Data | None = None
-    tower: Tower | None = None
+    towers: Annotated[dict[Word, Tower], MaxLen(MAX_TOWERS)] | None = None
     training: Training | None = None
 
 

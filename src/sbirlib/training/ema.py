@@ -21,8 +21,8 @@ class Ema:
 
         average <- average + (1 - decay_n) (weights - average),    decay_n = min(decay, n / (n + 9)),    n = 0, 1, ...
 
-    so that the average begins as the weights after the first step, and those of the first steps are soon forgotten. What is no floating-point number
-    is that of the last step.
+    so that the average begins as the weights after the first step, and those of the first steps are soon forgotten. What is no floating-point number,
+    and buffers of losses and miners, such as rows of a memory, are those of the last step.
     """
 
     decay: float | None
@@ -34,9 +34,10 @@ class Ema:
         if self.decay is None:
             return
         share = 1 - min(self.decay, (step - 1) / (step - 1 + EARLY))
+        taken = {name for name, _ in model.named_buffers() if not name.startswith("encoder.")}
         for name, value in model.state_dict().items():
             mean = self.tensors.get(name)
-            if mean is None or not value.is_floating_point() or mean.shape != value.shape:
+            if mean is None or not value.is_floating_point() or mean.shape != value.shape or name in taken:
                 self.tensors[name] = value.detach().clone()
             else:
                 mean.lerp_(value, share)

@@ -125,7 +125,7 @@ def make_losses(recipe: Recipe, model: Model, categories: int, instances: int) -
     losses = {}
     for name, spec in recipe.losses.items():
         encoders = _encoders_of(name, recipe, model.encoder)
-        supplied = {"dim": encoders[0].dim, "categories": categories, "instances": instances}
+        supplied = {"dim": encoders[0].dim, "vector_dim": encoders[0].vector_dim, "categories": categories, "instances": instances}
         loss: Loss = make_seeded(spec, recipe.seed, f"losses.{name}", **supplied)
         _check_needs(name, loss, encoders, has_miner=model.miner is not None)
         _check_dim(name, recipe, encoders)
@@ -151,16 +151,16 @@ def _check_needs(name: str, loss: Loss, encoders: Sequence[Encoder], *, has_mine
 
 
 def _check_dim(name: str, recipe: Recipe, encoders: Sequence[Encoder]) -> None:
-    spec, dims = recipe.losses[name], sorted({encoder.dim for encoder in encoders})
-    dim = spec.options.get("dim")
-    if dim is not None and dims != [dim]:
-        raise InputError(
-            f"losses.{name}.dim is {dim}, but the embedding it reads has {' and '.join(map(str, dims))} dimensions: leave it out to have it filled in"
-        )
-    if len(dims) > 1 and spec.instance is None and "dim" in options_of(spec.constructor()):
-        raise InputError(
-            f"loss {name!r} acts in phases with embeddings of {' and '.join(map(str, dims))} dimensions: give each phase its own loss"
-        )
+    spec = recipe.losses[name]
+    for option, read in (("dim", "embedding"), ("vector_dim", "vector")):
+        dims, dim = sorted({getattr(encoder, option) for encoder in encoders}), spec.options.get(option)
+        there = " and ".join(map(str, dims))
+        if dim is not None and dims != [dim]:
+            raise InputError(
+                f"losses.{name}.{option} is {dim}, but the {read} it reads has {there} dimensions: leave it out to have it filled in"
+            )
+        if len(dims) > 1 and spec.instance is None and option in options_of(spec.constructor()):
+            raise InputError(f"loss {name!r} acts in phases with {read}s of {there} dimensions: give each phase its own loss")
 
 
 def _optimizers(rules: Rules, phase: Phase) -> Optimizers:

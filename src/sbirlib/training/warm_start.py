@@ -20,8 +20,11 @@ def warm_start(model: Model, path: str | Path, module: str) -> None:
     Raises InputError where either model has no such module, or the two differ in shape.
     """
     ours, _, theirs = module.partition(":")
-    own, (tensors, _) = find_module(model, ours), checkpoint.read(hub_file(path) if is_hub_name(path) else path)
+    own, (tensors, about) = find_module(model, ours), checkpoint.read_model(hub_file(path) if is_hub_name(path) else path)
     prefix = f"{theirs or ours}."
+    for tower in about.towers or ():
+        if f"{tower}.".startswith(prefix) or prefix.startswith(f"{tower}."):
+            raise InputError(f"{path} was exported without the weights of {tower}: load it, and save or export it whole")
     state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     if not state:
         paths = {name.rpartition(".")[0] for name in checkpoint.of_model(tensors)}

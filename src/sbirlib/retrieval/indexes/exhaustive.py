@@ -15,40 +15,68 @@ IntArray = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Results = tuple[FloatArray, IntArray]  # scores and row ids
 FEW, SELECTED = 256, 1024  # queries below which, and photos up to which, torch is faster than FAISS
+SPARE = 8  # rows beyond k that are scored by themselves
 COLUMNS = 8192  # vectors of one product, whose scores stay in the cache until they are selected from
 GATHERED = 0.25  # share of allowed rows below which those are copied out, and above which more than k are searched for
 
 
 def best(vectors: FloatArray, queries: FloatArray, k: int) -> Results:
-    """Scores and rows [N, min(k, G)] of the largest inner products of queries [N, V] with vectors [G, V]."""
+    """Scores and rows [N, min(k, G)] of the largest inner products of queries [N, V] with vectors [G, V].
+
+    A product of matrices rounds a row by its place in it. So somewhat more rows are taken from it, and scored by themselves: equal vectors then
+    have equal scores.
+    """
     k = min(k, len(vectors))
-    scores, rows = in_order(*_largest(vectors, queries, min(k + 1, len(vectors))))
-    if k < len(vectors):
-        for i in np.flatnonzero(scores[:, k - 1] == scores[:, k]):  # FAISS may have cut a group of equal scores: take the lowest rows
-            all_scores, row = in_order(*faiss.knn(queries[i : i + 1], vectors, len(vectors), metric=faiss.METRIC_INNER_PRODUCT))
-            scores[i], rows[i] = all_scores[0, : k + 1], row[0, : k + 1]
+    rows = _nearest(vectors, queries, min(k + SPARE, len(vectors)))
+    scores, rows = in_order(products(vectors, queries, rows), rows)
+    if 0 < k < len(vectors):
+        for i in np.flatnonzero(scores[:, k - 1] == scores[:, -1]):  # a group of equal scores may be cut: take its lowest rows
+            every = np.arange(len(vectors))[None]
+            all_scores, row = in_order(products(vectors, queries[i : i + 1], every), every)
+            scores[i, :k], rows[i, :k] = all_scores[0, :k], row[0, :k]
     return scores[:, :k], rows[:, :k]
 
 
-def _largest(vectors: FloatArray, queries: FloatArray, k: int) -> Results:
-    """Scores and rows [N, k] of the k largest inner products of queries [N, V] with vectors [G, V], in any order.
+def products(vectors: FloatArray, queries: FloatArray, rows: IntArray) -> FloatArray:
+    """The inner products [N, c] of each query [N, V] with its rows [N, c] of the vectors [G, V], 0 for -1; FAISS reads each where it lies."""
+    scores = np.zeros(rows.shape, dtype=np.float32)
+    arrays = [scores, *(np.ascontiguousarray(array) for array in (queries, vectors, rows))]
+    faiss.fvec_inner_products_by_idx(*map(faiss.swig_ptr, arrays), queries.shape[1], *rows.shape)
+    return scores
+
+
+def _nearest(vectors: FloatArray, queries: FloatArray, k: int) -> IntArray:
+    """Rows [N, k] of the k largest inner products of queries [N, V] with vectors [G, V], in any order.
 
     Which is faster depends on the number of queries: for many FAISS, which selects while it multiplies; for few torch, by two to five times, with the
     many vectors as the rows of the product. One query is asked twice, for a product of a matrix and a vector has one thread.
     """
-    if not 0 < len(queries) < FEW or k > SELECTED:
-        scores, rows = faiss.knn(queries, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
-        return scores, rows
-    wanted, whole = torch.from_numpy(queries.repeat(2, 0) if len(queries) == 1 else queries), torch.from_numpy(np.asarray(vectors))
+    alone = len(queries) == 1
+    if not 0 < len(queries) < FEW or k > SELECTED or (alone and (torch.get_num_threads() == 1 or len(vectors) < COLUMNS)):
+        rows: IntArray = faiss.knn(queries, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)[1]
+        return rows
+    wanted, whole = torch.from_numpy(queries.repeat(2, 0) if alone else queries), _shared(vectors)
     values, indices = [], []
     for start in range(0, len(whole), COLUMNS):
-        products = (whole[start : start + COLUMNS] @ wanted.T).T
-        largest = products.topk(min(k, products.shape[1]), dim=1, sorted=False)
+        scores = (whole[start : start + COLUMNS] @ wanted.T).T
+        largest = scores.topk(min(k, scores.shape[1]), dim=1, sorted=False)
         values.append(largest.values)
         indices.append(largest.indices + start)
-    scores, rows = torch.cat(values, 1)[: len(queries)], torch.cat(indices, 1)[: len(queries)]
-    places = scores.topk(k, dim=1, sorted=False).indices
-    return scores.gather(1, places).numpy(), rows.gather(1, places).numpy()
+    places = torch.cat(values, 1).topk(k, dim=1, sorted=False).indices
+    return torch.cat(indices, 1).gather(1, places)[: len(queries)].numpy()
+
+
+class _Writable:
+    """An array that says that it may be written to; torch warns of others."""
+
+    def __init__(self, array: FloatArray) -> None:
+        self.array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def _shared(array: FloatArray) -> torch.Tensor:
+    """A tensor over an array [G, V] where it lies, which may be a file that is only read."""
+    return torch.from_numpy(np.asarray(_Writable(np.asarray(array))))
 
 
 def best_allowed(vectors: FloatArray, queries: FloatArray, k: int, allowed: Mask | None) -> Results:
