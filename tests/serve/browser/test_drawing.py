@@ -29,7 +29,8 @@ def test_a_shape_that_is_drawn_finds_its_photo(page: Page, line: Line, name: str
 def test_undo_redo_and_clear(page: Page) -> None:
     draw(page, CIRCLE)
     expect_first(page, "circle")
-    draw(page, [(0.2, 0.2), (0.8, 0.8)])
+    with page.expect_request(begins):
+        draw(page, [(0.2, 0.2), (0.8, 0.8)])
     with page.expect_request(begins) as search:
         page.keyboard.press("Control+z")
     assert len(strokes(search.value)) == 1
