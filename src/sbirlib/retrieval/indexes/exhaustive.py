@@ -16,6 +16,7 @@ Mask = NDArray[np.bool_]
 Results = tuple[FloatArray, IntArray]  # scores and row ids
 FEW, SELECTED = 256, 1024  # queries below which, and photos up to which, torch is faster than FAISS
 SPARE = 8  # rows beyond k that are scored by themselves
+GATHERED_VALUES = 2**20  # numbers of rows that are scored by themselves at once
 COLUMNS = 8192  # vectors of one product, whose scores stay in the cache until they are selected from
 GATHERED = 0.25  # share of allowed rows below which those are copied out, and above which more than k are searched for
 
@@ -31,17 +32,23 @@ def best(vectors: FloatArray, queries: FloatArray, k: int) -> Results:
     scores, rows = in_order(products(vectors, queries, rows), rows)
     if 0 < k < len(vectors):
         for i in np.flatnonzero(scores[:, k - 1] == scores[:, -1]):  # a group of equal scores may be cut: take its lowest rows
-            every = np.arange(len(vectors))[None]
-            all_scores, row = in_order(products(vectors, queries[i : i + 1], every), every)
+            wanted, blocks = queries[i : i + 1], np.array_split(np.arange(len(vectors)), -(-len(vectors) // COLUMNS))
+            every = np.concatenate([products(vectors, wanted, block[None]) for block in blocks], 1)
+            all_scores, row = in_order(every, np.arange(len(vectors))[None])
             scores[i, :k], rows[i, :k] = all_scores[0, :k], row[0, :k]
     return scores[:, :k], rows[:, :k]
 
 
 def products(vectors: FloatArray, queries: FloatArray, rows: IntArray) -> FloatArray:
-    """The inner products [N, c] of each query [N, V] with its rows [N, c] of the vectors [G, V], 0 for -1; FAISS reads each where it lies."""
-    scores = np.zeros(rows.shape, dtype=np.float32)
-    arrays = [scores, *(np.ascontiguousarray(array) for array in (queries, vectors, rows))]
-    faiss.fvec_inner_products_by_idx(*map(faiss.swig_ptr, arrays), queries.shape[1], *rows.shape)
+    """The inner products [N, c] of each query [N, V] with its rows [N, c] of the vectors [G, V], rounded once, from float64.
+
+    By numpy, for FAISS's threads would wait for those of torch, which have just multiplied.
+    """
+    scores = np.empty(rows.shape, dtype=np.float32)
+    height = max(1, GATHERED_VALUES // max(rows.shape[1] * queries.shape[1], 1))
+    for start in range(0, len(rows), height):
+        block = slice(start, start + height)
+        scores[block] = (vectors[rows[block]].astype(np.float64) @ queries[block, :, None].astype(np.float64))[:, :, 0]
     return scores
 
 

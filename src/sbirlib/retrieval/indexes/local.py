@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import faiss
 import numpy as np
 import torch
 from pydantic import TypeAdapter
@@ -19,7 +20,7 @@ from sbirlib.documents import Count, Schema, read_object
 from sbirlib.errors import InputError, nearest
 from sbirlib.progress import track
 from sbirlib.retrieval.indexes.base import Index, State, UnknownField, Where, check_records, merged, new_name
-from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask, Results, best_allowed, products
+from sbirlib.retrieval.indexes.exhaustive import IntArray, Mask, Results, best_allowed
 from sbirlib.retrieval.indexes.fields import Column
 from sbirlib.retrieval.indexes.manifest import FileName
 from sbirlib.retrieval.indexes.shards import FloatArray, Record, Shard, read_shard, write_shard
@@ -255,7 +256,10 @@ class Local(Index):
         scores = np.full(rows.shape, -np.inf, dtype=np.float32)
         for start, shard in zip(self._starts.tolist(), self._shards, strict=False):
             own = (rows >= start) & (rows < start + len(shard))
-            np.copyto(scores, products(shard.vectors, queries, np.where(own, rows - start, -1)), where=own)
+            products, ids = np.zeros_like(scores), np.where(own, rows - start, -1)
+            arrays = (faiss.swig_ptr(array) for array in (products, queries, np.asarray(shard.vectors), ids))
+            faiss.fvec_inner_products_by_idx(*arrays, self.dim, *rows.shape)
+            np.copyto(scores, products, where=own)
         return scores, rows
 
     def rows(self, ids: IntArray) -> FloatArray:
