@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.experiments import definition
 from benchmarks.experiments.definition import Claim, Experiment
 from benchmarks.experiments.folders import FOLDERS
-from benchmarks.experiments.verdicts import VERDICTS, difference, least, oracle_gain, runs_of, verdict
+from benchmarks.experiments.verdicts import VERDICTS, difference, least, oracle_gain, runs_of, shown, verdict
 from benchmarks.pages import fill
 from sbirlib.files import atomic_write
 from sbirlib.retrieval.paired import Difference
@@ -58,7 +57,10 @@ class Line:
 def render() -> None:
     """Write the claims page, and the claims on the methods' pages where there are any, atomically."""
     by_paper = {paper: list(lines_of(paper)) for paper in PAPERS}
-    write(FOLDERS.docs / "claims.md", "\n".join([HEAD, summary(by_paper), *(section(paper, lines) for paper, lines in by_paper.items())]))
+    write(
+        FOLDERS.docs / "claims.md",
+        "\n".join([FOLDERS.named(HEAD), summary(by_paper), *(section(paper, lines) for paper, lines in by_paper.items())]),
+    )
     for paper, lines in by_paper.items():
         page = FOLDERS.docs / "methods" / f"{paper}.md"
         if not page.parent.is_dir():  # a folder of one's own has no methods' pages
@@ -90,7 +92,7 @@ def effect(line: Line) -> str:
 
 def lines_of(paper: str) -> Iterator[Line]:
     """The claims of a paper in all experiments on test splits: those of worlds first."""
-    experiments = [e for e in map(definition.read, definition.names()) if e.paper == paper and e.final]
+    experiments = [e for e in shown() if e.paper == paper and e.final]
     for experiment in sorted(experiments, key=lambda e: (not e.world, e.name)):
         runs = runs_of(experiment)
         for claim in experiment.claims:

@@ -25,5 +25,12 @@ class Folders:
         self.pictures = folder / "pictures"
         self.docs.mkdir(parents=True, exist_ok=True)
 
+    def named(self, text: str) -> str:
+        """Text of a page, with the folders' names as they are here."""
+        own = {"benchmarks/results": "results", "docs/results": "pages/results"} if self.pictures else {}
+        for name, other in own.items():
+            text = text.replace(name, other)
+        return text
+
 
 FOLDERS = Folders()

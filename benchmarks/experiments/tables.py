@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.experiments import definition, factorial
+from benchmarks.experiments import factorial
 from benchmarks.experiments.definition import Claim, Experiment, Row, metrics_of
 from benchmarks.experiments.folders import FOLDERS
-from benchmarks.experiments.verdicts import VERDICTS, Run, Runs, difference, finished, least, runs_of, verdict
+from benchmarks.experiments.verdicts import VERDICTS, Run, Runs, difference, finished, least, runs_of, shown, verdict
 from sbirlib.files import atomic_write
 from sbirlib.retrieval.paired import class_mean
 
@@ -34,9 +34,9 @@ def render() -> None:
 
 
 def page() -> str:
-    """Text of the results page; of what takes a GPU only what was run."""
-    experiments = [each for each in map(definition.read, definition.names()) if not each.gpu or finished(runs_of(each))]
-    return "\n".join([HEAD, summary(experiments), *map(section, experiments)])
+    """Text of the results page."""
+    experiments = shown()
+    return "\n".join([FOLDERS.named(HEAD), summary(experiments), *map(section, experiments)])
 
 
 def summary(experiments: Sequence[Experiment]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
-from benchmarks.experiments import store
+from benchmarks.experiments import definition, store
 from benchmarks.experiments.definition import Claim, Experiment
+from benchmarks.experiments.folders import FOLDERS
 from sbirlib.retrieval.paired import Difference, paired
 
 VERDICTS = ("holds", "does not hold", "no gain that matters", "not decided", "not run yet")
@@ -25,6 +26,12 @@ def runs_of(experiment: Experiment) -> Runs:
     for result in store.read(experiment.name):
         runs.setdefault(result["row"], {})[result["seed"]] = result
     return runs
+
+
+def shown() -> list[Experiment]:
+    """The experiments of the pages: all but those for a GPU that have no run; in a folder of one's own those with runs."""
+    experiments = map(definition.read, definition.names())
+    return [each for each in experiments if finished(runs_of(each)) or not (each.gpu or FOLDERS.pictures)]
 
 
 def finished(runs: Runs) -> dict[str, list[Run]]:

@@ -8,13 +8,13 @@ from html import escape
 from statistics import mean, median
 from typing import Any
 
-from benchmarks.experiments import definition, pictures
+from benchmarks.experiments import pictures
 from benchmarks.experiments.claims import PAPERS, Line, lines_of
 from benchmarks.experiments.definition import Experiment
 from benchmarks.experiments.folders import FOLDERS
 from benchmarks.experiments.forecast import took
 from benchmarks.experiments.tables import difference_text
-from benchmarks.experiments.verdicts import VERDICTS, Run, finished, runs_of
+from benchmarks.experiments.verdicts import VERDICTS, Run, finished, runs_of, shown
 from sbirlib.files import atomic_write
 
 WIDTH, HEIGHT, EDGE = 420, 220, 34  # of a plot, in pixels, and its margin
@@ -36,6 +36,12 @@ words.oninput=filter;verdict.onchange=filter;
 """
 
 
+ABOUT = (
+    "Rendered by <code>python benchmarks/run_all.py --render</code> from the runs in <code>benchmarks/results</code>. A point is a row: "
+    "the mean of its runs against the median of their times. Conditions, notes and the papers' figures stand in <code>docs/results.md</code>."
+)
+
+
 def render() -> None:
     """Write the page atomically."""
     with atomic_write(FOLDERS.docs / "results.html") as partial:
@@ -45,25 +51,26 @@ def render() -> None:
 
 def page() -> str:
     """HTML of the page."""
-    experiments = [definition.read(name) for name in definition.names()]
-    sections = [section(e) for e in sorted(experiments, key=lambda e: bool(e.closed)) if finished(runs_of(e))]
+    experiments = [e for e in sorted(shown(), key=lambda e: bool(e.closed)) if finished(runs_of(e))]
+    sections = [section(e, opened=len(experiments) == 1) for e in experiments]
     options = "".join(f"<option>{each}</option>" for each in VERDICTS)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>sbirlib: results</title><style>{STYLE}</style></head><body><h1>Results</h1>"
-        "<p>Rendered by <code>python benchmarks/run_all.py --render</code> from the runs in <code>benchmarks/results</code>. A point is a row: "
-        "the mean of its runs against the median of their times. Conditions, notes and the papers' figures stand in <code>docs/results.md</code>.</p>"
+        f"<p>{FOLDERS.named(ABOUT)}</p>"
         '<nav><input id="words" type="search" placeholder="filter: a paper, a row, an experiment" size="40" aria-label="filter">'
         f'<select id="verdict" aria-label="verdict"><option value="">all verdicts</option>{options}</select></nav>'
-        f"<h2>Claims</h2>{claims()}<h2>Experiments</h2>{''.join(sections)}<script>{SCRIPT}</script></body></html>\n"
+        f"{claims()}<h2>Experiments</h2>{''.join(sections)}<script>{SCRIPT}</script></body></html>\n"
     )
 
 
 def claims() -> str:
-    """One line a claim: paper, claim, experiment, effect with its interval, and verdict."""
+    """One line a claim: paper, claim, experiment, effect with its interval, and verdict; nothing where there is none."""
     rows = [claim(paper, line) for paper in PAPERS for line in lines_of(paper)]
+    if not rows:
+        return ""
     heads = "".join(f"<th>{head}</th>" for head in ("paper", "claim", "data", "effect", "interval of 95 %", "verdict"))
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f"<h2>Claims</h2><table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def claim(paper: str, line: Line) -> str:
@@ -75,7 +82,7 @@ def claim(paper: str, line: Line) -> str:
     return f'<tr data-text="{text}" data-verdict="{line.verdict}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def section(experiment: Experiment) -> str:
+def section(experiment: Experiment, *, opened: bool = False) -> str:
     """An experiment: its rows in a table, and two plots."""
     runs, metric = runs_of(experiment), experiment.metrics[0]
     done = {row.name: finished(runs)[row.name] for row in experiment.rows if row.name in finished(runs)}
@@ -90,7 +97,7 @@ def section(experiment: Experiment) -> str:
     text = escape(" ".join([experiment.name, experiment.title, PAPERS.get(experiment.paper, ""), *done]).lower(), quote=True)
     closed = " (closed)" if experiment.closed else ""
     return (
-        f'<details data-text="{text}"><summary>{escape(experiment.title)}{closed}</summary><table><thead><tr>{heads}</tr></thead>'
+        f'<details data-text="{text}"{" open" * opened}><summary>{escape(experiment.title)}{closed}</summary><table><thead><tr>{heads}</tr></thead>'
         f'<tbody>{"".join(lines)}</tbody></table><div class="plots">{costs(done, metric, colours)}{curves(done, colours)}</div>'
         f"{queries(experiment)}</details>"
     )

@@ -64,6 +64,7 @@ def test_results_and_pages_may_stand_in_another_folder(
     claim = 'paper = "vtd"\n[[claims]]\nsays = "It helps"\nwhere = "table 1"\nbetter = "oracle"\nworse = "plain"\noracle = "oracle"\n'
     head, table = claim.split("\n", 1)
     (here / "definitions" / "world.toml").write_text(f"{head}\n{WORLD}{table}")
+    (here / "definitions" / "other.toml").write_text(WORLD.replace('world = "style"\n', "", 1))  # not of the preset
     monkeypatch.setattr(sys, "argv", ["run_all.py", "--preset", "worlds", "--device", "cpu", "--out", str(here / "mine")])
     run_all.main()
     assert {path.name for path in (here / "mine").iterdir()} == {"results", "pages", "pictures"}
@@ -71,6 +72,8 @@ def test_results_and_pages_may_stand_in_another_folder(
     assert (here / "mine" / "pages" / "results.html").read_text().count('<img src="data:image/webp;base64,') == 2
     assert {path.name for path in (here / "mine" / "pages").iterdir()} == {"results.md", "claims.md", "results.html"}
     assert not (here / "results").exists()
+    headings = [line for line in (here / "mine" / "pages" / "results.md").read_text().splitlines() if line.startswith("## ")]
+    assert len(headings) == 1 < len(definition.names()), "pages of one's own show the experiments that were run"
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(
         r"(not decided|holds|does not hold): It helps: mAP@all [+-][.0-9]+ \(.*\)(, 100% of the oracle's gain)? \[world\]", last
