@@ -20,9 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch  # before FAISS, so that both have the same threads (sbirlib.retrieval.indexes)
+
+# isort: split
 import faiss
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
