@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
-from sbirlib.data.transforms import Sbir, alpha_ink, drawing, kept_on_sheet, moved, on_white
+from sbirlib.data.transforms import Sbir, alpha_ink, at_size, drawing, kept_on_sheet, moved, on_white
 from sbirlib.errors import InputError
 from sbirlib.interfaces import PHOTO, SKETCH
 
@@ -45,6 +46,18 @@ def test_the_drawing_is_scaled_and_centred_wherever_it_was() -> None:
     assert abs((bottom - top) / (right - left) - 41 / 81) < 0.05  # its aspect is kept
     larger = stroke(size=(400, 300))
     assert torch.equal(output, transform.prepare(larger, SKETCH))
+
+
+@pytest.mark.parametrize("new", [(224, 224), (24, 24), (41, 55), (1, 150), (400, 300)])
+@pytest.mark.parametrize("old", [(500, 375), (57, 90), (1, 600), (640, 3), (30, 30)])
+def test_resized_pixels_are_pillows_within_two_levels(old: tuple[int, int], new: tuple[int, int]) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (old[1], old[0], 3), np.uint8))
+    for image in (noise, noise.convert("L")):
+        assert torch.equal(at_size(image, old[1], old[0]), pil_to_tensor(image))
+        expected = pil_to_tensor(image.resize(new, Image.Resampling.BILINEAR)).int()
+        differences = (at_size(image, new[1], new[0]).int() - expected).abs()
+        assert differences.max() <= 2
+        assert differences.float().mean() < 0.25
 
 
 @pytest.mark.parametrize(("fit", "box"), [("pad", (10, 25, 51, 46)), ("squash", (10, 8, 51, 43))])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ def trained(tables: dict[str, Any], folder: Path, **options: Any) -> tuple[Pipel
     return pipeline, [line["losses"] for line in lines if "losses" in line]
 
 
+def resumed(folder: Path) -> tuple[Pipeline, list[dict[str, float]]]:
+    """The run that goes on from the stored checkpoint, whose first steps an earlier version made."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(HERE / "checkpoint.safetensors", folder)
+    return trained(small("mathm"), folder, resume=True)
+
+
 def metrics(model: Path) -> dict[str, float]:
     """The metrics of a saved model on stripes."""
     return dict(load(model).evaluate(separable(), device="cpu", progress=False))
@@ -78,6 +86,7 @@ def main() -> None:
         for method in METHODS:
             pipeline, pins["losses"][method] = trained(small(method), Path(folder) / method)
             own[method] = weights_digest(pipeline)
+        own["resumed"] = weights_digest(resumed(Path(folder) / "resumed")[0])
     model = HERE / "model.safetensors"
     if model.is_file():
         pins["metrics"] = metrics(model)

@@ -9,7 +9,7 @@ from sbirlib.interfaces import PHOTO, Transform
 
 READ = "decode the image, 8 bits a channel, upright as its EXIF orientation says; of an animation the first frame; palettes and CMYK become RGB"
 TENSOR = "the tensor holds level / 255 as float32, in the order [channel, row, column], channels red, green, blue"
-RESIZE = "resize bilinearly with antialiasing (Pillow's BILINEAR: the triangle filter is widened by the factor of a reduction)"
+RESIZE = "resize bilinearly with antialiasing (the triangle filter of Pillow's BILINEAR, widened by a reduction's factor; within two levels of it)"
 
 
 def steps(transform: Transform, modality: int) -> list[str]:
