@@ -117,7 +117,8 @@ def test_where_it_breaks_the_log_says_so_and_training_goes_on(
 
 
 @pytest.mark.slow
-def test_the_compiler_itself(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_compiler_itself(dataset: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("SETUPTOOLS_USE_DISTUTILS", "stdlib")  # setuptools refuses its own where another test has imported this one
     caplog.set_level(logging.INFO, logger="sbirlib")
     pipeline("resnet10t").fit(dataset, progress=False)
     assert "times as fast, after" in caplog.text
