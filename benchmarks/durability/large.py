@@ -118,8 +118,8 @@ def run(folder: Path, line: str) -> None:
     lines = [text.rstrip() for text in process.stdout]
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    told = [text for text in lines if text and "warn" not in text.lower()]
-    print("\n".join(told[-TAIL:]))
+    messages = [text for text in lines if text and "warn" not in text.lower()]
+    print("\n".join(messages[-TAIL:]))
     print(f"[{time.monotonic() - start:.0f} s, at most {usage.ru_maxrss / 2**20:.2f} GiB in one process]\n", flush=True)
     if process.returncode:
         raise SystemExit(f"failed: {line}")

@@ -45,12 +45,12 @@ def main() -> None:
         index = pipeline.index(root / "qdphoto" / "photo")
         drawings = drawings_of(root, {str(record["category"]) for record in index.index.all_records()})
         unseen = set(json.loads((root / "splits.json").read_text())["qdphoto"]["zero_shot_15"]["unseen"])
-        seen = [(c, d) for c, d in drawings if c not in unseen]
-        tests = {"drawn classes": seen[max(NUMBERS) :][:TESTED], "undrawn classes": [(c, d) for c, d in drawings if c in unseen][:TESTED]}
+        others = [(c, d) for c, d in drawings if c not in unseen]
+        tests = {"drawn classes": others[max(NUMBERS) :][:TESTED], "undrawn classes": [(c, d) for c, d in drawings if c in unseen][:TESTED]}
         rows = {}
         for number in NUMBERS:
             index.save(place / str(number))
-            judge(index, seen[:number], place / f"{number}.jsonl")
+            judge(index, others[:number], place / f"{number}.jsonl")
             result = adapt(place / str(number), place / f"{number}.jsonl")
             adapted = open_index(place / str(number))
             rows[number] = {

@@ -132,8 +132,8 @@ def claim_text(experiment: Experiment, runs: Runs, claim: Claim) -> str:
         return f"{verdict(d)}."
     figures = f"{metric} {d.mean:+.3f} ({d.low:+.3f} to {d.high:+.3f}), {d.seeds} seed{'s' * (d.seeds > 1)}"
     if not d.significant:
-        seen = f"a true difference of {d.detectable:.3f} would have been seen four times in five"
-        return f"{verdict(d, least(experiment, runs, claim))}: {figures}; {seen}."
+        size = f"a true difference of {d.detectable:.3f} would have been seen four times in five"
+        return f"{verdict(d, least(experiment, runs, claim))}: {figures}; {size}."
     return f"**{verdict(d)}** here: {figures}."
 
 

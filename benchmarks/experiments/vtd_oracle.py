@@ -116,8 +116,8 @@ def pairs_of(pipeline: Pipeline, data: Dataset) -> list[Pairs]:
         raise InputError("gates are fitted on one vector of unit length an image: take a model without gates, such as hard-transfer")
     categories = []
     for category in gallery.category.unique():
-        asked, photos = queries[queries.category == category], gallery[gallery.category == category]
-        categories.append(Pairs(asked.vectors[:, 0], photos.vectors, asked.instance[:, None] == photos.instance))
+        sketches, photos = queries[queries.category == category], gallery[gallery.category == category]
+        categories.append(Pairs(sketches.vectors[:, 0], photos.vectors, sketches.instance[:, None] == photos.instance))
     return categories
 
 

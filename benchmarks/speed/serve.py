@@ -260,9 +260,9 @@ def survival(index: Path, additions: Sequence[Path], clients: int, duration: flo
         finally:
             run.server.kill()
             run.server.communicate()
-    found = [min((a.end for a in run.answers if a.content.get("total", 0) >= count), default=math.inf) - end for end, count in run.added]
+    delays = [min((a.end for a in run.answers if a.content.get("total", 0) >= count), default=math.inf) - end for end, count in run.added]
     lost = len(run.photos - set(open_index(index).index.paths()))
-    more = {"lost": lost, "found_after_s": round(max(0.0, *found), 1), "broken": run.broken, "restart_s": round(run.restart, 1)}
+    more = {"lost": lost, "found_after_s": round(max(0.0, *delays), 1), "broken": run.broken, "restart_s": round(run.restart, 1)}
     return {**judged(index, run.answers), **more}
 
 

@@ -56,8 +56,8 @@ class TrainingRun:
         validations = [record["validation"] for record in self.records if "validation" in record]
         losses = {f"loss {name}": value for name, value in steps[-1]["losses"].items()} if steps else {}
         metrics = {f"validation {name}": value for name, value in validations[-1].items()} if validations else {}
-        chosen = self.about.chosen
-        best = {} if chosen is None else {"best step": float(chosen.step), f"best {chosen.metric}": chosen.value}
+        choice = self.about.chosen
+        best = {} if choice is None else {"best step": float(choice.step), f"best {choice.metric}": choice.value}
         return {"steps": float(max((r["step"] for r in self.records), default=0)), **losses, **metrics, **best}
 
 

@@ -52,8 +52,8 @@ def launched() -> tuple[int, int]:
     texts = {name: os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))}
     own, world = (int(text) if text.isdecimal() else -1 for text in texts.values())
     if not 0 <= own < world:
-        said = ", ".join(f"{name}={text!r}" for name, text in texts.items())
-        raise InputError(f"{said}: expected a rank from 0 to WORLD_SIZE - 1. Start several processes with torchrun --nproc-per-node N")
+        settings = ", ".join(f"{name}={text!r}" for name, text in texts.items())
+        raise InputError(f"{settings}: expected a rank from 0 to WORLD_SIZE - 1. Start several processes with torchrun --nproc-per-node N")
     return own, world
 
 

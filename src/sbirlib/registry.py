@@ -152,8 +152,8 @@ def adapts(kind: str, constructor: Callable[..., Any]) -> bool:
     """Whether an entry makes components from another library's names, and is none itself: it is called with such a name."""
     if kind in POSITIONAL:
         return False
-    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(p.kind in named and p.default is p.empty for p in inspect.signature(constructor).parameters.values())
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(p.kind in kinds and p.default is p.empty for p in inspect.signature(constructor).parameters.values())
 
 
 def import_entry(kind: str, name: str) -> Callable[..., Any]:

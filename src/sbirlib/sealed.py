@@ -84,8 +84,8 @@ def digest(path: Path, place: int) -> str:
 
 def verify(path: Path) -> None:
     """Raise InputError where the content of a sealed file is not that of its digest; a file of an earlier version, which has none, passes."""
-    written = stamp(path)
-    if written.xxh3 and digest(path, written.place) != written.xxh3:
+    own = stamp(path)
+    if own.xxh3 and digest(path, own.place) != own.xxh3:
         raise damaged(path)
 
 

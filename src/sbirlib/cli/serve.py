@@ -52,9 +52,9 @@ def serve(
         )
         number = sock.getsockname()[1]
         name = socket.gethostname() if host in EVERY else host
-        shown = f"[{name}]" if ":" in name else name
+        address = f"[{name}]" if ":" in name else name
         secret = "" if token is None else f"?token={'$' + TOKEN if own else token}"
-        typer.echo(f"{len(application.state.service.index)} photos; draw at http://{shown}:{number}/{secret} (Ctrl-C ends)")
+        typer.echo(f"{len(application.state.service.index)} photos; draw at http://{address}:{number}/{secret} (Ctrl-C ends)")
         with suppress(KeyboardInterrupt):
             run(application, sock)
     typer.echo("ended")

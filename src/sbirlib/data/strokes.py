@@ -92,8 +92,8 @@ def stroke_width(pixels: Tensor) -> float:
 
 def usual_width(sketches: Dataset, transform: Transform) -> float | None:
     """Median width of the strokes of prepared sketches, of at most `SAMPLE` of them; None without any ink."""
-    chosen = np.unique(np.linspace(0, len(sketches) - 1, min(SAMPLE, len(sketches))).astype(int))
-    widths = [stroke_width(transform.prepare(sketches.read(i), SKETCH)) for i in chosen.tolist()]
+    sample = np.unique(np.linspace(0, len(sketches) - 1, min(SAMPLE, len(sketches))).astype(int))
+    widths = [stroke_width(transform.prepare(sketches.read(i), SKETCH)) for i in sample.tolist()]
     return float(np.median([width for width in widths if width])) if any(widths) else None
 
 

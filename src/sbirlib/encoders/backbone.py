@@ -196,8 +196,8 @@ class Backbone(Encoder):
         if self.weights or foreign or file.startswith(PREFIX):
             classifier = cfg.get("classifier") or ()
             dropped = (classifier,) if isinstance(classifier, str) else classifier
-            named = for_modalities(self._renamed(tensors, cfg) if foreign else resized(tensors, self.backbone), self.backbone)
-            put_weights(self.backbone, named, source=file, dropped=dropped)
+            tensors = for_modalities(self._renamed(tensors, cfg) if foreign else resized(tensors, self.backbone), self.backbone)
+            put_weights(self.backbone, tensors, source=file, dropped=dropped)
         else:  # through timm, which knows how the published file becomes this model's state
             overlay = {"file": file, "custom_load": False}
             published = self.create(pretrained=True, pretrained_cfg_overlay=overlay).state_dict()

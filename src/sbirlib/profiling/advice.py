@@ -35,9 +35,11 @@ def losses(profile: Profile) -> str | None:
     share = profile.share("losses")
     if share <= LOSSES:
         return None
-    named = [f"{name.removeprefix(LOSS)} {part:.0%}" for name, part in profile.loss_shares().items() if part > share / 5]
+    largest = [f"{name.removeprefix(LOSS)} {part:.0%}" for name, part in profile.loss_shares().items() if part > share / 5]
     return (
-        f"losses take {share:.0%} of a step" + (f" ({', '.join(named)})" if named else "") + ": those over pairs or triplets grow with the "
+        f"losses take {share:.0%} of a step"
+        + (f" ({', '.join(largest)})" if largest else "")
+        + ": those over pairs or triplets grow with the "
         "square of the batch or faster: a smaller batch, or a miner that chooses fewer triplets"
     )
 

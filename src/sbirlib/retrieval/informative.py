@@ -58,8 +58,8 @@ def _same_for_all(evaluator: Category | Instance, by: str, queries: Labels, gall
     label = _label(gallery, by)
     if isinstance(evaluator, Instance) and evaluator.gallery == "category":
         category = _label(gallery, "category")
-        asked = np.unique(_label(queries, "category")[_answered(by, queries, gallery)])
-        if all(len(np.unique(label[category == c])) == 1 for c in asked):
+        categories = np.unique(_label(queries, "category")[_answered(by, queries, gallery)])
+        if all(len(np.unique(label[category == c])) == 1 for c in categories):
             return "each category has photos of one instance alone, and ranks no others, so every Acc@k is 1.000"
         return None
     if len(np.unique(label)) == 1:

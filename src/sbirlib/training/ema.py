@@ -34,10 +34,10 @@ class Ema:
         if self.decay is None:
             return
         share = 1 - min(self.decay, (step - 1) / (step - 1 + EARLY))
-        taken = {name for name, _ in model.named_buffers() if not name.startswith("encoder.")}
+        others = {name for name, _ in model.named_buffers() if not name.startswith("encoder.")}
         for name, value in model.state_dict().items():
             mean = self.tensors.get(name)
-            if mean is None or not value.is_floating_point() or mean.shape != value.shape or name in taken:
+            if mean is None or not value.is_floating_point() or mean.shape != value.shape or name in others:
                 self.tensors[name] = value.detach().clone()
             else:
                 mean.lerp_(value, share)

@@ -65,8 +65,8 @@ def _state(name: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         state.setdefault(int(number), {})[key] = value
     if expected is not None and not all(values.keys() == expected.keys() for values in state.values()):
         raise InputError(f"the state of its optimizer {name!r} is not whole")
-    kept = [{key: group[key] for key in IMPLEMENTATION if key in group} for group in own]
-    return {"state": state, "param_groups": [{**group, **as_here} for group, as_here in zip(rest.groups, kept, strict=True)]}
+    options = [{key: group[key] for key in IMPLEMENTATION if key in group} for group in own]
+    return {"state": state, "param_groups": [{**group, **as_here} for group, as_here in zip(rest.groups, options, strict=True)]}
 
 
 def _entries(name: str, tensors: Mapping[str, Tensor], rest: OptimizerState) -> Iterator[tuple[str, str, Any]]:

@@ -56,15 +56,15 @@ class Place:
 
 def places(encoder: nn.Module) -> list[Place]:
     """The outermost items, with parameters, of sequences of layers in the backbones of an encoder."""
-    found, inside = list[Place](), [module.backbone for module in encoder.modules() if isinstance(module, Backbone)]
+    places, inside = list[Place](), [module.backbone for module in encoder.modules() if isinstance(module, Backbone)]
     while inside:
         parent = inside.pop(0)
         for name, child in parent.named_children():
             if not isinstance(parent, nn.Sequential | nn.ModuleList) or isinstance(child, nn.Sequential | nn.ModuleList):
                 inside.append(child)
             elif any(True for _ in child.parameters()):
-                found.append(Place(parent, name, child))
-    return found
+                places.append(Place(parent, name, child))
+    return places
 
 
 class Shards:

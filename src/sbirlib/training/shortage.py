@@ -22,12 +22,12 @@ def shortage(error: BaseException, *, phase: int, images: int, chunk: int | None
     request = REQUEST.search(str(error))
     if not isinstance(error, torch.OutOfMemoryError | MemoryError) and request is None:
         return None
-    asked = float(request[1]) * UNITS[request[2]] if request else 0.0
+    more_bytes = float(request[1]) * UNITS[request[2]] if request else 0.0
     used, total = _memory(device)
-    share = min(RESERVE * total / (used + asked), 0.5) if total and used + asked else 0.5
+    share = min(RESERVE * total / (used + more_bytes), 0.5) if total and used + more_bytes else 0.5
     fewer = 1 << (max(2, int((chunk or images) * share)).bit_length() - 1)  # a power of two
     size = f"{used / 2**30:.1f} of {total / 2**30:.1f} GiB were in use" if total else "its size is not known"
-    more = f", and {asked / 2**30:.2f} more were asked for" if asked else ""
+    more = f", and {more_bytes / 2**30:.2f} more were asked for" if more_bytes else ""
     return OutOfMemory(
         f"no memory left for a step of {images} images ({device}: {size}{more}). Set phases.{phase}.chunk = {fewer}: losses still see all images, "
         f"encoded {fewer} at a time, in about {fewer / (chunk or images):.0%} of the memory. Or lower the sampler's sizes, or transform.size (half "

@@ -139,7 +139,7 @@ class Landmark(Wrapper):
 
     def _encode(self, images: Tensor, lines: Tensor, modality: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Embedding [B, D], and of the branch the descriptor f_s and the class logits [B, K], by name; and the named tensors of each image."""
-        encoder, named = cast(Backbone, self.encoder), dict[str, Tensor]()
+        encoder, tensors = cast(Backbone, self.encoder), dict[str, Tensor]()
         features = encoder.feature_map(images, modality)
         if features.ndim != 4 or features.shape[1] != self.channels:
             raise InputError(
@@ -148,16 +148,16 @@ class Landmark(Wrapper):
         if self.landmarks:
             points, places, offsets = self.places(features, lines)
             cell = torch.tensor([images.shape[3] / features.shape[3], images.shape[2] / features.shape[2]], device=images.device)
-            named = {"points": points, "moved": points + offsets * cell}
+            tensors = {"points": points, "moved": points + offsets * cell}
             pooled = landmark_pool(at_least_float32(features), places + offsets)
         else:
             pooled = at_least_float32(features).mean((2, 3))
         rows = {"embedding": encoder.embedding(pooled)}
         if self.filters is not None:
             responses = self.filters(features).relu() if self.rectified else self.filters(features)
-            named["responses"] = responses
+            tensors["responses"] = responses
             rows |= {"descriptor": self.response_descriptor(responses), "class_logits": at_least_float32(responses).mean((2, 3))}
-        return rows, named
+        return rows, tensors
 
 
 def channels_of(encoder: Encoder, stage: int | None) -> int:

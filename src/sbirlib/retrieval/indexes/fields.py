@@ -33,8 +33,8 @@ class Column:
     def append(self, records: Iterable[Record]) -> None:
         """Add photos by their records."""
         for record in records:
-            known = self.field in record
-            self._rows.append(self._numbers.setdefault(record[self.field], len(self._numbers)) if known else -1)
+            present = self.field in record
+            self._rows.append(self._numbers.setdefault(record[self.field], len(self._numbers)) if present else -1)
 
     def matching(self, wanted: Value | Sequence[Value]) -> NDArray[np.bool_]:
         """The mask [N] of photos with this value, or one of a list of values."""

@@ -96,13 +96,13 @@ def check_file(path: Path, entry: Entry, *, whole: bool) -> bool:
         raise InputError(
             f"there is no file {str(path)!r}, which the index needs, or it is a link: put the file itself there, or index the photos again"
         )
-    size, written = path.stat().st_size, sealed.stamp(path)
+    size, stamp = path.stat().st_size, sealed.stamp(path)
     if size != entry.bytes:
         raise InputError(
             f"{str(path)!r} is damaged: it has {size} bytes, and had {entry.bytes}; take another copy, or index the photos again"
         )
-    content = sealed.digest(path, written.place) if whole or not written.xxh3 else written.xxh3
-    if content != entry.xxh3 or written.xxh3 not in ("", entry.xxh3):
+    content = sealed.digest(path, stamp.place) if whole or not stamp.xxh3 else stamp.xxh3
+    if content != entry.xxh3 or stamp.xxh3 not in ("", entry.xxh3):
         raise InputError(f"{str(path)!r} is damaged: its content is not that of its digest; take another copy, or index the photos again")
     return True
 
