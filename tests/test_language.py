@@ -66,7 +66,7 @@ def test_prose_is_direct(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_variables_are_nouns(folder: str) -> None:
-    """Bare participles name a state, not a thing: at most three in a thousand assignments."""
+    """Bare participles name a state, not a thing: at most one in a thousand assignments, three in tests."""
     names = [
         (node.id, f"{file.relative_to(ROOT)}:{node.lineno}")
         for file, _, tree in trees(folder)
@@ -74,7 +74,7 @@ def test_variables_are_nouns(folder: str) -> None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     ]
     participles = [f"{place} {name}" for name, place in names if name in PARTICIPLES]
-    assert len(participles) <= max(1, 3 * len(names) / 1000), "\n".join(participles)
+    assert len(participles) <= max(1, (3 if folder == "tests" else 1) * len(names) / 1000), "\n".join(participles)
 
 
 @pytest.mark.parametrize("folder", ["src", "plugins", "benchmarks"])
