@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [*sorted((ROOT / "plugins").glob("*/src/**/*.py")), *sorted((ROOT / "examples").glob("plugin-*/src/**/*.py"))]
 TEMPLATES = sorted((ROOT / "src" / "sbirlib" / "skeleton").glob("*.py.in"))
 IN_TESTS = {"sbirlib.testing"}
-FOR_OTHERS = {"Adapter", "euclidean", "nearest"}  # of the contract, though no plugin here needs them
+FOR_OTHERS = {"Adapter", "Around", "Transform", "euclidean", "nearest"}  # of the contract, though no plugin here needs them
 
 
 def imports(path: Path) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Plugin API: all names of sbirlib that a plugin may import."""
 
+from sbirlib.data.around import Around
 from sbirlib.data.samplers import Pairs
 from sbirlib.distance import at_least_float32, euclidean, root
 from sbirlib.edges import drawings
@@ -22,6 +23,7 @@ from sbirlib.interfaces import (
     Loss,
     Miner,
     Step,
+    Transform,
     Triplets,
     Wrapper,
 )
@@ -36,6 +38,7 @@ __all__ = [
     "SKETCH",
     "Adapter",
     "AdversarialLoss",
+    "Around",
     "Backbone",
     "Batch",
     "Betas",
@@ -53,6 +56,7 @@ __all__ = [
     "PixelMean",
     "PixelStd",
     "Step",
+    "Transform",
     "Triplet",
     "Triplets",
     "Wrapper",
