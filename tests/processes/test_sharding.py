@@ -38,8 +38,10 @@ def results(folder: Path, jobs: dict[str, Any], count: int = 2) -> dict[str, Any
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """In float64: one process adds in another order than two, and Adam makes a step of what rounding leaves of a zero gradient."""
     folder = tmp_path_factory.mktemp("sharding")
-    return results(folder, JOBS) | results(folder, ALONE, count=1)
+    jobs, alone = ({name: {**job, "recipe": "mathm-baseline+double"} for name, job in jobs.items()} for jobs in (JOBS, ALONE))
+    return results(folder, jobs) | results(folder, alone, count=1)
 
 
 def check_equal(one: Any, other: Any) -> None:

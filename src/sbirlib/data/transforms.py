@@ -163,7 +163,7 @@ def moved(image: Tensor, angle: float, scale: float, shift: tuple[float, float])
     sine, cosine = (f(math.radians(angle)) / scale for f in (math.sin, math.cos))
     # a plane of x and one of y, where each pixel comes from; torch's affine_grid takes longer than all the rest
     source = torch.stack([cosine * column + (sine * row)[:, None], (cosine * row)[:, None] - sine * column])
-    ink = (WHITE - image[None]).float()  # outside of the image there is none
+    ink = (WHITE - image[None]).to(torch.float32)  # outside of the image there is none
     ink = torch.nn.functional.grid_sample(ink, source.permute(1, 2, 0)[None], mode="bilinear", padding_mode="zeros", align_corners=False)
     return WHITE - ink[0].round_().to(torch.uint8)
 
